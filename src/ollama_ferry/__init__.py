@@ -1,0 +1,50 @@
+"""ollama-ferry: move chosen Ollama models between machines.
+
+The names below are the public interface; they are loaded when they are first used, so that importing the
+package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ollama_ferry._version import __version__
+
+if TYPE_CHECKING:
+    from ollama_ferry.api import export as export
+    from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.errors import FerryError as FerryError
+    from ollama_ferry.events import Cancel as Cancel
+    from ollama_ferry.exporting import Exported as Exported
+    from ollama_ferry.manifests import Descriptor as Descriptor
+    from ollama_ferry.manifests import Digest as Digest
+    from ollama_ferry.manifests import Manifest as Manifest
+    from ollama_ferry.names import ModelName as ModelName
+    from ollama_ferry.places.store import Store as Store
+
+_HOMES = {
+    "export": "api",
+    "open_store": "api",
+    "FerryError": "errors",
+    "Cancel": "events",
+    "Exported": "exporting",
+    "Descriptor": "manifests",
+    "Digest": "manifests",
+    "Manifest": "manifests",
+    "ModelName": "names",
+    "Store": "places.store",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,99 @@
+"""The Python interface: what the commands do, as calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ollama_ferry.archives.kinds import Compression, Kind
+from ollama_ferry.events import Cancel, Observer, ignore
+from ollama_ferry.exporting import (
+    ByteStream,
+    Exported,
+    ExportOptions,
+    export_to_file,
+    export_to_stream,
+    plan_export,
+)
+from ollama_ferry.locating import Located, locate, this_system
+from ollama_ferry.places.store import Store
+from ollama_ferry.selecting import select
+
+PathLike = str | os.PathLike[str]
+
+
+def open_store(models: PathLike | None = None) -> Store:
+    """Return a store to read from.
+
+    Args:
+        models: the models folder; None finds it as the commands do.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none, or it can't be read.
+    """
+    return Store(_located(models, ()).root)
+
+
+def export(
+    models: str | Iterable[str],
+    archive: PathLike | ByteStream,
+    *,
+    store: PathLike | None = None,
+    compress: str = "auto",
+    threads: int = 0,
+    replace: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Export models into an archive that any tar restores into a store.
+
+    Args:
+        models: one name or several; patterns such as ``gemma3:*`` are taken too.
+        archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``, or a binary stream, which
+            gets a ``.tar.gz``.
+        store: the models folder; None finds it as the command does.
+        compress: ``auto``, ``none``, ``fast`` or ``best``.
+        threads: how many threads pack; 0 is one a core.
+        replace: whether a file that is there may be replaced.
+        observer: called with the events of :mod:`ollama_ferry.events`.
+        cancel: stops the export from another thread.
+
+    Returns:
+        What was written: path, size in bytes, SHA-256, models, blobs, seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; no file is left.
+    """
+    texts = [models] if isinstance(models, str) else list(models)
+    options = ExportOptions(
+        compression=Compression.parse(compress),
+        threads=threads,
+        replace=replace,
+        fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
+    )
+    located = _located(store, texts)
+    place = Store(located.root)
+    planned = plan_export(place, select(located, texts))
+    if isinstance(archive, str | os.PathLike):
+        return export_to_file(place, planned, Path(archive), options, observer=observer, cancel=cancel)
+    return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, observer=observer, cancel=cancel)
+
+
+def source_date_epoch(text: str | None) -> int | None:
+    """Read ``SOURCE_DATE_EPOCH`` (reproducible-builds.org): whole seconds since the epoch.
+
+    Raises:
+        UsageError: it is set to something else.
+    """
+    from ollama_ferry.errors import UsageError
+
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, and must be whole seconds since 1970")
+    return int(text)
+
+
+def _located(models: PathLike | None, asked_for: Iterable[str]) -> Located:
+    return locate(this_system(), Path(models) if models is not None else None, asked_for=list(asked_for))

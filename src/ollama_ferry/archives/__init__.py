@@ -1,0 +1,1 @@
+"""Framing of archives: tar headers, gzip and zstd frames. Nothing here knows of stores or models."""

@@ -1,0 +1,86 @@
+"""A stream cut into frames, packed by several threads, written in order by one more."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ollama_ferry.archives.packing import Frame, Packer
+
+FRAME_SIZE = 1024 * 1024
+"""The most bytes of the stream that one frame holds."""
+
+# A frame below this is packed on the spot: handing it to a thread would take longer.
+_INLINE = 32 * 1024
+
+
+class FrameWriter:
+    """Packs what it is given, frame by frame.
+
+    Every call of :meth:`write` begins a new frame, so whoever writes decides where frames may be cut. Memory
+    is bounded by the number of frames on their way, whatever the length of the stream.
+
+    Args:
+        write: takes the packed bytes in order; called from one thread, which is not the caller's.
+        pack: turns bytes into a frame; called from several threads.
+        threads: how many pack at once, at least 1.
+    """
+
+    def __init__(self, write: Callable[[bytes | memoryview], object], pack: Packer, *, threads: int) -> None:
+        self._write = write
+        self._pack = pack
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pack")
+        self._frames: queue.Queue[Future[Frame] | Frame | None] = queue.Queue(2 * threads + 2)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._drain, name="write", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> None:
+        """Add one frame of at most :data:`FRAME_SIZE` bytes, which must not change any more.
+
+        Raises:
+            OSError: an earlier frame could not be written.
+        """
+        self._raise_failure()
+        if len(data) < _INLINE:
+            self._frames.put(self._pack(data))
+        else:
+            self._frames.put(self._pool.submit(self._pack, data))
+
+    def close(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            OSError: a frame could not be written.
+        """
+        self._stop()
+        self._raise_failure()
+
+    def abandon(self) -> None:
+        """Stop, and write nothing more than is on its way; raises nothing."""
+        self._failure = self._failure or InterruptedError("abandoned")
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._thread.is_alive():
+            self._frames.put(None)
+            self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _drain(self) -> None:
+        # After a failure the queue is still emptied, so that nobody waits for a place in it.
+        while (entry := self._frames.get()) is not None:
+            if self._failure is not None:
+                continue
+            try:
+                frame = entry.result() if isinstance(entry, Future) else entry
+                for buffer in frame:
+                    self._write(buffer)
+            except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
+                self._failure = error

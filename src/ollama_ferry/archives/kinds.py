@@ -1,0 +1,59 @@
+"""Which kind of archive a file name asks for."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ollama_ferry.errors import UsageError
+
+
+class Kind(Enum):
+    """A kind of archive; the value is its usual extension."""
+
+    TAR = ".tar"
+    TAR_GZ = ".tar.gz"
+    TAR_ZST = ".tar.zst"
+
+    @property
+    def extract_flags(self) -> str:
+        """What GNU tar and bsdtar want in order to unpack it."""
+        return {Kind.TAR: "-xf", Kind.TAR_GZ: "-xzf", Kind.TAR_ZST: "--zstd -xf"}[self]
+
+
+EXTENSIONS: dict[str, Kind] = {
+    ".tar": Kind.TAR,
+    ".tar.gz": Kind.TAR_GZ,
+    ".tgz": Kind.TAR_GZ,
+    ".tar.zst": Kind.TAR_ZST,
+}
+
+
+def kind_of(file_name: str) -> Kind | None:
+    """Return the kind that a file name's extension asks for, or None where it is no archive's name."""
+    lower = file_name.lower()
+    return next((kind for extension, kind in EXTENSIONS.items() if lower.endswith(extension)), None)
+
+
+class Compression(Enum):
+    """How much time to give for a smaller archive."""
+
+    AUTO = "auto"
+    """What pays: frames are packed fast, and stored where that does not shrink them."""
+    NONE = "none"
+    """Store only; the archive keeps its format."""
+    FAST = "fast"
+    """Pack every frame at the fastest level; store those that do not shrink."""
+    BEST = "best"
+    """The smallest that the format gives, many times slower."""
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read ``auto``, ``none``, ``fast`` or ``best``.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            raise UsageError(f"{text!r} is no compression: use {', '.join(c.value for c in cls)}") from None

@@ -1,0 +1,58 @@
+"""Headers of a tar archive in GNU format.
+
+Source: the GNU tar manual, "Basic Tar Format" and "GNU Extensions"; POSIX ``ustar``. Sizes of 8 GiB and more
+are written in base 256 and long names in a ``././@LongLink`` entry, which GNU tar, bsdtar, BusyBox, 7-Zip
+and Python read; PAX records would hide big sizes from BusyBox.
+"""
+
+from __future__ import annotations
+
+import tarfile
+
+BLOCK = 512
+RECORD = 20 * BLOCK
+"""What ``tar`` writes at a time; the archive is padded to it, as plain tar does."""
+
+OWNER = "ollama"
+"""Owner and group by name: GNU tar as root looks the name up first, and Ollama's service has this user."""
+
+
+def file_header(name: str, size: int, mtime: int) -> bytes:
+    """Return the header blocks of a regular file of mode 0644.
+
+    Args:
+        name: the path inside the archive, ASCII.
+        size: of the content in bytes, any size.
+        mtime: in whole seconds since the epoch.
+    """
+    return _header(name, tarfile.REGTYPE, 0o644, size, mtime)
+
+
+def folder_header(name: str, mtime: int) -> bytes:
+    """Return the header blocks of a folder of mode 0755; ``name`` comes without the last slash."""
+    return _header(name, tarfile.DIRTYPE, 0o755, 0, mtime)
+
+
+def padding(size: int) -> bytes:
+    """Return the zero bytes that fill a content of this size up to whole blocks."""
+    return bytes(-size % BLOCK)
+
+
+def end(position: int) -> bytes:
+    """Return the two empty blocks that end an archive, padded to a whole record.
+
+    Args:
+        position: the length of the archive so far, in bytes.
+    """
+    length = 2 * BLOCK
+    return bytes(length + (-(position + length)) % RECORD)
+
+
+def _header(name: str, kind: bytes, mode: int, size: int, mtime: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.mode = mode
+    info.size = size
+    info.mtime = mtime
+    info.uname = info.gname = OWNER
+    return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")

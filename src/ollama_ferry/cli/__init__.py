@@ -1,0 +1,80 @@
+"""The command line. The environment, the terminal and signals are dealt with here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from ollama_ferry.cli.commands import ferry
+from ollama_ferry.errors import FerryError, NotPermitted
+
+
+def main() -> None:
+    """Run the command line and leave the process with an exit code of :mod:`ollama_ferry.errors`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit code. Whatever goes wrong is told on stderr in one message.
+    """
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        ferry.main(arguments, prog_name="ollama-ferry", standalone_mode=False)
+        sys.stdout.flush()
+    except FerryError as error:
+        return _tell(error.message, _hint(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.UsageError as error:
+        context = f"\n{error.ctx.get_usage()}" if error.ctx else ""
+        where = error.ctx.command_path if error.ctx else "ollama-ferry"
+        return _tell(error.format_message() + context, f"`{where} --help` says more.", 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _tell("interrupted", "Nothing half-written was left; run the same command again.", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; say nothing more on it, and keep Python from trying at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _tell("the reader of the output went away before its end", "", 1)
+    except OSError as error:
+        return _tell(f"the operating system refused: {error}", "", 1)
+    except Exception as error:
+        if os.environ.get("OLLAMA_FERRY_DEBUG"):
+            raise
+        return _tell(
+            f"internal error: {type(error).__name__}: {error}",
+            "This is a mistake in ollama-ferry. Run it again with OLLAMA_FERRY_DEBUG=1 and report what it prints.",
+            1,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A service manager's stop is to leave as little behind as Ctrl-C does.
+    raise KeyboardInterrupt
+
+
+def _hint(error: FerryError) -> str:
+    if isinstance(error, NotPermitted) and not error.hint and hasattr(os, "geteuid") and os.geteuid() != 0:
+        from ollama_ferry.cli.sudo import sudo_line
+
+        return f"Run it as root:\n  {sudo_line(sys.argv, os.environ)}"
+    return error.hint
+
+
+def _tell(message: str, hint: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    for line in hint.splitlines():
+        click.echo(f"  {line}", err=True)
+    return code

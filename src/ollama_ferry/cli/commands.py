@@ -1,0 +1,65 @@
+"""The commands by name. A command's module is imported when the command runs, so that the others cost nothing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from ollama_ferry._version import __version__
+
+_SUMMARIES = {
+    "export": "Export models into an archive that plain tar restores.",
+    "list": "List the models of the store.",
+    "show": "Show a model's manifest and layers.",
+    "demo": "Try everything out on a small sample; needs no Ollama.",
+    "completion": "Print the shell's completion script.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _SUMMARIES:
+            return None
+        command = import_module(f"ollama_ferry.cli.{cmd_name}_command").command
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from difflib import get_close_matches
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], _SUMMARIES, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The summaries stand here, so that --help need not import every command.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
+    "6 no space, 7 already exists, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="ollama-ferry")
+def ferry() -> None:
+    """Move chosen Ollama models between machines: exactly the manifest, its config and its layers.
+
+    \b
+    On the machine that has the model:
+      ollama-ferry export deepseek-r1:8b ./deepseek-r1-8b.tar.gz
+    On the one that wants it, plain tar is enough:
+      tar -xzf ./deepseek-r1-8b.tar.gz -C /usr/share/ollama/.ollama/models
+    """

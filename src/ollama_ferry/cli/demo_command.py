@@ -1,0 +1,95 @@
+"""``ollama-ferry demo``."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import click
+
+from ollama_ferry.api import export
+from ollama_ferry.errors import Damaged, FerryError
+from ollama_ferry.exporting import Exported
+from ollama_ferry.manifests import Manifest
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.store import Store
+from ollama_ferry.publishing import human_size
+from ollama_ferry.sample import write_sample_store
+
+
+@click.command("demo")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR and leave all of it there.")
+def command(keep: Path | None) -> None:
+    """Make a small sample store, export a model, restore it with the system's tar, and check both.
+
+    It needs no Ollama and no network, and touches no store of yours.
+    """
+    if keep is not None:
+        if keep.exists() and any(keep.iterdir()):
+            raise FerryError(f"{keep} is not empty", hint="Name a folder that is empty or not there.")
+        keep.mkdir(parents=True, exist_ok=True)
+        _demonstrate(keep)
+        click.echo(f"left everything in {keep}")
+    else:
+        with tempfile.TemporaryDirectory(prefix="ollama-ferry-demo-") as folder:
+            _demonstrate(Path(folder))
+        click.echo("cleaned up")
+
+
+def _demonstrate(folder: Path) -> None:
+    source, target = Store(folder / "source"), Store(folder / "target")
+    click.echo("1. a sample store: two models that share 4 MB of GGUF weights")
+    model, other = write_sample_store(source.root)
+    for name in (model, other):
+        manifest = source.manifest(name)
+        click.echo(f"     {name!s:22} {manifest.digest.short}  {human_size(manifest.size)}")
+
+    archive = folder / f"{model.file_stem}.tar.gz"
+    click.echo(f"2. ollama-ferry export {model} ./{archive.name}")
+    done = export(str(model), archive, store=source.root)
+    click.echo(f"     {human_size(done.size)}, {len(done.blobs)} blobs and the manifest, SHA-256 {done.sha256[:12]}…")
+
+    click.echo(f"3. tar -xzf ./{archive.name} -C ./target")
+    target.root.mkdir()
+    _untar(archive, target.root)
+
+    click.echo("4. checked: every file, byte by byte")
+    files = _check(source, target, model, done)
+    click.echo(f"     {files} files restored, each with the SHA-256 that it should have; none missing, none more")
+    click.echo(f"     ID of {model}: {target.manifest(model).digest.short} on both sides")
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    tar = shutil.which("tar")
+    if tar is None:
+        import tarfile
+
+        click.echo("     (this machine has no tar; Python's takes its place)")
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder)  # noqa: S202 -- our own archive, written a moment ago
+        return
+    try:
+        subprocess.run([tar, "-xzf", str(archive), "-C", str(folder)], check=True, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        raise FerryError(f"tar could not restore the archive: {error.stderr.decode(errors='replace')}") from error
+
+
+def _check(source: Store, target: Store, model: ModelName, done: Exported) -> int:
+    """Compare the restored files with what the model should have, both ways.
+
+    Raises:
+        Damaged: something is missing, more, or different.
+    """
+    manifest: Manifest = source.manifest(model)
+    expected = {target.blob_path(blob.digest): blob.digest.hex for blob in manifest.blobs}
+    expected[target.manifest_path(model)] = manifest.digest.hex
+    found = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.root.rglob("*") if path.is_file()}
+    if found != expected:
+        raise Damaged(f"{model} was restored as {sorted(map(str, found))}, and {sorted(map(str, expected))} was due")
+    archive_sha256 = hashlib.sha256(done.path.read_bytes()).hexdigest() if done.path else done.sha256
+    if archive_sha256 != done.sha256:
+        raise Damaged(f"the archive has the SHA-256 {archive_sha256}, and {done.sha256} was told")
+    return len(found)

@@ -1,0 +1,226 @@
+"""``ollama-ferry export``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from ollama_ferry.api import source_date_epoch
+from ollama_ferry.archives.kinds import Compression, Kind, kind_of
+from ollama_ferry.cli.options import (
+    Output,
+    complete_models,
+    find_store,
+    models_option,
+    output_options,
+    stdout_is_terminal,
+)
+from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
+from ollama_ferry.copying import Plan
+from ollama_ferry.errors import AlreadyExists, UsageError
+from ollama_ferry.exporting import (
+    Exported,
+    ExportOptions,
+    check_output,
+    expected_size,
+    export_to_file,
+    export_to_stream,
+    plan_export,
+)
+from ollama_ferry.listing import layers_in_use
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.store import Store
+from ollama_ferry.publishing import human_size
+from ollama_ferry.selecting import select
+
+# Where Ollama's service on Linux keeps its models: the likeliest target.
+_TARGET = "/usr/share/ollama/.ollama/models"
+
+
+@click.command("export")
+@click.argument("words", nargs=-1, metavar="MODEL... [ARCHIVE]", shell_complete=complete_models)
+@click.option("--all", "everything", is_flag=True, help="Export every model of the store.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be packed; write nothing.")
+@click.option("-f", "--force", is_flag=True, help="Replace ARCHIVE if it is there.")
+@click.option(
+    "--compress",
+    type=click.Choice([c.value for c in Compression]),
+    default=Compression.AUTO.value,
+    show_default=True,
+    help="auto and fast pack at full speed and store what does not shrink; best is smallest and many times slower.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), help="How many threads pack.  [default: one a core, up to 8]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([kind.value[1:] for kind in Kind]),
+    help="The format of a stream.  [default: tar.gz]",
+)
+@models_option
+@output_options
+def command(
+    words: tuple[str, ...],
+    everything: bool,
+    dry_run: bool,
+    force: bool,
+    compress: str,
+    threads: int | None,
+    format_: str | None,
+    models: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Export models into one archive that plain tar restores.
+
+    MODEL is a name or a quoted pattern ('gemma3:*'). ARCHIVE ends in .tar, .tar.gz, .tgz or .tar.zst, or is - for
+    stdout; without it one model goes to ./NAME-TAG.tar.gz.
+
+    \b
+      ollama-ferry export deepseek-r1:8b
+      ollama-ferry export qwen3:8b 'gemma3:*' ./models.tar.gz
+      ollama-ferry export deepseek-r1:8b - | ssh server 'tar -xzf - -C /usr/share/ollama/.ollama/models'
+    """
+    output = Output(quiet, verbose, as_json)
+    texts, archive = split_words(words)
+    if not texts and not everything:
+        raise UsageError("no model was named", hint="`ollama-ferry list` shows what there is.")
+    if texts and everything:
+        raise UsageError("--all exports every model; name none beside it")
+    streaming = archive == "-"
+    if format_ and not streaming:
+        raise UsageError("--format is for a stream (-); a file's format is told by its extension")
+    if streaming and stdout_is_terminal() and not dry_run:
+        raise UsageError("an archive is not for a terminal", hint="Redirect it, or pipe it into tar or ssh.")
+    if streaming and as_json and not dry_run:
+        raise UsageError("--json writes to stdout, where the archive goes")
+
+    located = find_store(models, output, texts)
+    store = Store(located.root)
+    names = select(located, texts, everything=everything)
+    path = None if streaming else Path(archive or _default_name(names))
+    kind = (Kind(f".{format_}") if format_ else Kind.TAR_GZ) if path is None else kind_of(path.name)
+    assert kind is not None  # noqa: S101 -- split_words has looked
+    options = ExportOptions(
+        compression=Compression.parse(compress),
+        threads=threads or 0,
+        replace=force,
+        fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
+    )
+    planned = plan_export(store, names)
+    if path is not None:
+        check_output(path, store)
+    if dry_run:
+        _print_plan(output, store, planned, path, kind, options)
+        return
+    if path is None:
+        with progress("exporting", quiet=quiet) as observer:
+            done = export_to_stream(store, planned, sys.stdout.buffer, kind, options, observer=observer)
+        if not quiet:
+            _print_done(done, err=True)
+        return
+    if path.exists() and not force:
+        # Before the progress bar, and before the space is looked at.
+        raise AlreadyExists(f"{path} is there already", hint="Name another file, or replace this one with --force.")
+    with progress("exporting", quiet=quiet or (as_json and not verbose)) as observer:
+        done = export_to_file(store, planned, path, options, observer=observer)
+    if as_json:
+        output.document(_fields(done))
+    elif quiet:
+        click.echo(f"{done.sha256}  {done.path}")
+    else:
+        _print_done(done, err=False)
+
+
+def split_words(words: tuple[str, ...]) -> tuple[list[str], str | None]:
+    """Tell the models from the archive, which is the last word if it looks like one.
+
+    Returns:
+        The models, and the archive or None.
+    """
+    if words and (words[-1] == "-" or kind_of(words[-1])):
+        return list(words[:-1]), words[-1]
+    if words and words[-1].lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
+        raise UsageError(f"{words[-1]!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
+    return list(words), None
+
+
+def _default_name(names: list[ModelName]) -> str:
+    if len(names) != 1:
+        raise UsageError(
+            f"{len(names)} models need the archive's name",
+            hint="Give it last, for example ./models.tar.gz",
+        )
+    return f"{names[0].file_stem}.tar.gz"
+
+
+def _print_plan(
+    output: Output, store: Store, planned: Plan, path: Path | None, kind: Kind, options: ExportOptions
+) -> None:
+    shared: dict[str, list[str]] = {}
+    for model in planned.models:
+        for layer in layers_in_use(store, model.manifest, model.name):
+            others = shared.setdefault(layer.blob.digest.file_name, [])
+            others += [str(other) for other in layer.shared_with if str(other) not in others]
+    files = [(f"blobs/{blob.digest.file_name}", blob.size) for blob in planned.blobs]
+    files += [(f"manifests/{model.name.path}", len(model.manifest.raw)) for model in planned.models]
+    total = sum(size for _, size in files)
+    expected = expected_size(store, planned, kind, options.compression)
+    target = str(path) if path is not None else "-"
+    if output.as_json:
+        output.document(
+            {
+                "archive": target,
+                "store": str(store.root),
+                "models": [str(model.name) for model in planned.models],
+                "files": [
+                    {"path": name, "size": size, "shared_with": shared.get(name.partition("/")[2], [])}
+                    for name, size in files
+                ],
+                "total": total,
+                "expected_archive_size": expected,
+            }
+        )
+        return
+    print_table(
+        ("FILE", "BYTES", "SHARED WITH"),
+        [(name, str(size), ", ".join(shared.get(name.partition("/")[2], ())) or "-") for name, size in files],
+        right=(1,),
+    )
+    click.echo()
+    click.echo(f"{len(files)} files, {human_size(total)} ({total} bytes), all in {store.root}")
+    click.echo(f"{target} would take about {human_size(expected)}; nothing was written")
+
+
+def _print_done(done: Exported, *, err: bool) -> None:
+    names = ", ".join(map(str, done.models[:5])) + (f" and {len(done.models) - 5} more" if len(done.models) > 5 else "")
+    seconds = max(done.seconds, 0.001)
+    share = f", {done.size * 100 / done.blob_size:.1f} % of its blobs" if done.blob_size else ""
+    target = str(done.path) if done.path else "the stream"
+    click.echo(f"exported {names} to {target}", err=err)
+    click.echo(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
+    click.echo(f"  SHA-256  {done.sha256}", err=err)
+    click.echo(f"  took     {seconds:.1f} s, {human_size(done.blob_size / seconds)}/s", err=err)
+    if done.path is not None:
+        file = shlex.quote(str(done.path))
+        click.echo("restore it on the target:", err=err)
+        click.echo(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
+        click.echo(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
+
+
+def _fields(done: Exported) -> dict[str, object]:
+    return {
+        "archive": str(done.path),
+        "format": done.kind.value[1:],
+        "size": done.size,
+        "sha256": done.sha256,
+        "models": [str(name) for name in done.models],
+        "blobs": [{"digest": str(blob.digest), "size": blob.size} for blob in done.blobs],
+        "blob_size": done.blob_size,
+        "seconds": round(done.seconds, 3),
+    }

@@ -1,0 +1,81 @@
+"""``ollama-ferry list``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from ollama_ferry.cli.options import Output, find_store, models_option, output_options
+from ollama_ferry.cli.tables import print_table
+from ollama_ferry.listing import ModelSummary, survey
+from ollama_ferry.places.store import Store
+from ollama_ferry.publishing import human_size
+
+
+@click.command("list")
+@models_option
+@output_options
+def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """List the models of the store.
+
+    OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such.
+    """
+    output = Output(quiet, verbose, as_json)
+    located = find_store(models, output)
+    summaries = survey(Store(located.root))
+    if as_json:
+        output.document({"store": str(located.root), "models": [_fields(s) for s in summaries]})
+        return
+    if not summaries:
+        output.note(f"no models in {located.root}")
+        return
+    print_table(
+        ("NAME", "ID", "SIZE", "OWN", "MODIFIED", ""),
+        [_row(summary) for summary in summaries],
+        right=(2, 3),
+    )
+
+
+def _row(summary: ModelSummary) -> tuple[str, ...]:
+    manifest = summary.manifest
+    if manifest is None:
+        return (str(summary.name), "-", "-", "-", "-", f"damaged: {summary.problem}")
+    if summary.remote:
+        return (str(summary.name), manifest.digest.short, "-", "-", _ago(manifest.modified), "cloud model")
+    return (
+        str(summary.name),
+        manifest.digest.short,
+        human_size(manifest.size),
+        human_size(summary.own_size or 0),
+        _ago(manifest.modified),
+        f"damaged: {summary.problem}" if summary.problem else "",
+    )
+
+
+def _fields(summary: ModelSummary) -> dict[str, object]:
+    manifest = summary.manifest
+    return {
+        "name": str(summary.name),
+        "full_name": summary.name.path,
+        "id": manifest.digest.short if manifest else None,
+        "manifest_digest": str(manifest.digest) if manifest else None,
+        "size": manifest.size if manifest else None,
+        "own_size": summary.own_size,
+        "modified": manifest.modified if manifest else None,
+        "problem": summary.problem or None,
+        "remote_host": summary.remote or None,
+    }
+
+
+def _ago(moment: float | None) -> str:
+    if moment is None:
+        return "-"
+    seconds = max(0.0, time.time() - moment)
+    for name, length in (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400),
+                         ("hour", 3600), ("minute", 60)):  # fmt: skip
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"

@@ -1,0 +1,91 @@
+"""Options that several commands share, and what the commands need of the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ollama_ferry.locating import Located, locate, this_system
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Output:
+    """How much a command says, and in which form.
+
+    Attributes:
+        quiet: results and errors only.
+        verbose: also say what was decided and why.
+        as_json: one JSON document on stdout.
+    """
+
+    quiet: bool
+    verbose: bool
+    as_json: bool
+
+    def note(self, text: str) -> None:
+        """Say on stderr what is happening, unless told to be quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Say on stderr why something was decided, if asked to."""
+        if self.verbose:
+            click.echo(text, err=True)
+
+    def document(self, value: object) -> None:
+        """Print the one JSON document."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def output_options(command: F) -> F:
+    """Add ``-q``, ``-v`` and ``--json``."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+        click.option("-v", "--verbose", is_flag=True, help="Also say what was decided and why."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
+    ):
+        command = option(command)
+    return command
+
+
+models_option = click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
+    "server says, else Ollama's default folders]",
+)
+
+
+def find_store(models: Path | None, output: Output, asked_for: Sequence[str] = ()) -> Located:
+    """Find the store; with ``-v`` say which and why."""
+    located = locate(this_system(), models, asked_for=asked_for)
+    output.detail(f"store: {located.root} ({located.why})")
+    for other in located.others:
+        output.detail(f"another store, not used: {other}")
+    return located
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a model's name from the store; whatever goes wrong completes nothing."""
+    from ollama_ferry.errors import FerryError
+    from ollama_ferry.places.store import Store
+
+    try:
+        located = locate(this_system(), ctx.params.get("models"))
+        names = [str(name) for name in Store(located.root).names()]
+    except (FerryError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def stdout_is_terminal() -> bool:
+    return sys.stdout.isatty()

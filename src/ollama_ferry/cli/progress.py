@@ -1,0 +1,96 @@
+"""Progress of a copy: a bar on a terminal, plain lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from ollama_ferry.events import Advanced, Event, Noted, Observer, Started, ignore
+from ollama_ferry.publishing import human_size
+
+# A line in a log now and then; the bar is for those who watch.
+_LINE_EVERY = 10.0
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Observer]:
+    """Show how far a copy has got.
+
+    Args:
+        what: the work, as a participle: ``exporting``.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield ignore
+    elif sys.stderr.isatty():
+        with _bar(what) as observer:
+            yield observer
+    else:
+        yield _Lines(what)
+
+
+class _Lines:
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._total = 0
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._total = event.total
+            models = f"{event.models} model{'s' if event.models != 1 else ''}"
+            click.echo(f"{self._what} {models}: {event.blobs} blobs, {human_size(event.total)}", err=True)
+        elif isinstance(event, Noted):
+            click.echo(event.text, err=True)
+        elif isinstance(event, Advanced):
+            self._done += event.amount
+            now = time.monotonic()
+            if now - self._told >= _LINE_EVERY and self._total:
+                self._told = now
+                speed = self._done / (now - self._started)
+                left = (self._total - self._done) / speed
+                click.echo(
+                    f"{self._what}: {human_size(self._done)} of {human_size(self._total)} "
+                    f"({self._done * 100 // self._total} %), {human_size(speed)}/s, {left:.0f} s left",
+                    err=True,
+                )
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Observer]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+
+        def observer(event: Event) -> None:
+            if isinstance(event, Started):
+                bar.update(task, total=event.total)
+            elif isinstance(event, Advanced):
+                bar.advance(task, event.amount)
+            elif isinstance(event, Noted):
+                bar.console.print(event.text, markup=False, highlight=False)
+
+        yield observer

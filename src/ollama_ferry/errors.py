@@ -1,0 +1,132 @@
+"""The errors that ollama-ferry raises, and the one table of exit codes.
+
+::
+
+    FerryError                 1   something failed that no other line covers
+    ├── UsageError             2   the command line or the call asks for what can't be done
+    │   └── InvalidName        2   a text that is not a model name
+    ├── NotFound               3
+    │   ├── ModelNotFound      3   the place holds no such model
+    │   ├── StoreNotFound      3   no store where one was looked for
+    │   └── CloudStub          3   the model runs elsewhere: there are no weights to carry
+    ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
+    │   ├── MissingBlob        4   a manifest names a blob that is not there
+    │   └── Unfinished         4   the blob is there as an unfinished download
+    ├── NotPermitted           5   the operating system refused
+    ├── NoSpace                6   a disk is full, or would be
+    ├── AlreadyExists          7   something is there already and was not to be replaced
+    └── Cancelled            130   Ctrl-C, or a cancelled call
+
+Every message says what was being done, and to which model or digest; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FerryError(Exception):
+    """Base of all errors that ollama-ferry raises on purpose.
+
+    Args:
+        message: what was being done to what, and why it failed; one sentence.
+        hint: what to do next; may hold several lines, among them commands to copy.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(FerryError):
+    """What was asked for can't be done as asked."""
+
+    exit_code = 2
+
+
+class InvalidName(UsageError):
+    """A text that Ollama's grammar does not take as a model name."""
+
+
+class NotFound(FerryError):
+    """Something that was asked for is not there."""
+
+    exit_code = 3
+
+
+class ModelNotFound(NotFound):
+    """The place holds no model of that name."""
+
+
+class StoreNotFound(NotFound):
+    """No store was found where one was looked for."""
+
+
+class CloudStub(NotFound):
+    """The model's config names a remote host: it has no weights here."""
+
+
+class Damaged(FerryError):
+    """Bytes are not what a digest, a size or a format says.
+
+    Args:
+        digest: the blob that is damaged, as ``sha256:<hex>``, where it is one.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "", digest: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.digest = digest
+
+
+class MissingBlob(Damaged):
+    """A manifest names a blob that is not there."""
+
+
+class Unfinished(Damaged):
+    """A blob is there only as an unfinished download."""
+
+
+class NotPermitted(FerryError):
+    """The operating system refused."""
+
+    exit_code = 5
+
+
+class NoSpace(FerryError):
+    """A disk is full, or would be before the work is done."""
+
+    exit_code = 6
+
+
+class AlreadyExists(FerryError):
+    """Something is there already and was not to be replaced."""
+
+    exit_code = 7
+
+
+class Cancelled(FerryError):
+    """The work was given up on request."""
+
+    exit_code = 130
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    1: "failed in a way that no other code covers",
+    2: "usage: the command line asks for what can't be done",
+    3: "no such model or no store",
+    4: "damaged: a manifest, a blob or an archive is not what it should be",
+    5: "not permitted",
+    6: "no space left",
+    7: "something is there already and was not to be replaced",
+    130: "interrupted",
+}
+"""Exit code to meaning; docs/exit-codes.md is tested against this table."""

@@ -1,0 +1,240 @@
+"""Export: models of a store into one archive that any tar restores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ollama_ferry.archives import tar
+from ollama_ferry.archives.frames import FRAME_SIZE
+from ollama_ferry.archives.kinds import Compression, Kind, kind_of
+from ollama_ferry.archives.packing import packer
+from ollama_ferry.copying import Plan, copy, plan
+from ollama_ferry.errors import Damaged, UsageError
+from ollama_ferry.events import Cancel, Observer, ignore
+from ollama_ferry.manifests import Descriptor
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.archive import ArchiveSink
+from ollama_ferry.places.store import Store, mending
+from ollama_ferry.publishing import PendingFile, require_space
+
+# How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
+_SAMPLES = 32
+
+
+class ByteStream(Protocol):
+    """What a stream must offer to be written to; every binary file does."""
+
+    def write(self, data: bytes | memoryview, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an archive is written.
+
+    Attributes:
+        compression: how hard to pack.
+        threads: how many threads pack; the archive's bytes do not depend on it.
+        replace: whether a file of the archive's name may be replaced.
+        fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
+    """
+
+    compression: Compression = Compression.AUTO
+    threads: int = 0
+    replace: bool = False
+    fixed_time: int | None = None
+
+    @property
+    def pack_threads(self) -> int:
+        """The number of threads to use: what was asked for, else one a core, up to eight."""
+        return self.threads or min(8, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1)
+
+
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the archive, or None where it went to a stream.
+        kind: its format.
+        size: its size in bytes.
+        sha256: its SHA-256 in hexadecimal.
+        models: the models in it.
+        blobs: the blobs in it.
+        seconds: how long it took.
+    """
+
+    path: Path | None
+    kind: Kind
+    size: int
+    sha256: str
+    models: tuple[ModelName, ...]
+    blobs: tuple[Descriptor, ...]
+    seconds: float
+
+    @property
+    def blob_size(self) -> int:
+        """The bytes of the blobs before packing."""
+        return sum(blob.size for blob in self.blobs)
+
+
+def plan_export(store: Store, names: Iterable[ModelName]) -> Plan:
+    """Find out what goes into an archive, and check that all of it is there.
+
+    Raises:
+        ModelNotFound, CloudStub, Damaged: a model can't be carried.
+    """
+    planned = plan(store, None, names)
+    for model in planned.models:
+        store.require_whole(model.name, model.manifest)
+    return planned
+
+
+def expected_size(store: Store, planned: Plan, kind: Kind, compression: Compression) -> int:
+    """Foretell an archive's size in bytes by packing samples spread evenly over the blobs."""
+    entries = [blob.size for blob in planned.blobs] + [len(m.manifest.raw) for m in planned.models]
+    framing = sum(tar.BLOCK + len(tar.padding(size)) for size in entries) + tar.RECORD
+    content = sum(entries)
+    if kind is Kind.TAR:
+        return content + framing
+    pack = packer(kind, compression)
+    raw = packed = 0
+    for blob, offset in _sample_points(planned):
+        with store.open(blob, offset) as file:
+            data = file.read(FRAME_SIZE)
+        raw += len(data)
+        packed += sum(map(len, pack(data)))
+    # Headers are mostly zeros: about a tenth is left of them.
+    return round(content * packed / raw if raw else content) + framing // 8
+
+
+def check_output(path: Path, store: Store) -> None:
+    """Refuse to write an archive into the store that it is made from.
+
+    Raises:
+        UsageError: the path lies in the store, or in a folder that the store links to.
+    """
+    folder = path.parent.resolve()
+    for part in (store.root, store.blobs_folder, store.manifests_folder):
+        if folder.is_relative_to(part.resolve()):
+            raise UsageError(
+                f"{path} is inside the store {store.root}: a server would delete it there",
+                hint="Write the archive to another folder.",
+            )
+
+
+def export_to_file(
+    store: Store,
+    planned: Plan,
+    path: Path,
+    options: ExportOptions,
+    *,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Write a plan's models to a file, which appears under its name only when it is whole.
+
+    Raises:
+        FerryError: it could not be done; no file is left.
+    """
+    kind = kind_of(path.name)
+    if kind is None:
+        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
+    check_output(path, store)
+    with PendingFile(path, replace=options.replace) as file:
+        expected = expected_size(store, planned, kind, options.compression)
+        # The samples are off by a percent at most; what is doubtful is left to the disk to decide.
+        require_space(path.parent, expected - expected // 50, f"the archive {path.name}")
+        started = time.monotonic()
+        _write(store, planned, file.write, kind, options, observer, cancel)
+        file.publish()
+        return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
+
+
+def export_to_stream(
+    store: Store,
+    planned: Plan,
+    stream: ByteStream,
+    kind: Kind,
+    options: ExportOptions,
+    *,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Write a plan's models to a stream, which is flushed and not closed.
+
+    Raises:
+        FerryError, OSError: it could not be done; what was written is of no use.
+    """
+    sha256 = hashlib.sha256()
+    size = 0
+
+    def write(data: bytes | memoryview) -> None:
+        nonlocal size
+        stream.write(data)
+        sha256.update(data)
+        size += len(data)
+
+    started = time.monotonic()
+    _write(store, planned, write, kind, options, observer, cancel)
+    stream.flush()
+    return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=time.monotonic() - started)
+
+
+def _write(
+    store: Store,
+    planned: Plan,
+    write: Callable[[bytes | memoryview], object],
+    kind: Kind,
+    options: ExportOptions,
+    observer: Observer,
+    cancel: Cancel | None,
+) -> None:
+    sink = ArchiveSink(
+        write,
+        kind,
+        compression=options.compression,
+        threads=options.pack_threads,
+        fixed_time=options.fixed_time,
+    )
+    try:
+        copy(planned, store, sink, observer=observer, cancel=cancel)
+        sink.close()
+    except BaseException as error:
+        sink.abandon()
+        if isinstance(error, Damaged) and not error.hint:
+            error.hint = _how_to_mend(store, planned, error)
+        raise
+
+
+def _how_to_mend(store: Store, planned: Plan, error: Damaged) -> str:
+    """Say how the blob that an error is about is got rid of."""
+    for digest, models in planned.needed_by.items():
+        if str(digest) == error.digest:
+            return mending(models[0].name, store.blob_path(digest))
+    return ""
+
+
+def _contents(planned: Plan) -> tuple[tuple[ModelName, ...], tuple[Descriptor, ...]]:
+    return tuple(model.name for model in planned.models), planned.blobs
+
+
+def _sample_points(planned: Plan) -> Iterator[tuple[Descriptor, int]]:
+    """Spread the samples evenly over all blobs' bytes laid end to end, at whole frames of each blob."""
+    step = max(FRAME_SIZE, planned.size // _SAMPLES)
+    position, wanted = 0, 0
+    for blob in planned.blobs:
+        while wanted < position + blob.size:
+            yield blob, max(0, wanted - position) // FRAME_SIZE * FRAME_SIZE
+            wanted += step
+        position += blob.size

@@ -1,0 +1,197 @@
+"""Digests, descriptors and manifests.
+
+Source: ``manifest/manifest.go`` and ``manifest/layer.go`` of Ollama. A manifest is the registry's bytes: its
+SHA-256 is the ID that ``ollama list`` prints, so the raw bytes are kept beside the parsed view and are the
+only thing that is ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ollama_ferry.errors import Damaged
+
+MANIFEST_LIMIT = 16 * 1024 * 1024
+"""The largest manifest that is read, in bytes. 5,000 layers take about 1.3 MB."""
+
+SIZE_LIMIT = 2**63
+"""Sizes are signed 64-bit numbers upstream; a size at or over this is refused."""
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, order=True)
+class Digest:
+    """A SHA-256 digest; the only algorithm that Ollama's store knows."""
+
+    hex: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.hex):
+            raise Damaged(f"{self.hex[:80]!a} is not the hexadecimal form of a SHA-256")
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``sha256:<64 hex>`` or the file-name form ``sha256-<64 hex>``.
+
+        Raises:
+            Damaged: the text is no such digest. Capital hex digits are refused as well: Ollama compares
+                digests as text, so a blob under such a name never passes its own check.
+        """
+        found = _DIGEST.fullmatch(text)
+        if not found:
+            raise Damaged(f"{text[:100]!a} is not a digest (sha256: and 64 hexadecimal digits)")
+        return cls(found[1])
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        """Return the digest of some bytes."""
+        return cls(hashlib.sha256(data).hexdigest())
+
+    @property
+    def file_name(self) -> str:
+        """The name of the blob's file below ``blobs/``."""
+        return f"sha256-{self.hex}"
+
+    @property
+    def short(self) -> str:
+        """The first twelve digits, as ``ollama list`` and ``ollama pull`` print them."""
+        return self.hex[:12]
+
+    def __str__(self) -> str:
+        return f"sha256:{self.hex}"
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One blob as a manifest names it.
+
+    Attributes:
+        digest: what the blob's bytes hash to.
+        size: in bytes.
+        media_type: what the blob is for; empty where it does not matter (a blob known by digest alone).
+        name: the tensor's name in models that have one blob a tensor, else empty.
+    """
+
+    digest: Digest
+    size: int
+    media_type: str = field(default="", compare=False)
+    name: str = field(default="", compare=False)
+
+    @property
+    def kind(self) -> str:
+        """The media type's last word: ``model``, ``template``, ``license``, ``config`` ..."""
+        if self.media_type == "application/vnd.docker.container.image.v1+json":
+            return "config"
+        return self.media_type.rpartition(".")[2] or self.media_type
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest: its bytes as they are, and what they say.
+
+    Attributes:
+        raw: the bytes; never rewritten.
+        config: the config blob, or None where the manifest has none (an empty digest).
+        layers: the layers in the manifest's order; a digest may occur twice.
+        modified: when the place got it, in seconds since the epoch; None where the place can't tell.
+    """
+
+    raw: bytes
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    modified: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def parse(cls, raw: bytes, *, modified: float | None = None) -> Manifest:
+        """Read a manifest's bytes.
+
+        Raises:
+            Damaged: they are no JSON, too many, or not of a manifest's shape.
+        """
+        if len(raw) > MANIFEST_LIMIT:
+            raise Damaged(f"a manifest of more than {MANIFEST_LIMIT} bytes is not read")
+        document = parse_json(raw)
+        if not isinstance(document, dict):
+            raise Damaged("the manifest is JSON, but not an object")
+        config = document.get("config")
+        layers = document.get("layers")
+        if config is not None and not isinstance(config, dict):
+            raise Damaged("the manifest's config is not an object")
+        if layers is not None and not isinstance(layers, list):
+            raise Damaged("the manifest's layers are not a list")
+        return cls(
+            raw=raw,
+            # Ollama skips a config without a digest; a layer without one it can't resolve.
+            config=_descriptor(config) if config and config.get("digest") else None,
+            layers=tuple(_descriptor(layer) for layer in layers or ()),
+            modified=modified,
+        )
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The SHA-256 of the bytes; its first twelve digits are the ID that ``ollama list`` prints."""
+        return Digest.of(self.raw)
+
+    @cached_property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Every blob that the model needs, each once: the layers in order, then the config.
+
+        Raises:
+            Damaged: the manifest names one digest with two sizes.
+        """
+        unique: dict[Digest, Descriptor] = {}
+        for blob in (*self.layers, *((self.config,) if self.config else ())):
+            known = unique.setdefault(blob.digest, blob)
+            if known.size != blob.size:
+                raise Damaged(f"the manifest gives {blob.digest} two sizes: {known.size} and {blob.size} bytes")
+        return tuple(unique.values())
+
+    @property
+    def size(self) -> int:
+        """The bytes of all blobs, each counted once."""
+        return sum(blob.size for blob in self.blobs)
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON from outside, with the keys folded.
+
+    Go's decoder, which reads these files upstream, matches keys whatever their letter case and takes the last
+    of several; so does this, lest the two see different models in one file.
+
+    Raises:
+        Damaged: the bytes are not JSON in UTF-8, or nested too deep.
+    """
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_folded, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise Damaged(f"not valid JSON: {reason}") from error
+
+
+def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key.casefold(): value for key, value in pairs}
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _descriptor(fields: Any) -> Descriptor:
+    if not isinstance(fields, dict):
+        raise Damaged("the manifest names a layer that is not an object")
+    digest, size = fields.get("digest"), fields.get("size", 0)
+    media_type, name = fields.get("mediatype") or "", fields.get("name") or ""
+    if not isinstance(digest, str):
+        raise Damaged("the manifest names a layer without a digest")
+    # bool is an int to Python, and not to JSON.
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < SIZE_LIMIT:
+        raise Damaged(f"the manifest gives {digest[:100]!a} the size {str(size)[:40]!a}")
+    if not isinstance(media_type, str) or not isinstance(name, str):
+        raise Damaged(f"the manifest gives {digest[:100]!a} a media type or name that is no text")
+    return Descriptor(Digest.parse(digest), size, media_type, name)

@@ -1,0 +1,186 @@
+"""Model names: Ollama's grammar, mirrored.
+
+Source: ``types/model/name.go`` of Ollama. ``[host/][namespace/]model[:tag]`` with a scheme allowed before
+the host; missing parts get the defaults. Nothing outside this grammar ever becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ollama_ferry.errors import InvalidName
+
+DEFAULT_HOST = "registry.ollama.ai"
+DEFAULT_NAMESPACE = "library"
+DEFAULT_TAG = "latest"
+
+# One expression per part; upstream's lengths are in bytes, and the characters are ASCII only.
+_PART = {
+    "host": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"),
+    "namespace": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}"),
+    "model": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
+    "tag": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
+}
+_ALLOWED = {
+    "host": "letters, digits, '_', '-', '.' and ':'",
+    "namespace": "letters, digits, '_' and '-'",
+    "model": "letters, digits, '_', '-' and '.'",
+    "tag": "letters, digits, '_', '-' and '.'",
+}
+
+
+@dataclass(frozen=True, order=True)
+class ModelName:
+    """A fully qualified model name; every instance is valid.
+
+    Attributes:
+        host: the registry, with its port where one was given.
+        namespace: the owner below the registry.
+        model: the model itself.
+        tag: which variant of it.
+    """
+
+    host: str
+    namespace: str
+    model: str
+    tag: str
+
+    def __post_init__(self) -> None:
+        for kind in ("host", "namespace", "model", "tag"):
+            _check_part(kind, getattr(self, kind), whole="/".join(self.parts))
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """Read a name as Ollama does.
+
+        Args:
+            text: for example ``qwen3:8b``, ``hf.co/org/repo:Q4_K_M`` or ``localhost:5000/library/x:y``.
+
+        Raises:
+            InvalidName: the text is not a name.
+        """
+        host, namespace, model, tag = _split(text)
+        parts = {"host": host, "namespace": namespace, "model": model, "tag": tag}
+        for kind, value in parts.items():
+            _check_part(kind, value, whole=text)
+        return cls(**parts)
+
+    @classmethod
+    def from_path(cls, parts: Iterable[str]) -> ModelName:
+        """Read the four parts of a path below ``manifests/``.
+
+        Raises:
+            InvalidName: there are not four parts, or one of them is none.
+        """
+        four = tuple(parts)
+        if len(four) != 4:
+            raise InvalidName(f"{'/'.join(four)!r} is not host/namespace/model/tag")
+        return cls(*four)
+
+    @property
+    def parts(self) -> tuple[str, str, str, str]:
+        return (self.host, self.namespace, self.model, self.tag)
+
+    @property
+    def path(self) -> str:
+        """Where the manifest lies below ``manifests/``, with ``/`` between the parts."""
+        return "/".join(self.parts)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The name as look-ups compare it: letter case does not count."""
+        return (self.host.lower(), self.namespace.lower(), self.model.lower(), self.tag.lower())
+
+    @property
+    def file_stem(self) -> str:
+        """The name as part of a file name on any disk: ``deepseek-r1-8b``, without ``:`` and ``/``."""
+        return re.sub(r"[/:]", "-", str(self))
+
+    def __str__(self) -> str:
+        """The shortest form that Ollama prints, always with the tag."""
+        if self.host.lower() != DEFAULT_HOST:
+            return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
+        if self.namespace.lower() != DEFAULT_NAMESPACE:
+            return f"{self.namespace}/{self.model}:{self.tag}"
+        return f"{self.model}:{self.tag}"
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether a text is a pattern (``*``, ``?``, ``[...]``); none of these occurs in a name."""
+    return any(c in text for c in "*?[")
+
+
+def match(pattern: str, names: Iterable[ModelName]) -> list[ModelName]:
+    """Pick the names that a pattern covers, in the order given.
+
+    The pattern is split like a name, then matched part by part, letter case aside. Without a tag it covers
+    every tag (``gemma3*``); without a host or namespace it covers the default one only, as a name does.
+    """
+    host, namespace, model, tag = _split(pattern, tag="*")
+    wanted = (host.lower(), namespace.lower(), model.lower(), tag.lower())
+    return [
+        name
+        for name in names
+        if all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.key, wanted, strict=True))
+    ]
+
+
+def nearest(text: str, names: Iterable[ModelName], most: int = 3) -> list[ModelName]:
+    """Return the names most like a mistyped one, the closest first."""
+    import difflib
+
+    by_text: dict[str, ModelName] = {}
+    for name in names:
+        by_text.setdefault(str(name).lower(), name)
+    wanted = text.lower()
+    close = difflib.get_close_matches(wanted, by_text, n=most, cutoff=0.5)
+    # A right model with a wrong tag is the likeliest slip, and a short name is far from a long tag.
+    model = wanted.rpartition("/")[2].partition(":")[0]
+    same_model = [key for key, name in by_text.items() if model and name.model.lower() == model]
+    found = dict.fromkeys([*same_model, *close])
+    return [by_text[key] for key in list(found)[:most]]
+
+
+def _split(text: str, tag: str = DEFAULT_TAG) -> tuple[str, str, str, str]:
+    """Cut a text where upstream's ``ParseNameBare`` cuts it, and merge in the defaults.
+
+    A part that a separator promises and that is empty stays empty here, which no part may be.
+    """
+    host, namespace, rest = DEFAULT_HOST, DEFAULT_NAMESPACE, text
+    if rest.rfind(":") > rest.rfind("/"):
+        rest, _, tag = rest.rpartition(":")
+    if "/" in rest:
+        rest, _, model = rest.rpartition("/")
+        if "/" in rest:
+            rest, _, namespace = rest.rpartition("/")
+            scheme, found, after = rest.partition("://")
+            host = after if found else scheme
+            # Upstream merges the default over an empty host behind a scheme ("http:///ns/model"), and only
+            # there: elsewhere an empty part was promised and makes the name invalid.
+            if found and not host:
+                host = DEFAULT_HOST
+        else:
+            namespace = rest
+    else:
+        model = rest
+    return host, namespace, model, tag
+
+
+def _check_part(kind: str, value: str, *, whole: str) -> None:
+    if _PART[kind].fullmatch(value):
+        return
+    shown = ascii(whole) if len(whole) <= 200 else ascii(whole[:200]) + "…"
+    limit = 350 if kind == "host" else 80
+    if not value:
+        why = f"its {kind} is empty"
+    elif len(value) > limit:
+        why = f"its {kind} is longer than {limit} characters"
+    else:
+        why = f"its {kind} {value!a} may hold only {_ALLOWED[kind]}, the first a letter, a digit or '_'"
+    raise InvalidName(
+        f"{shown} is not a model name: {why}",
+        hint="A name is [host/][namespace/]model[:tag], for example deepseek-r1:8b or hf.co/org/repo:Q4_K_M.",
+    )

@@ -1,0 +1,66 @@
+"""Turn what a user typed into models of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted
+from ollama_ferry.locating import Located
+from ollama_ferry.names import ModelName, is_pattern, match
+from ollama_ferry.places.store import Store
+
+
+def select(located: Located, texts: Iterable[str], *, everything: bool = False) -> list[ModelName]:
+    """Return the models that names and patterns mean, each once, sorted.
+
+    Args:
+        located: the store, and the others on this machine, which are only mentioned.
+        texts: names and patterns.
+        everything: take every model of the store; ``texts`` are not looked at.
+
+    Raises:
+        InvalidName, ModelNotFound: a name is none, or neither a name nor a pattern covers a model.
+    """
+    store = Store(located.root)
+    if everything:
+        found = list(store.names())
+        if not found:
+            raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, None))
+        return found
+    chosen: set[ModelName] = set()
+    for text in texts:
+        if is_pattern(text):
+            matched = match(text, store.names())
+            if not matched:
+                raise ModelNotFound(
+                    f"no model in {store.root} matches {text!r}",
+                    hint="`ollama-ferry list` shows what is there. Quote a pattern, lest the shell expand it.",
+                )
+            chosen.update(matched)
+        else:
+            name = ModelName.parse(text)
+            try:
+                chosen.add(store.resolve(name))
+            except ModelNotFound as error:
+                elsewhere = _elsewhere(located, name)
+                error.hint = "\n".join(filter(None, [elsewhere, error.hint]))
+                raise
+    return sorted(chosen)
+
+
+def _elsewhere(located: Located, name: ModelName | None) -> str:
+    """Say what the stores that were not chosen have to do with it."""
+    lines: list[str] = []
+    for other in located.others:
+        try:
+            if name is None:
+                lines.append(f"There is another store: --models {other}")
+            else:
+                lines.append(f"{Store(other).resolve(name)} is in another store: add --models {other}")
+        except NotPermitted:
+            lines.append(f"There is another store, which only its owner or root can read: --models {other}")
+        except FerryError:
+            continue
+    if lines:
+        lines.append(f"(This one was chosen because {located.why}.)")
+    return "\n".join(lines)
