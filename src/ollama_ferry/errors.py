@@ -3,6 +3,7 @@
 ::
 
     FerryError                 1   something failed that no other line covers
+    ├── BrokenStream           1   whoever read the archive that was being written has gone
     ├── UsageError             2   the command line or the call asks for what can't be done
     │   └── InvalidName        2   a text that is not a model name
     ├── NotFound               3
@@ -42,6 +43,10 @@ class FerryError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class BrokenStream(FerryError):
+    """Whoever read the archive that was being written has gone."""
 
 
 class UsageError(FerryError):

@@ -15,7 +15,7 @@ from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.copying import Plan, copy, plan
-from ollama_ferry.errors import Damaged, UsageError
+from ollama_ferry.errors import BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
@@ -153,8 +153,9 @@ def export_to_file(
     check_output(path, store)
     with PendingFile(path, replace=options.replace) as file:
         expected = expected_size(store, planned, kind, options.compression)
-        # The samples are off by a percent at most; what is doubtful is left to the disk to decide.
-        require_space(path.parent, expected - expected // 50, f"the archive {path.name}")
+        # Samples are off by a percent at most; what is doubtful is left to the disk to decide.
+        doubt = 0 if kind is Kind.TAR else expected // 50
+        require_space(path.parent, expected - doubt, f"the archive {path.name}")
         started = time.monotonic()
         _write(store, planned, file.write, kind, options, observer, cancel)
         file.publish()
@@ -174,20 +175,28 @@ def export_to_stream(
     """Write a plan's models to a stream, which is flushed and not closed.
 
     Raises:
-        FerryError, OSError: it could not be done; what was written is of no use.
+        FerryError: it could not be done; what was written is of no use.
     """
     sha256 = hashlib.sha256()
     size = 0
 
     def write(data: bytes | memoryview) -> None:
         nonlocal size
-        stream.write(data)
+        try:
+            stream.write(data)
+        except BrokenPipeError as error:
+            raise BrokenStream(f"the reader of the archive went away after {size} bytes") from error
+        except OSError as error:
+            raise FerryError(f"writing the archive to the stream failed: {error.strerror or error}") from error
         sha256.update(data)
         size += len(data)
 
     started = time.monotonic()
     _write(store, planned, write, kind, options, observer, cancel)
-    stream.flush()
+    try:
+        stream.flush()
+    except OSError as error:
+        raise BrokenStream(f"the reader of the archive went away before its end: {error.strerror}") from error
     return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=time.monotonic() - started)
 
 

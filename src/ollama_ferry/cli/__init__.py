@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from ollama_ferry.cli.commands import ferry
-from ollama_ferry.errors import FerryError, NotPermitted
+from ollama_ferry.errors import BrokenStream, FerryError, NotPermitted
 
 
 def main() -> None:
@@ -32,6 +32,9 @@ def run(arguments: list[str]) -> int:
         ferry.main(arguments, prog_name="ollama-ferry", standalone_mode=False)
         sys.stdout.flush()
     except FerryError as error:
+        if isinstance(error, BrokenStream):
+            # Python would try to flush what is left at its exit, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _tell(error.message, _hint(error), error.exit_code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
@@ -41,10 +44,6 @@ def run(arguments: list[str]) -> int:
         return _tell(error.format_message() + context, f"`{where} --help` says more.", 2)
     except (click.Abort, KeyboardInterrupt):
         return _tell("interrupted", "Nothing half-written was left; run the same command again.", 130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; say nothing more on it, and keep Python from trying at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _tell("the reader of the output went away before its end", "", 1)
     except OSError as error:
         return _tell(f"the operating system refused: {error}", "", 1)
     except Exception as error:
