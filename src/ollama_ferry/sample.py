@@ -7,6 +7,7 @@ architecture with random weights; Ollama loads it and answers nonsense.
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
 _F32, _Q8_0 = 0, 8
 _Q8_0_BLOCK = 32
 
+_SAMPLE_TIME = 1_700_000_000
+_SPECIAL_TOKENS = 3 + 256
 _EMBEDDING, _FEED_FORWARD, _BLOCKS, _HEADS = 256, 768, 4, 4
 
 
@@ -29,7 +32,7 @@ def sample_gguf(seed: int = 1) -> bytes:
     rng = random.Random(seed)  # noqa: S311 -- weights, not secrets
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens += ["▁", *"etaoinshrdlcumwfgypbvk,.", "▁the", "▁and", "▁ferry"]
-    kinds = [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - 259)]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - _SPECIAL_TOKENS)]
     fields: list[tuple[str, bytes]] = [
         ("general.architecture", _text("llama")),
         ("general.name", _text("ollama-ferry sample")),
@@ -73,6 +76,10 @@ def sample_gguf(seed: int = 1) -> bytes:
     for name, shape in tensors:
         # Norms stay in full precision, as quantised models of the real world have them.
         kind, content = (_F32, struct.pack("<f", 1.0) * shape[0]) if len(shape) == 1 else (_Q8_0, _q8_0(rng, shape))
+        if name == "output.weight":
+            # Control and byte tokens never win, so that the model answers in (random) words.
+            mute = _SPECIAL_TOKENS * _EMBEDDING // _Q8_0_BLOCK * (_Q8_0_BLOCK + 2)
+            content = bytes(mute) + content[mute:]
         head += _string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, len(data))
         data += content + bytes(-len(content) % _ALIGNMENT)
     return head + bytes(-len(head) % _ALIGNMENT) + bytes(data)
@@ -124,6 +131,8 @@ def _write_model(root: Path, name: ModelName, layers: Iterable[tuple[str, bytes]
     path = root.joinpath("manifests", *name.parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(json.dumps(manifest).encode())
+    # A fixed time makes the sample's archive the same on every machine.
+    os.utime(path, (_SAMPLE_TIME, _SAMPLE_TIME))
     return name
 
 

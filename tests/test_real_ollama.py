@@ -1,0 +1,121 @@
+"""Exports against a real Ollama: what it made, what it lists, and what it reads back."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from command_line import ferry
+from ollama_ferry.sample import sample_gguf, write_sample_store
+from ollama_server import BINARY, Ollama, serving
+from test_names import INVALID, VALID
+
+pytestmark = [
+    pytest.mark.ollama,
+    pytest.mark.skipif(not BINARY, reason="no Ollama: set OLLAMA_BIN or put ollama on PATH"),
+]
+
+MODELFILE = """FROM ./sample.gguf
+TEMPLATE "User: {{ .Prompt }} Assistant: "
+SYSTEM be brief
+PARAMETER num_predict 8
+PARAMETER seed 7
+LICENSE "MIT"
+"""
+
+
+def create(server: Ollama, folder: Path, name: str = "tiny:4m") -> str:
+    (folder / "sample.gguf").write_bytes(sample_gguf())
+    (folder / "Modelfile").write_text(MODELFILE)
+    made = server.run("create", name, "-f", "Modelfile", cwd=folder)
+    if "llama-quantize" in made.stderr:
+        # A recent server without its engine takes no GGUF file, but makes a model from one that it has.
+        (folder / "Modelfile").write_text(MODELFILE.replace("./sample.gguf", "ferry-sample:4m"))
+        write_sample_store(server.models)
+        made = server.run("create", name, "-f", "Modelfile", cwd=folder)
+        for sample in ("ferry-sample:4m", "ferry-sample:4m-chat"):
+            assert server.run("rm", sample).returncode == 0
+    assert made.returncode == 0, made.stderr
+    return name
+
+
+def answer(server: Ollama, name: str) -> str | None:
+    """Let a model answer; None where this build of Ollama has no engine."""
+    status, said = server.ask(
+        "/api/generate", {"model": name, "prompt": "hello", "stream": False, "options": {"temperature": 0}}
+    )
+    if status != 200:
+        return None
+    assert said["eval_count"] > 0
+    return str(said["response"])
+
+
+@pytest.mark.parametrize(("extension", "flags"), [(".tar.gz", "-xzf"), (".tar", "-xf"), (".tar.zst", "--zstd -xf")])
+def test_restored_model_is_the_same_to_ollama(tmp_path: Path, extension: str, flags: str) -> None:
+    models, target = tmp_path / "models", tmp_path / "target"
+    with serving(models, tmp_path) as server:
+        name = create(server, tmp_path)
+        others = ["hf.co/org/repo:Q4_K_M", "localhost:5000/library/x:y"]
+        for other in others:
+            assert server.run("cp", name, other).returncode == 0
+        source_list = server.listed()
+        source_show = server.run("show", name).stdout
+        source_answer = answer(server, name)
+        archive = tmp_path / f"tiny{extension}"
+        # Without --models: the server itself is asked where its store is.
+        done = ferry("export", "-v", "TINY:4M", *others, archive, OLLAMA_HOST=server.address)
+        assert done.returncode == 0, done.stderr
+        assert f"store: {models}" in done.stderr and "uses it" in done.stderr
+    assert set(source_list) == {name, *others}
+    ours = {line.split()[0]: line.split()[1] for line in ferry("list", "--models", models).stdout.splitlines()[1:]}
+    assert ours == source_list
+    target.mkdir()
+    subprocess.run(["tar", *flags.split(), archive, "-C", target], check=True)
+    with serving(target, tmp_path) as server:
+        assert server.listed() == source_list
+        # Parameters are printed in the order of a Go map, which is none.
+        assert sorted(server.run("show", name).stdout.splitlines()) == sorted(source_show.splitlines())
+        assert answer(server, name) == source_answer
+
+
+def test_engine_answers_from_a_restored_model(tmp_path: Path) -> None:
+    models, target = tmp_path / "models", tmp_path / "target"
+    with serving(models, tmp_path) as server:
+        name = create(server, tmp_path)
+        if answer(server, name) is None:
+            pytest.skip("this build of Ollama has no engine to run a model with")
+    assert ferry("export", name, tmp_path / "t.tar.gz", "--models", models).returncode == 0
+    target.mkdir()
+    subprocess.run(["tar", "-xzf", tmp_path / "t.tar.gz", "-C", target], check=True)
+    with serving(target, tmp_path) as server:
+        ran = server.run("run", name, "hello")
+        assert ran.returncode == 0, ran.stderr
+        assert answer(server, name)
+
+
+@pytest.mark.parametrize("form", ["{}", "http://{}", "http://{}/", ' "{}" ', "port"])
+def test_server_is_found_by_every_form_of_its_address(tmp_path: Path, form: str) -> None:
+    with serving(tmp_path / "models", tmp_path) as server:
+        create(server, tmp_path)
+        port = server.address.rpartition(":")[2]
+        host = f"0.0.0.0:{port}" if form == "port" else form.format(server.address)
+        done = ferry("list", "-v", OLLAMA_HOST=host)
+        assert f"store: {tmp_path / 'models'}" in done.stderr
+        assert "tiny:4m" in done.stdout
+
+
+def test_names_are_those_that_ollama_takes(tmp_path: Path) -> None:
+    with serving(tmp_path / "models", tmp_path) as server:
+        name = create(server, tmp_path)
+        for text, path in VALID.items():
+            status, said = server.ask("/api/copy", {"source": name, "destination": text})
+            manifest = tmp_path / "models/manifests" / path
+            # A file system takes 255 bytes a part, and Ollama's grammar 350.
+            if max(map(len, path.split("/"))) <= 255:
+                assert status == 200, (text, said)
+                assert manifest.is_file(), text
+        for text in INVALID:
+            status, said = server.ask("/api/copy", {"source": name, "destination": text})
+            assert status == 400, (text, status, said)

@@ -1,0 +1,230 @@
+"""Archives restored by every common tar, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+import zlib
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import ollama_ferry
+from command_line import COMMAND
+from ollama_ferry.archives import packing
+from ollama_ferry.names import ModelName
+from stores import StoreBuilder, tree, weights
+from tools import require_tool
+
+TOOLS = ["tar", "bsdtar", "busybox", "7z", "tarfile"]
+# Of zstd not every tool has heard; those that have are tried apart.
+KINDS = [".tar", ".tar.gz", ".tgz"]
+NOBODY = 65534
+
+
+def run(*command: str | Path, user: int | None, **options: object) -> subprocess.CompletedProcess[bytes]:
+    extra = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    return subprocess.run([*map(str, command)], capture_output=True, check=False, **extra, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def untar(tool: str, archive: Path, folder: Path, *, user: int | None = None, more: tuple[str, ...] = ()) -> int:
+    """Restore an archive with a tool; return its exit code."""
+    zst = archive.name.endswith(".zst")
+    gz = archive.name.endswith(("gz", "tgz"))
+    if tool == "tarfile":
+        # Not "r|gz": Python's stream mode stops after the first gzip member, whoever wrote the file.
+        with tarfile.open(archive, "r:*") as opened:
+            opened.extractall(folder)
+        return 0
+    if tool == "7z":
+        require_tool("7z", "p7zip-full")
+        if not gz:
+            return run("7z", "x", "-y", f"-o{folder}", archive, user=user).returncode
+        packed = run("7z", "x", "-so", archive, user=user)
+        return run("7z", "x", "-y", "-si", "-ttar", f"-o{folder}", user=user, input=packed.stdout).returncode
+    if tool == "busybox":
+        require_tool("busybox")
+        return run("busybox", "tar", "-xzf" if gz else "-xf", archive, "-C", folder, user=user).returncode
+    require_tool(tool, {"bsdtar": "libarchive-tools"}.get(tool, tool))
+    if zst:
+        require_tool("zstd")
+    flags = ["--zstd", "-xf"] if zst and tool == "tar" else ["-xzf" if gz else "-xf"]
+    return run(tool, *more, *flags, archive, "-C", folder, user=user).returncode
+
+
+@pytest.fixture
+def store(source: StoreBuilder) -> StoreBuilder:
+    """Models with blobs of every awkward size, long names, a repeated layer and a neighbour that shares."""
+    sizes = (0, 1, 511, 512, 513, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20 + 7)
+    layers = [("tensor", weights(size, size)) for size in sizes]
+    source.model("big:1", [*layers, layers[3]])
+    source.model("big:2", [*layers[:5], ("template", b"other")])
+    source.model("hf.co/org/repo:Q4_K_M", [("model", weights(1000, 3))])
+    source.model(f"{'h' * 200}.example:5000/{'n' * 80}/{'m' * 80}:{'t' * 80}", [("model", b"long")])
+    return source
+
+
+def needed(store: StoreBuilder, name: str) -> dict[str, bytes]:
+    """Return the files that a model needs, by the store's own manifest."""
+    everything = tree(store.root)
+    manifest = ollama_ferry.Store(store.root).manifest(ModelName.parse(name))
+    files = [f"blobs/{blob.digest.file_name}" for blob in manifest.blobs]
+    return {path: everything[path] for path in [*files, f"manifests/{ModelName.parse(name).path}"]}
+
+
+def everybody(path: Path) -> None:
+    """Let any user reach a folder and write into it."""
+    for folder in [path, *path.parents]:
+        if folder != Path("/") and folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o055)
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize("as_user", [False, True], ids=["self", "nobody"])
+@pytest.mark.parametrize(("tool", "kind"), [*product(TOOLS, KINDS), ("tar", ".tar.zst"), ("bsdtar", ".tar.zst")])
+def test_every_tar_restores_exactly_the_files(
+    store: StoreBuilder, tmp_path: Path, tool: str, kind: str, as_user: bool
+) -> None:
+    if as_user and (tool == "tarfile" or os.geteuid() != 0):
+        user = None
+    else:
+        user = NOBODY if as_user else None
+    archive, target = tmp_path / f"a{kind}", tmp_path / "target"
+    ollama_ferry.export("*/*/*:*", archive, store=store.root)
+    target.mkdir()
+    everybody(target)
+    archive.chmod(0o644)
+    assert untar(tool, archive, target, user=user) == 0
+    assert tree(target) == tree(store.root)
+    if tool != "7z":
+        modes = {path.stat().st_mode & 0o777 for path in target.rglob("*") if path.is_file()}
+        assert modes == {0o644}
+
+
+@pytest.mark.parametrize("tool", ["tar", "busybox", "7z", "tarfile", "bsdtar"])
+def test_linked_folders_stay_links(store: StoreBuilder, tmp_path: Path, tool: str) -> None:
+    archive, target, disk = tmp_path / "a.tar.gz", tmp_path / "target", tmp_path / "disk"
+    ollama_ferry.export("big:1", archive, store=store.root)
+    for part in ("blobs", "manifests"):
+        (disk / part).mkdir(parents=True)
+    target.mkdir()
+    (target / "blobs").symlink_to(disk / "blobs")
+    (target / "manifests").symlink_to(disk / "manifests")
+    if tool == "bsdtar":
+        # It refuses to write through a link unless told to.
+        assert untar(tool, archive, target) != 0
+        assert untar(tool, archive, target, more=("-P",)) == 0
+    else:
+        assert untar(tool, archive, target) == 0
+    assert (target / "blobs").is_symlink() and (target / "manifests").is_symlink()
+    assert tree(disk) == needed(store, "big:1")
+
+
+@pytest.mark.parametrize("tool", ["tar", "bsdtar", "busybox", "7z", "tarfile"])
+def test_models_that_are_there_and_share_blobs_stay_whole(store: StoreBuilder, tmp_path: Path, tool: str) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    for name in ("big:2", "big:1"):
+        archive = tmp_path / f"{name[-1]}.tar.gz"
+        ollama_ferry.export(name, archive, store=store.root)
+        assert untar(tool, archive, target) == 0
+    assert tree(target) == needed(store, "big:1") | needed(store, "big:2")
+
+
+def test_stream_goes_straight_into_tar(store: StoreBuilder, tmp_path: Path) -> None:
+    line = f"{' '.join(COMMAND)} export big:1 --models {store.root} - | tar -xzf - -C {tmp_path}/t"
+    (tmp_path / "t").mkdir()
+    subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True, capture_output=True)
+    assert tree(tmp_path / "t") == needed(store, "big:1")
+
+
+def test_entries_follow_the_rules(store: StoreBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "a.tar"
+    ollama_ferry.export(["big:*", "hf.co/*/*"], archive, store=store.root)
+    assert archive.stat().st_size % 10240 == 0
+    assert b"ustar\x0000" not in archive.read_bytes()[:512] and archive.read_bytes()[257:265] == b"ustar  \0"
+    with tarfile.open(archive) as opened:
+        members = opened.getmembers()
+    for member in members:
+        assert (member.uname, member.gname, member.uid, member.gid) == ("ollama", "ollama", 0, 0)
+        assert member.mode == (0o755 if member.isdir() else 0o644)
+        assert member.mtime == 1_700_000_000
+        assert not member.pax_headers
+        assert member.isreg() or (member.isdir() and member.name.startswith("manifests/"))
+    blobs = [member.name for member in members if member.name.startswith("blobs/")]
+    assert blobs == sorted(set(blobs))
+    order = [member.name for member in members]
+    for name in ("big:1", "big:2", "hf.co/org/repo:Q4_K_M"):
+        *files, manifest = needed(store, name)
+        assert order.index(manifest) > max(map(order.index, files))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    ollama_ferry.export("big:1", tmp_path / "b.tar", store=store.root)
+    with tarfile.open(tmp_path / "b.tar") as opened:
+        assert {member.mtime for member in opened} == {86400}
+
+
+@pytest.mark.parametrize("compress", ["auto", "none", "fast", "best"])
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tar.zst"])
+def test_same_bytes_whatever_the_threads(store: StoreBuilder, tmp_path: Path, kind: str, compress: str) -> None:
+    archives = set()
+    for threads in (1, 2, 5):
+        path = tmp_path / f"{threads}{kind}"
+        ollama_ferry.export("big:*", path, store=store.root, compress=compress, threads=threads)
+        archives.add(path.read_bytes())
+    assert len(archives) == 1
+    target = tmp_path / "t"
+    target.mkdir()
+    assert untar("tar", path, target) == 0
+    assert tree(target) == needed(store, "big:1") | needed(store, "big:2")
+
+
+@pytest.mark.parametrize("accelerated", [True, False], ids=["isal", "zlib"])
+def test_members_are_independent_and_cut_at_blobs(
+    store: StoreBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerated: bool
+) -> None:
+    if not accelerated:
+        monkeypatch.setattr(packing, "_isal", None)
+        monkeypatch.setattr(packing, "_crc32", zlib.crc32)
+    archive = tmp_path / "a.tar.gz"
+    ollama_ferry.export("big:1", archive, store=store.root)
+    members, rest = [], archive.read_bytes()
+    while rest:
+        inflate = zlib.decompressobj(31)
+        members.append(inflate.decompress(rest))
+        assert inflate.eof
+        rest = inflate.unused_data
+    assert max(map(len, members)) == 2**20
+    for path, content in needed(store, "big:1").items():
+        if path.startswith("blobs/") and content:
+            parts = [content[at : at + 2**20] for at in range(0, len(content), 2**20)]
+            assert any(members[at : at + len(parts)] == parts for at in range(len(members)))
+    (tmp_path / "t").mkdir()
+    assert untar("tar", archive, tmp_path / "t") == 0
+    assert tree(tmp_path / "t") == needed(store, "big:1")
+
+
+@pytest.mark.big
+def test_member_over_eight_gibibytes(source: StoreBuilder, tmp_path: Path) -> None:
+    import hashlib
+
+    size = 8 * 2**30 + 123
+    hashed, block = hashlib.sha256(), bytes(2**20)
+    for _ in range(size // len(block)):
+        hashed.update(block)
+    hashed.update(bytes(size % len(block)))
+    name = f"blobs/sha256-{hashed.hexdigest()}"
+    with (source.root / name).open("wb") as file:
+        file.truncate(size)
+    source.manifest("huge", b'{"layers": [{"digest": "sha256:%s", "size": %d}]}' % (hashed.hexdigest().encode(), size))
+    archive = tmp_path / "h.tar.gz"
+    ollama_ferry.export("huge", archive, store=source.root)
+    (source.root / name).unlink()
+    for tool in (["tar"], ["bsdtar"], ["busybox", "tar"]):
+        require_tool(tool[0])
+        listed = subprocess.run([*tool, "-tvzf", archive], capture_output=True, text=True, check=True).stdout
+        assert str(size) in listed, tool
+    for tool in (["tar"], ["busybox", "tar"]):
+        line = f"{' '.join(tool)} -xzOf {archive} {name} | wc -c"
+        assert int(subprocess.check_output(["bash", "-c", line])) == size

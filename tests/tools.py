@@ -1,0 +1,15 @@
+"""External tools that tests drive: present, or skipped by name (a failure where skips are forbidden)."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def require_tool(name: str, package: str = "") -> str:
+    """Return the path of a tool; skip the test where the machine lacks it."""
+    found = shutil.which(name)
+    if not found:
+        pytest.skip(f"{name} is not installed (Debian: {package or name})")
+    return found
