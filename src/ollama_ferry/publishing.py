@@ -17,7 +17,7 @@ from types import TracebackType
 from ollama_ferry.errors import AlreadyExists, FerryError, NoSpace, NotPermitted, UsageError
 
 # How much is handed to the disk at a time while more is being written, so that the last sync is short.
-_SYNC_EVERY = 128 * 1024 * 1024
+_SYNC_EVERY = 32 * 1024 * 1024
 
 
 class PendingFile:
@@ -74,7 +74,7 @@ class PendingFile:
                 view = view[os.write(self._fd, view) :]
             self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY:
-                _start_writing_back(self._fd, self.size + len(data) - self._unsynced, self._unsynced)
+                _start_writing_back(self._fd, self.size + len(data))
                 self._unsynced = 0
         except OSError as error:
             raise write_error(error, self.path) from error
@@ -208,12 +208,13 @@ def human_size(size: float) -> str:
     raise AssertionError("unreachable")
 
 
-def _start_writing_back(fd: int, start: int, length: int) -> None:
+def _start_writing_back(fd: int, length: int) -> None:
     """Let the disk work while more is being packed; nothing waits, and nothing depends on it."""
-    # On Linux this advice starts the write-back of dirty pages; elsewhere it is free to do nothing.
+    # On Linux this advice starts the write-back of dirty pages and lets go of those already written, so that a
+    # large archive does not push everything else out of the page cache; elsewhere it is free to do nothing.
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
-            os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
 
 
 def _lock(fd: int) -> bool:
