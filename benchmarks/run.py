@@ -20,7 +20,6 @@ from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
-
 ROOT = Path(__file__).parent.parent
 BENCH = "bench:q4_0"
 RESULTS = ROOT / "benchmarks/results.json"

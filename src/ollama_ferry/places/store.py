@@ -38,6 +38,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # As text: thousands of blobs are looked at in a list, and joining a Path takes longer than the look.
+        self._blobs = str(root / "blobs")
 
     @property
     def manifests_folder(self) -> Path:
@@ -131,7 +133,7 @@ class Store:
         Raises:
             NotPermitted: the folder can't be read.
         """
-        path = self.blobs_folder / digest.file_name
+        path = os.path.join(self._blobs, digest.file_name)
         try:
             found = os.stat(path)
         except FileNotFoundError:
@@ -140,7 +142,7 @@ class Store:
             except OSError:
                 return None
         except PermissionError as error:
-            raise not_readable(path, error) from error
+            raise not_readable(Path(path), error) from error
         except OSError:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
