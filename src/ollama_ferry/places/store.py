@@ -93,7 +93,7 @@ class Store:
         except Damaged as error:
             raise Damaged(
                 f"the manifest of {name} ({path}) is damaged: {error}",
-                hint=f"Run `ollama pull {name}` where the registry can be reached, or import the model again.",
+                hint=f"Run `ollama pull {name}` where the registry can be reached, or restore an archive.",
             ) from error
 
     @contextmanager
@@ -212,7 +212,7 @@ class Store:
             )
         return MissingBlob(
             f"{whose} is not in {self.blobs_folder}",
-            hint=f"Run `ollama pull {model}` where the registry can be reached, or import the model again.",
+            hint=f"Run `ollama pull {model}` where the registry can be reached, or restore an archive.",
         )
 
 
