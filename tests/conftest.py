@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stores import StoreBuilder
+
+# A slow machine is no failure: nothing here is a timed test.
+settings.register_profile("ferry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ferry")
 
 NO_SKIP = os.environ.get("FERRY_NO_SKIP") == "1"
 

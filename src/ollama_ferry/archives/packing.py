@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ollama_ferry.archives.kinds import Compression, Kind
-from ollama_ferry.errors import UsageError
+from ollama_ferry.archives.zstd_library import load_zstd
 
 Frame = list[bytes | memoryview]
 Packer = Callable[[bytes], Frame]
@@ -32,7 +32,7 @@ def packer(kind: Kind, compression: Compression) -> Packer:
     """Choose how frames are packed.
 
     Raises:
-        UsageError: zstd is wanted and neither Python nor the zstandard package has it.
+        UsageError: zstd is wanted and neither Python nor a package has it.
     """
     if kind is Kind.TAR:
         return lambda data: [data]
@@ -133,35 +133,13 @@ def _deflate_best(data: bytes) -> bytes:
 
 
 def _zstd(level: int) -> Callable[[bytes], bytes]:
-    """Return a compressor of whole frames: content size and checksum in each, one context a thread."""
-    import threading
-
-    local = threading.local()
-    try:
-        from compression import zstd as stdlib_zstd
-    except ImportError:
-        pass
-    else:
-        parameter = stdlib_zstd.CompressionParameter
-        options = {parameter.compression_level: level, parameter.checksum_flag: 1}
-
-        def compress_with_stdlib(data: bytes) -> bytes:
-            packed: bytes = stdlib_zstd.compress(data, options=options)
-            return packed
-
-        return compress_with_stdlib
-    try:
-        import zstandard
-    except ImportError:
-        raise UsageError(
-            "writing a .tar.zst needs the zstandard package, which is not installed",
-            hint="Run: pip install zstandard   (or name the archive .tar.gz)",
-        ) from None
+    """Return a compressor of whole frames: content size and checksum in each."""
+    zstd = load_zstd("writing a .tar.zst")
+    parameter = zstd.CompressionParameter
+    options = {parameter.compression_level: level, parameter.checksum_flag: 1}
 
     def compress(data: bytes) -> bytes:
-        if not hasattr(local, "context"):
-            local.context = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
-        packed: bytes = local.context.compress(data)
+        packed: bytes = zstd.compress(data, options=options)
         return packed
 
     return compress
