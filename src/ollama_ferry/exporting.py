@@ -15,13 +15,14 @@ from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.copying import Plan, copy, plan
+from ollama_ferry.disk import require_space
 from ollama_ferry.errors import BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive import ArchiveSink
 from ollama_ferry.places.store import Store, mending
-from ollama_ferry.publishing import PendingFile, require_space
+from ollama_ferry.publishing import PendingFile
 
 # How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
 _SAMPLES = 32

@@ -7,14 +7,13 @@ was killed, so a leftover is taken over by the next run instead of staying for e
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from types import TracebackType
 
-from ollama_ferry.errors import AlreadyExists, FerryError, NoSpace, NotPermitted, UsageError
+from ollama_ferry.disk import lock, start_writing_back, sync_folder, write_error
+from ollama_ferry.errors import AlreadyExists, UsageError
 
 # How much is handed to the disk at a time while more is being written, so that the last sync is short.
 _SYNC_EVERY = 32 * 1024 * 1024
@@ -74,7 +73,7 @@ class PendingFile:
                 view = view[os.write(self._fd, view) :]
             self._unsynced += len(data)
             if self._unsynced >= _SYNC_EVERY:
-                _start_writing_back(self._fd, self.size + len(data))
+                start_writing_back(self._fd, self.size + len(data))
                 self._unsynced = 0
         except OSError as error:
             raise write_error(error, self.path) from error
@@ -99,12 +98,12 @@ class PendingFile:
             self._fd = None
         try:
             os.replace(self.partial, self.path)
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+            sync_folder(self.path.parent)
         except OSError as error:
             raise write_error(error, self.path) from error
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-        sync_folder(self.path.parent)
 
     def _refuse_existing(self) -> None:
         if not self._replace and os.path.lexists(self.path):
@@ -123,7 +122,7 @@ class PendingFile:
             ) from error
         except OSError as error:
             raise write_error(error, self.path) from error
-        if not _lock(fd):
+        if not lock(fd):
             os.close(fd)
             raise AlreadyExists(
                 f"{self.path} is being written by another process", hint="Wait for it, or name another file."
@@ -141,101 +140,3 @@ class PendingFile:
         if os.name == "nt":
             with contextlib.suppress(OSError):
                 self.partial.unlink()
-
-
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Check that a disk can take what is coming.
-
-    Args:
-        folder: a folder on that disk.
-        needed: in bytes.
-        what: what will be written, for the message.
-
-    Raises:
-        NoSpace: it can't.
-    """
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        # Some file systems don't tell; then the write itself will.
-        return
-    if free < needed:
-        raise NoSpace(
-            f"{what} needs about {human_size(needed)} in {folder}, and {human_size(free)} are free",
-            hint="Free some space there, or write to another disk.",
-        )
-
-
-def write_error(error: OSError, path: Path) -> FerryError:
-    """Turn what the operating system said about a write into one of our errors."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        why = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
-        return NoSpace(
-            f"can't write {path}: {why}",
-            hint="Nothing half-written was left. Free some space there, or write to another disk.",
-        )
-    if error.errno == errno.EFBIG:
-        return NoSpace(
-            f"can't write {path}: a file may not grow that large there",
-            hint="FAT32 ends at 4 GiB, and `ulimit -f` sets a limit of its own. Use another disk.",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
-        return NotPermitted(f"can't write {path}: {os.strerror(error.errno)}")
-    return FerryError(f"can't write {path}: {error.strerror or error}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder last through a power cut, where the system has a call for it."""
-    if os.name == "nt":
-        return
-    # Some file systems (FUSE, SMB) refuse to sync a folder; the rename itself has been made.
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def human_size(size: float) -> str:
-    """Write a number of bytes as Ollama does: decimal units, two to three digits."""
-    if size < 1000:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        size /= 1000
-        if size < 999.5 or unit == "TB":
-            return f"{size:.1f} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
-    raise AssertionError("unreachable")
-
-
-def _start_writing_back(fd: int, length: int) -> None:
-    """Let the disk work while more is being packed; nothing waits, and nothing depends on it."""
-    # On Linux this advice starts the write-back of dirty pages and lets go of those already written, so that a
-    # large archive does not push everything else out of the page cache; elsewhere it is free to do nothing.
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
-
-
-def _lock(fd: int) -> bool:
-    """Lock a file for this process; False where another has it. The lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:
-        return _lock_on_windows(fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # No locks on this file system: better an export without one than none.
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
-
-
-def _lock_on_windows(fd: int) -> bool:
-    import msvcrt
-
-    try:
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    except OSError:
-        return False
-    return True

@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from ollama_ferry.api import export
+from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.exporting import Exported
 from ollama_ferry.manifests import Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
-from ollama_ferry.publishing import human_size
 from ollama_ferry.sample import write_sample_store
 
 

@@ -22,6 +22,7 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.copying import Plan
+from ollama_ferry.disk import human_size
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.exporting import (
     Exported,
@@ -35,7 +36,6 @@ from ollama_ferry.exporting import (
 from ollama_ferry.listing import layers_in_use
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
-from ollama_ferry.publishing import human_size
 from ollama_ferry.selecting import select
 
 # Where Ollama's service on Linux keeps its models: the likeliest target.

@@ -9,9 +9,9 @@ import click
 
 from ollama_ferry.cli.options import Output, find_store, models_option, output_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.disk import human_size
 from ollama_ferry.listing import ModelSummary, survey
 from ollama_ferry.places.store import Store
-from ollama_ferry.publishing import human_size
 
 
 @click.command("list")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import click
 
+from ollama_ferry.disk import human_size
 from ollama_ferry.events import Advanced, Event, Noted, Observer, Started, ignore
-from ollama_ferry.publishing import human_size
 
 # A line in a log now and then; the bar is for those who watch.
 _LINE_EVERY = 10.0

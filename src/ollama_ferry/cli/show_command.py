@@ -9,11 +9,11 @@ import click
 
 from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
 from ollama_ferry.listing import LayerUse, layers_in_use
 from ollama_ferry.names import is_pattern
 from ollama_ferry.places.store import Store
-from ollama_ferry.publishing import human_size
 from ollama_ferry.selecting import select
 
 

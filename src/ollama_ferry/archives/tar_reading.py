@@ -1,0 +1,258 @@
+"""Read a tar archive from outside, member by member: strict, bounded, and in one pass.
+
+Sources: POSIX.1-2017 ``pax`` ("ustar" and "pax" formats), the GNU tar manual ("Basic Tar Format"). Python's ``tarfile``
+is not used: it reads extension headers of any size into memory, stops silently at a damaged header in the middle, and
+takes an archive that was cut between two members for a whole one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
+from ollama_ferry.archives.tar import BLOCK
+from ollama_ferry.archives.unpacking import PADDING_LIMIT, Unpacked
+from ollama_ferry.errors import Damaged
+
+# A name in Ollama's layout is below 700 bytes, and a path on Linux below 4,096.
+_EXTENSION_LIMIT = 256 * 1024
+_EXTENSIONS_A_MEMBER = 8
+_SIZE_LIMIT = 2**63
+
+_KINDS = {
+    b"0": MemberKind.FILE,
+    b"\0": MemberKind.FILE,
+    b"7": MemberKind.FILE,
+    b"1": MemberKind.LINK,
+    b"2": MemberKind.LINK,
+    b"3": MemberKind.DEVICE,
+    b"4": MemberKind.DEVICE,
+    b"5": MemberKind.FOLDER,
+    b"6": MemberKind.DEVICE,
+    # A folder of an incremental GNU archive, whose content is a list of names.
+    b"D": MemberKind.FOLDER,
+}
+_PAX_RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=]{1,1000})=")
+
+
+class TarReader:
+    """Iterates over the members of an archive; the content of the latest one is read with :meth:`read`.
+
+    What was not read of it is skipped when the next one is asked for. A second archive that follows the end of the
+    first (``cat a.tar b.tar``) is read too.
+
+    Args:
+        data: the unpacked archive.
+    """
+
+    def __init__(self, data: Unpacked) -> None:
+        self._data = data
+        self._left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        """Give the members in order.
+
+        Raises:
+            Damaged: the archive is no tar, is cut short, or holds what is not supported.
+        """
+        count = 0
+        while True:
+            self._finish_member()
+            header = self._next_header(count)
+            if header is None:
+                return
+            count += 1
+            if count > MEMBER_LIMIT:
+                raise Damaged(f"it has more than {MEMBER_LIMIT} members")
+            yield self._member(header)
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes of the latest member, and none only at its end.
+
+        Raises:
+            Damaged: the archive ends before it.
+        """
+        wanted = min(size, self._left)
+        if not wanted:
+            return b""
+        chunk = self._data.read(wanted)
+        if not chunk:
+            raise Damaged(f"it is cut short: {self._left} bytes of the member are missing")
+        self._left -= len(chunk)
+        return chunk
+
+    def _finish_member(self) -> None:
+        if self._left:
+            self._data.skip(self._left)
+            self._left = 0
+        if self._padding:
+            padding, self._padding = self._padding, 0
+            if self._exactly(padding, "in the middle of a member").strip(b"\0"):
+                raise Damaged(f"what fills up the block before byte {self._data.position} is not zero")
+
+    def _next_header(self, count: int) -> bytes | None:
+        """Return the next header block, or None at the end of the archive."""
+        zeros = 0
+        while True:
+            block = self._block()
+            if block is None:
+                if zeros < 2:
+                    raise Damaged(
+                        f"it is cut short: it ends after {count} members without the mark of its end"
+                        if count
+                        else "it is empty"
+                    )
+                return None
+            if any(block):
+                try:
+                    _check_sum(block)
+                except Damaged as error:
+                    where = self._data.position - BLOCK
+                    if zeros >= 2:
+                        raise Damaged(f"something that is no tar follows its end, at byte {where}") from error
+                    what = "it is no tar archive" if where == 0 else f"the header at byte {where} is damaged"
+                    raise Damaged(f"{what}: {error}") from error
+                if zeros == 1:
+                    raise Damaged(f"there is an empty block in the middle, before byte {self._data.position - BLOCK}")
+                return block
+            zeros += 1
+            if zeros * BLOCK > PADDING_LIMIT:
+                raise Damaged(f"more than {PADDING_LIMIT} zero bytes follow its end")
+
+    def _member(self, header: bytes) -> Member:
+        name: bytes | None = None
+        records: dict[bytes, bytes] = {}
+        for _ in range(_EXTENSIONS_A_MEMBER):
+            kind = header[156:157]
+            if kind == b"L":
+                name = _long_name(self._extension(header))
+            elif kind == b"K":
+                self._extension(header)
+            elif kind == b"x":
+                records.update(_pax_records(self._extension(header)))
+            elif kind == b"g":
+                _refuse_global(_pax_records(self._extension(header)))
+            else:
+                return self._described(header, name, records)
+            following = self._block()
+            if following is None:
+                raise Damaged("it is cut short behind an extension header")
+            _check_sum(following)
+            header = following
+        raise Damaged(f"a member has more than {_EXTENSIONS_A_MEMBER} extension headers")
+
+    def _described(self, header: bytes, long_name: bytes | None, records: dict[bytes, bytes]) -> Member:
+        type_flag = header[156:157]
+        raw_name = records.get(b"path") or long_name or _short_name(header)
+        name = raw_name.decode("utf-8", "surrogateescape")
+        shown = ascii(name[:200])
+        if b"\0" in raw_name:
+            raise Damaged(f"the member {shown} has a NUL in its name")
+        if type_flag == b"S" or any(key.startswith(b"GNU.sparse.") for key in records):
+            raise Damaged(f"the member {shown} is stored as a sparse file; make the archive without --sparse")
+        if type_flag not in _KINDS:
+            raise Damaged(f"the member {shown} is of the unknown kind {type_flag!r}")
+        kind = _KINDS[type_flag]
+        if kind is MemberKind.FILE and name.endswith("/"):
+            kind = MemberKind.FOLDER
+        size = _number(header[124:136], "size")
+        if b"size" in records:
+            text = records[b"size"]
+            if not re.fullmatch(rb"[0-9]{1,19}", text):
+                raise Damaged(f"the member {shown} has the size {text[:40]!r}")
+            size = int(text)
+        if size >= _SIZE_LIMIT:
+            raise Damaged(f"the member {shown} has the size {size}")
+        # Links, devices and folders have no content, whatever their size says (POSIX, "ustar").
+        has_content = kind is MemberKind.FILE or type_flag == b"D"
+        self._left = size if has_content else 0
+        self._padding = -self._left % BLOCK
+        return Member(name, kind, self._left, self._data.position)
+
+    def _extension(self, header: bytes) -> bytes:
+        size = _number(header[124:136], "size")
+        if size > _EXTENSION_LIMIT:
+            raise Damaged(f"an extension header of {size} bytes is not read")
+        content = self._exactly(size + -size % BLOCK, "in an extension header")
+        return content[:size]
+
+    def _block(self) -> bytes | None:
+        """Return the next block, or None where the data ends on a border of blocks."""
+        first = self._data.read(BLOCK)
+        if not first:
+            return None
+        if len(first) == BLOCK:
+            return first
+        return first + self._exactly(BLOCK - len(first), "in the middle of a block")
+
+    def _exactly(self, count: int, where: str) -> bytes:
+        parts = []
+        while count:
+            chunk = self._data.read(count)
+            if not chunk:
+                raise Damaged(f"it is cut short: it ends {where}")
+            parts.append(chunk)
+            count -= len(chunk)
+        return b"".join(parts)
+
+
+def _check_sum(block: bytes) -> None:
+    """Check a header's sum: of all its bytes, those of the sum itself taken as blanks."""
+    total = sum(block) - sum(block[148:156]) + 8 * 0x20
+    # The forms that writers in use have; a damaged digit or separator is none of them.
+    if block[148:156] not in (b"%06o\0 " % total, b"%07o\0" % total, b"%06o \0" % total):
+        # Very old writers summed signed bytes.
+        signed = total - 256 * sum(byte > 127 for byte in (*block[:148], *block[156:]))
+        if signed < 0 or block[148:156] != b"%06o\0 " % signed:
+            raise Damaged("its sum is wrong")
+
+
+def _short_name(header: bytes) -> bytes:
+    name = header[:100].partition(b"\0")[0]
+    if header[257:263] == b"ustar\0":
+        prefix = header[345:500].partition(b"\0")[0]
+        if prefix:
+            return prefix + b"/" + name
+    return name
+
+
+def _long_name(content: bytes) -> bytes:
+    name, _, rest = content.partition(b"\0")
+    if rest.strip(b"\0"):
+        raise Damaged(f"a member has a NUL in its name, after {name[:200].decode('utf-8', 'replace')!a}")
+    return name
+
+
+def _number(field: bytes, what: str) -> int:
+    """Read a number of a header: octal digits, or base 256 where the first bit is set."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if field[0] & 0x80:
+        raise Damaged(f"a header has a negative {what}")
+    text = field.rstrip(b"\0 ").lstrip(b" ")
+    if not re.fullmatch(rb"[0-7]*", text):
+        raise Damaged(f"a header has the {what} {bytes(field)!r}")
+    return int(text or b"0", 8)
+
+
+def _pax_records(content: bytes) -> dict[bytes, bytes]:
+    """Read ``LENGTH KEY=VALUE\\n`` records."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(content):
+        found = _PAX_RECORD.match(content, at)
+        end = at + int(found[1]) if found else 0
+        if not found or found.end() >= end or end > len(content) or content[end - 1 : end] != b"\n":
+            raise Damaged("a PAX extension header is damaged")
+        records[found[2]] = content[found.end() : end - 1]
+        at = end
+    return records
+
+
+def _refuse_global(records: dict[bytes, bytes]) -> None:
+    """Let comments and times pass; what would rename or resize every member is refused."""
+    for key in records:
+        if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
+            raise Damaged(f"a global PAX header sets the {key.decode('ascii', 'replace')} of all members")

@@ -1,0 +1,325 @@
+"""The bytes of an archive as they were before packing; the packing is told by content, never by a file's name.
+
+gzip (RFC 1952), zstd (RFC 8878), xz and bzip2 files may consist of many members, and all of them are read. What one
+call gives is bounded, whatever the members claim, so a bomb costs time in proportion to what is asked of it.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ollama_ferry.archives.zstd_library import load_zstd
+from ollama_ferry.errors import Damaged
+
+CHUNK = 1024 * 1024
+"""How many bytes are asked for at a time."""
+
+# zstd's own limit without --long is 2**27; xz -9 wants 65 MiB.
+_ZSTD_WINDOW_LOG = 27
+_XZ_MEMORY = 100 * 1024 * 1024
+# Tapes and some writers pad with zeros behind the end; more than this is something else.
+PADDING_LIMIT = 64 * 1024 * 1024
+
+
+class Input(Protocol):
+    """What an archive is read from; every binary file does."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Decoder(Protocol):
+    """What bz2, lzma, zstd and isal have in common: one member, a bounded step at a time."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class Unpacked(Protocol):
+    """The unpacked bytes, in order.
+
+    Attributes:
+        position: how many were given or skipped.
+    """
+
+    position: int
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes, and none only at the end.
+
+        Raises:
+            Damaged: the packed bytes are not what their format says, or end in the middle.
+        """
+        ...
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes.
+
+        Raises:
+            Damaged: as in ``read``, or there are not so many.
+        """
+        ...
+
+    @property
+    def expansion(self) -> float:
+        """How many times as many bytes came out as went in, so far."""
+        ...
+
+
+def packing_of(start: bytes) -> str:
+    """Tell what packed some data: ``gzip``, ``zstd``, ``xz``, ``bzip2``, ``zip``, or an empty text for anything else.
+
+    Args:
+        start: at least its first six bytes.
+    """
+    if start[:2] == b"\x1f\x8b":
+        return "gzip"
+    # Skippable frames have sixteen magic numbers (RFC 8878, 3.1.2).
+    if start[:4] == b"\x28\xb5\x2f\xfd" or (start[1:4] == b"\x2a\x4d\x18" and start[:1] and start[0] & 0xF0 == 0x50):
+        return "zstd"
+    if start[:6] == b"\xfd7zXZ\x00":
+        return "xz"
+    if start[:3] == b"BZh":
+        return "bzip2"
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
+    return ""
+
+
+def unpacked(data: Input, packing: str) -> Unpacked:
+    """Return the unpacked bytes of a file or stream.
+
+    Args:
+        data: at its start. What can seek is skipped by seeking where nothing is packed.
+        packing: as :func:`packing_of` tells it.
+
+    Raises:
+        UsageError: it is zstd, which this Python lacks.
+    """
+    if not packing:
+        return _Plain(data)
+    return _Packed(data, packing, _decoder(packing))
+
+
+class Joined(io.RawIOBase):
+    """Some bytes that were read ahead, then the stream that they came from."""
+
+    def __init__(self, start: bytes, rest: Input) -> None:
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give at most ``size`` bytes."""
+        if self._start:
+            given, self._start = self._start[:size], self._start[size:]
+            return given
+        return self._rest.read(size)
+
+
+class _Plain:
+    """Bytes that are not packed."""
+
+    expansion = 1.0
+
+    def __init__(self, data: Input) -> None:
+        self.position = 0
+        self._data = data
+        self._seek: Callable[[int], object] | None = None
+        if isinstance(data, io.IOBase) and data.seekable():
+            begin = data.tell()
+            self._length = data.seek(0, io.SEEK_END) - begin
+            data.seek(begin)
+            self._seek = lambda position: data.seek(begin + position)
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(size)
+        self.position += len(chunk)
+        return chunk
+
+    def skip(self, count: int) -> None:
+        if self._seek is None:
+            _read_over(self, count)
+            return
+        if count > self._length - self.position:
+            # Seeking behind the end would go unnoticed.
+            raise Damaged(f"it ends {count - self._length + self.position} bytes early")
+        self._seek(self.position + count)
+        self.position += count
+
+
+class _Packed:
+    """Bytes out of members, one after the other."""
+
+    def __init__(self, data: Input, packing: str, new_decoder: Callable[[], Decoder]) -> None:
+        self.position = 0
+        self._data = data
+        self._packing = packing
+        self._new_decoder = new_decoder
+        self._errors: tuple[type[Exception], ...] = (
+            zlib.error,
+            lzma.LZMAError,
+            OSError,
+            EOFError,
+            ValueError,
+            MemoryError,
+            *_library_errors(),
+        )
+        self._decoder: Decoder | None = None
+        self._pending = b""
+        self._taken = 0
+        self._members = 0
+
+    @property
+    def expansion(self) -> float:
+        return self.position / max(1, self._taken - len(self._pending))
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            if self._decoder is None:
+                if not self._next_member():
+                    return b""
+                self._decoder = self._new_decoder()
+            decoder = self._decoder
+            fed = b""
+            if decoder.needs_input:
+                fed, self._pending = self._pending or self._fetch(), b""
+                if not fed:
+                    raise Damaged(f"it is cut short: it ends in the middle of its {self._packing} data")
+            try:
+                chunk = decoder.decompress(fed, size)
+            except self._errors as error:
+                why = "needs more memory than is allowed" if "emory" in str(error) else "are damaged"
+                raise Damaged(f"its {self._packing} data {why} ({error})") from error
+            if decoder.eof:
+                self._pending = decoder.unused_data
+                self._decoder = None
+            if chunk:
+                self.position += len(chunk)
+                return chunk
+
+    def skip(self, count: int) -> None:
+        _read_over(self, count)
+
+    def _next_member(self) -> bool:
+        """Find the start of a further member; False at the end of the data."""
+        if self._members:
+            self._skip_zeros()
+        while len(self._pending) < 6:
+            more = self._fetch()
+            if not more:
+                break
+            self._pending += more
+        if not self._pending and self._members:
+            return False
+        if packing_of(self._pending) != self._packing:
+            raise Damaged(f"something that is no {self._packing} data follows its end")
+        self._members += 1
+        return True
+
+    def _skip_zeros(self) -> None:
+        """Pass over padding between and behind members, which gzip and xz allow."""
+        passed = 0
+        while passed < PADDING_LIMIT:
+            if not self._pending:
+                self._pending = self._fetch()
+            rest = self._pending.lstrip(b"\0")
+            passed += len(self._pending) - len(rest)
+            at_end = not self._pending
+            self._pending = rest
+            if rest or at_end:
+                return
+
+    def _fetch(self) -> bytes:
+        more = self._data.read(CHUNK)
+        self._taken += len(more)
+        return more
+
+
+class _ZlibDecoder:
+    """A gzip member read by zlib, with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(31)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.eof and not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max(0, max_length))
+
+
+def _decoder(packing: str) -> Callable[[], Decoder]:
+    if packing == "xz":
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+    if packing == "bzip2":
+        import bz2
+
+        return bz2.BZ2Decompressor
+    if packing == "zstd":
+        zstd = load_zstd("reading a .tar.zst")
+        options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+
+        def zstd_decoder() -> Decoder:
+            decoder: Decoder = zstd.ZstdDecompressor(options=options)
+            return decoder
+
+        return zstd_decoder
+    igzip = _igzip()
+    if igzip is None:
+        return _ZlibDecoder
+
+    def isal_decoder() -> Decoder:
+        decoder: Decoder = igzip.IgzipDecompressor(igzip.DECOMP_GZIP)
+        return decoder
+
+    return isal_decoder
+
+
+def _igzip() -> Any:
+    try:
+        from isal import igzip_lib
+    except ImportError:
+        return None
+    return igzip_lib
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """Return what the optional libraries raise for damaged data, as far as they are there."""
+    igzip = _igzip()
+    found: list[type[Exception]] = [igzip.IsalError] if igzip is not None else []
+    try:
+        found.append(load_zstd("").ZstdError)
+    except Exception:  # noqa: BLE001, S110 -- without zstd there is no such error
+        pass
+    return tuple(found)
+
+
+def _read_over(data: Unpacked, count: int) -> None:
+    while count:
+        chunk = data.read(min(count, CHUNK))
+        if not chunk:
+            raise Damaged(f"it ends {count} bytes early")
+        count -= len(chunk)

@@ -1,0 +1,117 @@
+"""Read the members of a zip archive from outside.
+
+Source: PKWARE's APPNOTE, 4.3.16 (end of central directory), 4.4. The standard library's ``zipfile`` does the reading;
+what it would read into memory or unpack without a bound is refused before.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, BinaryIO
+
+from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
+from ollama_ferry.errors import Damaged
+
+_TAIL = 65_557
+# About 80 bytes a member; zipfile makes some hundred more of each in memory.
+_DIRECTORY_LIMIT = 16 * 1024 * 1024
+_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
+
+
+class ZipReader:
+    """The members of a zip file; each can be opened alone.
+
+    Args:
+        file: seekable, and left open.
+
+    Raises:
+        Damaged: it is no zip, or one that is not supported.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        _check_directory(file)
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except _ERRORS as error:
+            raise Damaged(f"its zip directory is damaged ({error})") from error
+        self._infos = self._zip.infolist()
+        if len(self._infos) > MEMBER_LIMIT:
+            raise Damaged(f"it has more than {MEMBER_LIMIT} members")
+
+    def __iter__(self) -> Iterator[Member]:
+        """Give the members in order; ``offset`` is the member's number."""
+        for number, info in enumerate(self._infos):
+            mode = info.external_attr >> 16
+            if info.filename.endswith("/") or stat.S_ISDIR(mode):
+                kind = MemberKind.FOLDER
+            elif stat.S_ISLNK(mode):
+                kind = MemberKind.LINK
+            elif stat.S_IFMT(mode) and not stat.S_ISREG(mode):
+                kind = MemberKind.DEVICE
+            else:
+                kind = MemberKind.FILE
+            # orig_filename still has what follows a NUL.
+            yield Member(info.orig_filename, kind, info.file_size, number)
+
+    @contextmanager
+    def open(self, number: int) -> Iterator[MemberData]:
+        """Open a member by its number.
+
+        Raises:
+            Damaged: it is encrypted, or packed by something else than deflate.
+        """
+        info = self._infos[number]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Damaged(f"the member {info.filename[:200]!a} is packed by the method {info.compress_type}")
+        if info.flag_bits & 0x1:
+            raise Damaged(f"the member {info.filename[:200]!a} is encrypted")
+        try:
+            opened = self._zip.open(info)
+        except _ERRORS as error:
+            raise Damaged(f"the member {info.filename[:200]!a} is damaged ({error})") from error
+        with opened:
+            yield MemberData(opened, info.filename)
+
+
+class MemberData:
+    """The content of one member, in order."""
+
+    def __init__(self, opened: IO[bytes], name: str) -> None:
+        self._opened = opened
+        self._name = name
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes.
+
+        Raises:
+            Damaged: the content is damaged or cut short.
+        """
+        try:
+            return self._opened.read(size)
+        except _ERRORS as error:
+            raise Damaged(f"the member {self._name[:200]!a} is damaged ({error})") from error
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse a directory that is too large to be read into memory."""
+    length = file.seek(0, io.SEEK_END)
+    file.seek(max(0, length - _TAIL))
+    tail = file.read(_TAIL)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise Damaged("it is cut short: the directory at the end of the zip is missing")
+    (size,) = struct.unpack_from("<I", tail, at + 12)
+    if size == 0xFFFFFFFF:
+        locator = tail.rfind(b"PK\x06\x06", 0, at)
+        if locator < 0 or len(tail) < locator + 56:
+            raise Damaged("its zip64 directory is damaged")
+        (size,) = struct.unpack_from("<Q", tail, locator + 40)
+    if size > _DIRECTORY_LIMIT:
+        raise Damaged(f"its zip directory of {size} bytes is not read")
+    file.seek(0)
