@@ -1,20 +1,23 @@
 """The one engine: plan what to carry from a source to a sink, then carry it.
 
 Blobs go first, each once, in the order of their digests; a manifest follows the last blob that it needs. Each
-byte is hashed on the way, whatever the places do.
+byte is hashed on the way, whatever the places do. What can only be read as a stream is copied as it passes by, by the
+same rules (:func:`copy_stream`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from ollama_ferry.errors import Damaged, FerryError
+from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
 from ollama_ferry.events import Advanced, BlobDone, BlobStarted, Cancel, ModelDone, Observer, Started, ignore
 from ollama_ferry.hashing import BackgroundHash
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Prepares, Readable, Sink, Source
+from ollama_ferry.places.base import Holder, ModelEntry, Prepares, Readable, Resumes, Sink, Source, StreamSource
+
+_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,12 @@ class Copied:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan(source: Source, sink: Sink | None, names: Iterable[ModelName]) -> Plan:
+def plan(source: Source, target: Holder | None, names: Iterable[ModelName]) -> Plan:
     """Find out what carrying some models means.
 
     Args:
         source: where they are.
-        sink: where they go; None plans as for an empty one.
+        target: where they go; None plans as for an empty place.
         names: the models; one named twice is carried once.
 
     Raises:
@@ -98,7 +101,7 @@ def plan(source: Source, sink: Sink | None, names: Iterable[ModelName]) -> Plan:
                 )
         models.append(PlannedModel(name, manifest))
     ordered = sorted(blobs.values(), key=lambda blob: blob.digest)
-    present = tuple(blob for blob in ordered if sink is not None and sink.has(blob))
+    present = tuple(blob for blob in ordered if target is not None and target.has(blob))
     there = {blob.digest for blob in present}
     moving = tuple(blob for blob in ordered if blob.digest not in there)
     return Plan(tuple(models), moving, present)
@@ -130,47 +133,213 @@ def copy(
     observer(Started(len(planned.models), len(planned.blobs), planned.size))
     if isinstance(sink, Prepares):
         sink.prepare(planned)
-
-    waiting = {model.name: {blob.digest for blob in model.manifest.blobs} for model in planned.models}
-    needed_by = planned.needed_by
+    pending = _Pending(sink, observer)
     there = {blob.digest for blob in planned.present}
-
-    def commit_complete(models: Iterable[PlannedModel]) -> None:
-        for model in models:
-            if model.name in waiting and not waiting[model.name]:
-                del waiting[model.name]
-                sink.commit(model.name, model.manifest)
-                observer(ModelDone(model.name))
-
     for model in planned.models:
-        waiting[model.name] -= there
-    commit_complete(planned.models)
+        pending.expect(model.name, model.manifest, lambda blob: blob.digest in there)
+    needed_by = planned.needed_by
     for blob in planned.blobs:
         cancel.check()
         observer(BlobStarted(blob))
         owners = ", ".join(str(model.name) for model in needed_by[blob.digest])
-        with source.open(blob) as data, Verified(data, blob, owners, observer, cancel) as verified:
-            sink.put(blob, verified)
-            verified.confirm_end()
+        _carry(blob, owners, source, sink, observer, cancel)
         observer(BlobDone(blob))
-        for model in needed_by[blob.digest]:
-            waiting[model.name].discard(blob.digest)
-        commit_complete(needed_by[blob.digest])
+        pending.arrived(blob.digest)
     return Copied(tuple(model.name for model in planned.models), planned.blobs, planned.present)
+
+
+Choose = Callable[[ModelName, Manifest], ModelName | None]
+"""Given a model that passes by, tells the name that it gets in the sink, or None where it is not wanted."""
+
+
+def copy_stream(
+    stream: StreamSource,
+    sink: Sink,
+    choose: Choose,
+    *,
+    wanted: Collection[Digest] | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Copied:
+    """Copy models out of a stream, whose blobs may pass by before anybody knows who needs them.
+
+    Args:
+        stream: where they pass by.
+        sink: where they go.
+        choose: called once for each model; may raise.
+        wanted: the blobs to take, where that is known; None takes all that the sink lacks.
+        observer: told of every step but the amount, which the stream's own reads tell.
+        cancel: stops the copy at the next chunk.
+
+    Raises:
+        MissingBlob: a model's blob is neither in the stream nor in the sink.
+        FerryError: what the stream, the sink or the check of a blob raised. What was committed before stays and is
+            whole.
+    """
+    cancel = cancel or Cancel()
+    pending = _Pending(sink, observer)
+    moved: dict[Digest, Descriptor] = {}
+    present: dict[Digest, Descriptor] = {}
+    targets: set[ModelName] = set()
+
+    def is_here(blob: Descriptor) -> bool:
+        known = moved.get(blob.digest) or present.get(blob.digest)
+        return known is not None and known.size == blob.size
+
+    for entry in stream.entries():
+        cancel.check()
+        if isinstance(entry, ModelEntry):
+            target = choose(entry.name, entry.manifest)
+            if target in targets:
+                raise UsageError(f"two models of the stream would both become {target}")
+            if target is not None:
+                targets.add(target)
+                pending.expect(target, entry.manifest, is_here)
+            continue
+        blob = entry.blob
+        if wanted is not None and blob.digest not in wanted:
+            continue
+        again = blob.digest in moved
+        if not again and sink.has(blob):
+            present[blob.digest] = blob
+        else:
+            # One that comes again is of no use, and still has to be what it says.
+            with Verified(blob, "the stream", _nobody, cancel) as verified:
+                verified.follow(entry.data)
+                if again:
+                    while verified.read(_CHUNK):
+                        pass
+                else:
+                    observer(BlobStarted(blob))
+                    sink.put(blob, verified)
+                verified.confirm_end()
+            if not again:
+                moved[blob.digest] = blob
+                observer(BlobDone(blob))
+        pending.arrived(blob.digest, blob.size)
+    pending.settle()
+    if isinstance(sink, Resumes):
+        for digest in moved.keys() - pending.committed_blobs:
+            sink.discard(moved.pop(digest))
+    return Copied(tuple(sorted(pending.committed)), tuple(moved.values()), tuple(present.values()))
+
+
+class _Pending:
+    """Manifests that wait for their blobs; each is committed when it has the last one."""
+
+    def __init__(self, sink: Sink, observer: Observer) -> None:
+        self.committed: list[ModelName] = []
+        self.committed_blobs: set[Digest] = set()
+        self._sink = sink
+        self._observer = observer
+        self._manifests: dict[ModelName, Manifest] = {}
+        self._missing: dict[ModelName, dict[Digest, Descriptor]] = {}
+        self._needed_by: dict[Digest, list[ModelName]] = {}
+
+    def expect(self, name: ModelName, manifest: Manifest, is_here: Callable[[Descriptor], bool]) -> None:
+        """Wait for those of a model's blobs that are not here."""
+        missing = {blob.digest: blob for blob in blobs_of(name, manifest) if not is_here(blob)}
+        self._manifests[name] = manifest
+        self._missing[name] = missing
+        for digest in missing:
+            self._needed_by.setdefault(digest, []).append(name)
+        if not missing:
+            self._commit(name)
+
+    def arrived(self, digest: Digest, size: int | None = None) -> None:
+        """Note that a blob is here; one of another size than the manifest says does not count."""
+        for name in self._needed_by.get(digest, ()):
+            missing = self._missing.get(name, {})
+            if digest in missing and size in (None, missing[digest].size):
+                del missing[digest]
+                if not missing:
+                    self._commit(name)
+
+    def settle(self) -> None:
+        """Commit what needs nothing but blobs that the sink had all along.
+
+        Raises:
+            MissingBlob: a blob is nowhere.
+        """
+        for name, missing in list(self._missing.items()):
+            for blob in missing.values():
+                if not self._sink.has(blob):
+                    raise MissingBlob(
+                        f"{name}: its {blob.kind} blob {blob.digest} of {blob.size} bytes is not in the archive, nor "
+                        "was it here before",
+                        hint="The archive is not whole: make it anew.",
+                        digest=str(blob.digest),
+                    )
+            self._commit(name)
+
+    def _commit(self, name: ModelName) -> None:
+        manifest = self._manifests.pop(name)
+        del self._missing[name]
+        self._sink.commit(name, manifest)
+        self.committed.append(name)
+        self.committed_blobs.update(blob.digest for blob in manifest.blobs)
+        self._observer(ModelDone(name))
+
+
+def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, observer: Observer, cancel: Cancel) -> None:
+    """Copy one blob, going on from what an earlier copy left where the sink keeps that."""
+
+    def advance(amount: int) -> None:
+        observer(Advanced(amount))
+
+    begun = sink.unfinished(blob) if isinstance(sink, Resumes) else None
+    if begun is not None and isinstance(sink, Resumes):
+        try:
+            with Verified(blob, owners, advance, cancel) as verified:
+                with begun as prefix:
+                    offset = verified.prime(prefix)
+                with source.open(blob, offset) as data:
+                    verified.follow(data)
+                    sink.append(blob, verified, offset)
+                verified.confirm_end()
+            return
+        except Damaged:
+            # Either what was there is wrong, as after a power cut, or what comes is: the whole will tell.
+            sink.discard(blob)
+    with source.open(blob) as data, Verified(blob, owners, advance, cancel) as verified:
+        verified.follow(data)
+        sink.put(blob, verified)
+        verified.confirm_end()
+
+
+def _nobody(amount: int) -> None:
+    """Tell nobody: the reads of a stream are told by the stream."""
 
 
 class Verified:
     """A blob's bytes on their way, counted and hashed; the end is given only when they are right."""
 
-    def __init__(self, data: Readable, blob: Descriptor, owners: str, observer: Observer, cancel: Cancel) -> None:
-        self._data = data
+    def __init__(self, blob: Descriptor, owners: str, advance: Callable[[int], None], cancel: Cancel) -> None:
+        self._data: Readable | None = None
         self._blob = blob
         self._owners = owners
-        self._observer = observer
+        self._advance = advance
         self._cancel = cancel
         self._hash = BackgroundHash(expected=blob.size)
         self._count = 0
         self._confirmed = False
+
+    def prime(self, data: Readable) -> int:
+        """Take bytes that are at the target already; return how many.
+
+        Raises:
+            Damaged: they are more than the blob has.
+        """
+        self._data = data
+        while self._count < self._blob.size and self._take(_CHUNK):
+            pass
+        if data.read(1):
+            self._refuse(f"is there with more than its {self._blob.size} bytes")
+        return self._count
+
+    def follow(self, data: Readable) -> None:
+        """Give these bytes from now on."""
+        self._data = data
 
     def __enter__(self) -> Verified:
         return self
@@ -185,7 +354,21 @@ class Verified:
             Damaged: at the end, where the bytes are not those of the digest, or are too many or too few.
             Cancelled: the copy was given up.
         """
+        chunk = self._take(size)
+        if chunk:
+            return chunk
+        if not self._confirmed:
+            if self._count < self._blob.size:
+                self._refuse(f"ends after {self._count} of {self._blob.size} bytes")
+            found = self._hash.hexdigest()
+            if found != self._blob.digest.hex:
+                self._refuse(f"has the SHA-256 {found}")
+            self._confirmed = True
+        return b""
+
+    def _take(self, size: int) -> bytes:
         self._cancel.check()
+        assert self._data is not None  # noqa: S101 -- prime() or follow() comes first
         try:
             chunk = self._data.read(size)
         except OSError as error:
@@ -199,16 +382,8 @@ class Verified:
             if self._count > self._blob.size:
                 self._refuse(f"holds more than the {self._blob.size} bytes that the manifest states")
             self._hash.update(chunk)
-            self._observer(Advanced(len(chunk)))
-            return chunk
-        if not self._confirmed:
-            if self._count < self._blob.size:
-                self._refuse(f"ends after {self._count} of {self._blob.size} bytes")
-            found = self._hash.hexdigest()
-            if found != self._blob.digest.hex:
-                self._refuse(f"has the SHA-256 {found}")
-            self._confirmed = True
-        return b""
+            self._advance(len(chunk))
+        return chunk
 
     def confirm_end(self) -> None:
         """Make sure that the sink read to the end, where the check is.

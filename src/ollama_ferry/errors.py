@@ -12,6 +12,7 @@
     │   └── CloudStub          3   the model runs elsewhere: there are no weights to carry
     ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
     │   ├── MissingBlob        4   a manifest names a blob that is not there
+    │   │   └── Vanished       4   a blob that was there has gone while it was counted on
     │   └── Unfinished         4   the blob is there as an unfinished download
     ├── NotPermitted           5   the operating system refused
     ├── NoSpace                6   a disk is full, or would be
@@ -23,7 +24,10 @@ Every message says what was being done, and to which model or digest; ``hint`` s
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ollama_ferry.names import ModelName
 
 
 class FerryError(Exception):
@@ -66,7 +70,15 @@ class NotFound(FerryError):
 
 
 class ModelNotFound(NotFound):
-    """The place holds no model of that name."""
+    """The place holds no such model.
+
+    Args:
+        name: the model that was looked for, where it was one and no pattern.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", name: ModelName | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
 
 
 class StoreNotFound(NotFound):
@@ -93,6 +105,10 @@ class Damaged(FerryError):
 
 class MissingBlob(Damaged):
     """A manifest names a blob that is not there."""
+
+
+class Vanished(MissingBlob):
+    """A blob that was there has gone while it was counted on: somebody deleted it meanwhile."""
 
 
 class Unfinished(Damaged):

@@ -16,9 +16,9 @@ class Started:
     """A copy begins.
 
     Attributes:
-        models: how many models it carries.
+        models: how many models it carries; 0 where it is a stream, whose content shows later.
         blobs: how many blobs will be moved; those that are there already are not counted.
-        total: the bytes of these blobs.
+        total: the bytes of these blobs; of a stream, those of its file, or 0 where it has none.
     """
 
     models: int

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from typing import Protocol
+
+from ollama_ferry.events import Cancel
 
 # Below this a thread costs more than it gains.
 _INLINE = 4 * 1024 * 1024
 # Chunks waiting for the hash; with chunks of 1 MiB this bounds the memory to 4 MiB.
 _AHEAD = 4
+_CHUNK = 1024 * 1024
 
 
 class BackgroundHash:
@@ -49,3 +53,20 @@ class BackgroundHash:
     def _run(self, chunks: queue.Queue[bytes | None]) -> None:
         while (chunk := chunks.get()) is not None:
             self._hash.update(chunk)
+
+
+class _Input(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def sha256_of(data: _Input, cancel: Cancel) -> str:
+    """Return the SHA-256 of the rest of a file, in hexadecimal.
+
+    Raises:
+        Cancelled: the work was given up.
+    """
+    found = hashlib.sha256()
+    while chunk := data.read(_CHUNK):
+        cancel.check()
+        found.update(chunk)
+    return found.hexdigest()

@@ -75,9 +75,9 @@ def locate(system: System, models: Path | None = None, *, asked_for: Sequence[st
     """
     if models is not None:
         return Located(_require(models, "--models"), "--models names it")
-    named = _trimmed(system.environ.get("OLLAMA_MODELS", ""))
-    if named:
-        return Located(_require(Path(named), "OLLAMA_MODELS"), "OLLAMA_MODELS names it")
+    named = _named_by_environment(system)
+    if named is not None:
+        return Located(_require(named, "OLLAMA_MODELS"), "OLLAMA_MODELS names it")
 
     candidates = [(path, why, _state(path)) for path, why in default_folders(system)]
     stores = [(path, why) for path, why, state in candidates if state == "store"]
@@ -106,6 +106,44 @@ def locate(system: System, models: Path | None = None, *, asked_for: Sequence[st
         "no store of Ollama's models was found",
         hint="\n".join([*looked, "Name the folder with --models DIR."]),
     )
+
+
+def locate_target(system: System, models: Path | None = None) -> Located:
+    """Find the store to write into; one that is named need not exist yet.
+
+    Args:
+        system: the machine.
+        models: the folder that the user named.
+
+    Raises:
+        StoreNotFound: there is none, and none was named.
+        NotPermitted: there is one, or may be, where this user can't look.
+    """
+    named = models or _named_by_environment(system)
+    if named is not None:
+        why = "--models names it" if models is not None else "OLLAMA_MODELS names it"
+        path = named.expanduser()
+        state = _state(path)
+        if state == "closed":
+            raise _closed(path, why)
+        if state == "absent" and path.name in ("manifests", "blobs") and _state(path.parent) == "store":
+            raise StoreNotFound(
+                f"{path} is a part of a store", hint=f"Name the folder that holds it: --models {path.parent}"
+            )
+        if os.path.lexists(path) and not path.is_dir():
+            raise StoreNotFound(
+                f"{path} ({why}) is no folder", hint="Name the folder that holds manifests/ and blobs/."
+            )
+        return Located(path, why)
+    try:
+        return locate(system)
+    except StoreNotFound as error:
+        for path, why in default_folders(system):
+            # Ollama is there and has no model yet: its home is, and its models folder is still to be made.
+            if path.is_dir() or path.parent.is_dir():
+                return Located(path, f"{why}, which has no models yet")
+        error.hint += "\nA folder that is named need not exist: it becomes a store."
+        raise
 
 
 def default_folders(system: System) -> list[tuple[Path, str]]:
@@ -204,5 +242,7 @@ def _same(one: Path, other: Path) -> bool:
         return one == other
 
 
-def _trimmed(value: str) -> str:
-    return value.strip().strip("\"'")
+def _named_by_environment(system: System) -> Path | None:
+    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed."""
+    value = system.environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
+    return Path(value) if value else None

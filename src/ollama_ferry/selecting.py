@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted
 from ollama_ferry.locating import Located
 from ollama_ferry.names import ModelName, is_pattern, match
 from ollama_ferry.places.store import Store
+
+
+class Searchable(Protocol):
+    """A place that models are picked from."""
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models that are here."""
+        ...
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Return the name as it is spelt here, or raise ModelNotFound."""
+        ...
 
 
 def select(located: Located, texts: Iterable[str], *, everything: bool = False) -> list[ModelName]:
@@ -27,24 +40,37 @@ def select(located: Located, texts: Iterable[str], *, everything: bool = False) 
         if not found:
             raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, None))
         return found
+    try:
+        return pick(store, texts, str(store.root))
+    except ModelNotFound as error:
+        if error.name is not None:
+            error.hint = "\n".join(filter(None, [_elsewhere(located, error.name), error.hint]))
+        raise
+
+
+def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]:
+    """Return the models of a place that names and patterns mean, each once, sorted.
+
+    Args:
+        place: a store, or an archive.
+        texts: names and patterns.
+        where: what the place is called in messages.
+
+    Raises:
+        InvalidName, ModelNotFound: a name is none, or neither a name nor a pattern covers a model.
+    """
     chosen: set[ModelName] = set()
     for text in texts:
         if is_pattern(text):
-            matched = match(text, store.names())
+            matched = match(text, place.names())
             if not matched:
                 raise ModelNotFound(
-                    f"no model in {store.root} matches {text!r}",
+                    f"no model in {where} matches {text!r}",
                     hint="`ollama-ferry list` shows what is there. Quote a pattern, lest the shell expand it.",
                 )
             chosen.update(matched)
         else:
-            name = ModelName.parse(text)
-            try:
-                chosen.add(store.resolve(name))
-            except ModelNotFound as error:
-                elsewhere = _elsewhere(located, name)
-                error.hint = "\n".join(filter(None, [elsewhere, error.hint]))
-                raise
+            chosen.add(place.resolve(ModelName.parse(text)))
     return sorted(chosen)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ollama_ferry.archives.zstd_library import load_zstd
-from ollama_ferry.errors import Damaged
+from ollama_ferry.errors import Damaged, UsageError
 
 CHUNK = 1024 * 1024
 """How many bytes are asked for at a time."""
@@ -169,15 +169,7 @@ class _Packed:
         self._data = data
         self._packing = packing
         self._new_decoder = new_decoder
-        self._errors: tuple[type[Exception], ...] = (
-            zlib.error,
-            lzma.LZMAError,
-            OSError,
-            EOFError,
-            ValueError,
-            MemoryError,
-            *_library_errors(),
-        )
+        self._errors = _decoding_errors()
         self._decoder: Decoder | None = None
         self._pending = b""
         self._taken = 0
@@ -306,13 +298,15 @@ def _igzip() -> Any:
     return igzip_lib
 
 
-def _library_errors() -> tuple[type[Exception], ...]:
-    """Return what the optional libraries raise for damaged data, as far as they are there."""
+def _decoding_errors() -> tuple[type[Exception], ...]:
+    """Return what the decoders raise for damaged data."""
+    found: list[type[Exception]] = [zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError]
     igzip = _igzip()
-    found: list[type[Exception]] = [igzip.IsalError] if igzip is not None else []
+    if igzip is not None:
+        found.append(igzip.IsalError)
     try:
-        found.append(load_zstd("").ZstdError)
-    except Exception:  # noqa: BLE001, S110 -- without zstd there is no such error
+        found.append(load_zstd("reading").ZstdError)
+    except UsageError:
         pass
     return tuple(found)
 

@@ -10,8 +10,11 @@ from ollama_ferry._version import __version__
 
 _SUMMARIES = {
     "export": "Export models into an archive that plain tar restores.",
-    "list": "List the models of the store.",
+    "import": "Import models of an archive into the store: verified, atomic, resumable.",
+    "list": "List the models of the store, or of an archive.",
     "show": "Show a model's manifest and layers.",
+    "verify": "Hash every blob of the store, or of an archive.",
+    "doctor": "Find what is wrong with Ollama's models on this machine.",
     "demo": "Try everything out on a small sample; needs no Ollama.",
     "completion": "Print the shell's completion script.",
 }
@@ -60,6 +63,6 @@ def ferry() -> None:
     \b
     On the machine that has the model:
       ollama-ferry export deepseek-r1:8b ./deepseek-r1-8b.tar.gz
-    On the one that wants it, plain tar is enough:
-      tar -xzf ./deepseek-r1-8b.tar.gz -C /usr/share/ollama/.ollama/models
+    On the one that wants it (or plain tar: tar -xzf ./deepseek-r1-8b.tar.gz -C .../models):
+      ollama-ferry import ./deepseek-r1-8b.tar.gz
     """

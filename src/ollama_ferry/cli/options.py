@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ollama_ferry.locating import Located, locate, this_system
+from ollama_ferry.locating import Located, locate, locate_target, this_system
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +71,13 @@ def find_store(models: Path | None, output: Output, asked_for: Sequence[str] = (
     output.detail(f"store: {located.root} ({located.why})")
     for other in located.others:
         output.detail(f"another store, not used: {other}")
+    return located
+
+
+def find_target(models: Path | None, output: Output) -> Located:
+    """Find the store to write into, which need not be there yet; with ``-v`` say which and why."""
+    located = locate_target(this_system(), models)
+    output.detail(f"store: {located.root} ({located.why})")
     return located
 
 

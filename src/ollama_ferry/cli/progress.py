@@ -43,8 +43,11 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
             self._total = event.total
-            models = f"{event.models} model{'s' if event.models != 1 else ''}"
-            click.echo(f"{self._what} {models}: {event.blobs} blobs, {human_size(event.total)}", err=True)
+            models = f"{event.models} model{'s' if event.models != 1 else ''}: {event.blobs} blobs"
+            # An archive that is read as a stream tells its bytes, if that, and what is in it later.
+            what = models if event.models else "the archive"
+            size = f", {human_size(event.total)}" if event.total else ""
+            click.echo(f"{self._what} {what}{size}", err=True)
         elif isinstance(event, Noted):
             click.echo(event.text, err=True)
         elif isinstance(event, Advanced):
@@ -87,7 +90,7 @@ def _bar(what: str) -> Iterator[Observer]:
 
         def observer(event: Event) -> None:
             if isinstance(event, Started):
-                bar.update(task, total=event.total)
+                bar.reset(task, total=event.total or None)
             elif isinstance(event, Advanced):
                 bar.advance(task, event.amount)
             elif isinstance(event, Noted):

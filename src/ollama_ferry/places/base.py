@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ollama_ferry.manifests import Descriptor, Manifest
+from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 
 if TYPE_CHECKING:
@@ -47,12 +48,49 @@ class Source(Protocol):
         ...
 
 
-class Sink(Protocol):
-    """A place that models are written to."""
+@dataclass(frozen=True)
+class BlobEntry:
+    """A blob that passes by in a stream; its bytes can be read until the next entry is asked for.
+
+    Attributes:
+        blob: its digest and size, as the stream tells them.
+        data: its bytes.
+    """
+
+    blob: Descriptor
+    data: Readable
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A manifest that passes by in a stream."""
+
+    name: ModelName
+    manifest: Manifest
+
+
+class StreamSource(Protocol):
+    """A place whose models pass by once, in an order that nobody chose: an archive that can't be searched."""
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
+        """Give what passes by. Blobs may come before or after the manifests that name them.
+
+        Raises:
+            Damaged: the stream is damaged, or is cut short.
+        """
+        ...
+
+
+class Holder(Protocol):
+    """What can tell whether it has a blob."""
 
     def has(self, blob: Descriptor) -> bool:
         """Tell whether the blob is here, whole; its size is compared, its bytes are not."""
         ...
+
+
+class Sink(Holder, Protocol):
+    """A place that models are written to."""
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Take a blob, all or nothing.
@@ -73,4 +111,50 @@ class Prepares(Protocol):
 
     def prepare(self, plan: Plan) -> None:
         """Called once, before the first :meth:`Sink.put`."""
+        ...
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A sink that keeps what has arrived of a blob whose copy was broken off."""
+
+    def unfinished(self, blob: Descriptor) -> AbstractContextManager[Readable] | None:
+        """Open the bytes that are there to go on from; None where there are none.
+
+        They are not checked: the engine hashes them before the rest.
+        """
+        ...
+
+    def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
+        """As :meth:`Sink.put`, for the bytes from ``offset`` on; those before it are there."""
+        ...
+
+    def discard(self, blob: Descriptor) -> None:
+        """Forget what has arrived of a blob and is not published."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Source, Protocol):
+    """A source that can tell what it holds of a model without reading a blob."""
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return a blob's size in bytes, or None where it is not here."""
+        ...
+
+    def where(self, digest: Digest) -> str:
+        """Say where a blob is, or would be, for people."""
+        ...
+
+    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
+        """Check that a model has weights here and that each of its blobs is there with its size.
+
+        Raises:
+            CloudStub: the model runs elsewhere.
+            Damaged: a blob is not there, not all there, or of another size.
+        """
+        ...
+
+    def remote_host(self, manifest: Manifest) -> str | None:
+        """Return the host that a cloud stub names in its config; None for a model with weights."""
         ...

@@ -22,7 +22,7 @@ from ollama_ferry.errors import (
     NotPermitted,
     Unfinished,
 )
-from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json
+from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, remote_host
 from ollama_ferry.names import ModelName, nearest
 
 # A config is some hundred bytes; one over this is not read, and is then no cloud stub.
@@ -127,6 +127,14 @@ class Store:
                 return old
         return path
 
+    def where(self, digest: Digest) -> str:
+        """Return the path of a blob's file, as text."""
+        return str(self.blob_path(digest))
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether a blob is here with its size; its bytes are not read."""
+        return self.blob_size(blob.digest) == blob.size
+
     def blob_size(self, digest: Digest) -> int | None:
         """Return a blob's size in bytes, or None where it is not here.
 
@@ -179,12 +187,7 @@ class Store:
             return None
         with self.open(config) as file:
             raw = file.read(_CONFIG_LIMIT)
-        try:
-            document = parse_json(raw)
-        except Damaged:
-            return None
-        host = document.get("remote_host") if isinstance(document, dict) else None
-        return host if isinstance(host, str) and host else None
+        return remote_host(raw)
 
     def partial_files(self, digest: Digest | None = None) -> list[str]:
         """Return the names of unfinished downloads: all of them, or those of one blob."""
@@ -200,7 +203,7 @@ class Store:
         lines.append(f"`ollama-ferry list --models {self.root}` shows what is there.")
         if self.partial_files():
             lines.append(f"There is an unfinished download; if it is this model, run `ollama pull {name}`.")
-        return ModelNotFound(f"there is no model {name} in {self.root}", hint="\n".join(lines))
+        return ModelNotFound(f"there is no model {name} in {self.root}", hint="\n".join(lines), name=name)
 
     def _missing(self, digest: Digest, kind: str = "", name: ModelName | None = None) -> Damaged:
         whose = f"{name}: its {kind} blob {digest}" if name else f"the blob {digest}"

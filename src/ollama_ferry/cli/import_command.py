@@ -1,0 +1,161 @@
+"""``ollama-ferry import``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ollama_ferry.cli.options import Output, find_target, models_option, output_options
+from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
+from ollama_ferry.disk import human_size
+from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
+from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream, plan_import
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.store import Store
+
+
+@click.command("import")
+@click.argument("archives", nargs=-1, metavar="ARCHIVE...", type=click.Path(path_type=Path))
+@click.option("--model", "only", multiple=True, metavar="MODEL", help="Take this model or 'pattern'; may be repeated.")
+@click.option("--as", "rename", metavar="NAME", help="Give the one model another name.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("-f", "--force", is_flag=True, help="Replace a model of the same name that is another one.")
+@click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
+@models_option
+@output_options
+def command(
+    archives: tuple[Path, ...],
+    only: tuple[str, ...],
+    rename: str | None,
+    dry_run: bool,
+    force: bool,
+    verify_existing: bool,
+    models: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Import the models of archives into the store.
+
+    ARCHIVE is any tar of Ollama's layout (.tar, .tar.gz, .tar.zst, .tar.xz; the content tells) or a zip, whoever made
+    it, or - for stdin. Every byte is hashed before a model is listed; blobs that are here are skipped; what was
+    interrupted goes on where it stopped. --models DIR may name a folder that is not there yet.
+
+    \b
+      ollama-ferry import ./deepseek-r1-8b.tar.gz
+      ollama-ferry import ./models.tar.gz --model qwen3:8b --as qwen3:mine
+      ssh server 'cat models.tar.gz' | ollama-ferry import -
+    """
+    output = Output(quiet, verbose, as_json)
+    if not archives:
+        raise UsageError("no archive was named", hint="ollama-ferry import ARCHIVE...   (- is standard input)")
+    if Path("-") in archives and (dry_run or len(archives) > 1):
+        raise UsageError("a stream is read once, and alone: it goes with no other archive and no --dry-run")
+    if rename is not None and len(archives) > 1:
+        raise UsageError("--as names one model, and there are several archives")
+    options = ImportOptions(only, ModelName.parse(rename) if rename else None, force, verify_existing)
+    for text in only:
+        if not any(c in text for c in "*?["):
+            ModelName.parse(text)
+    located = find_target(models, output)
+    store = Store(located.root)
+    done: list[Imported] = []
+    failed: list[FerryError] = []
+    for archive in archives:
+        try:
+            done.append(_import_one(archive, store, options, output, dry_run=dry_run))
+            if not as_json:
+                _print_done(done[-1], store, output, dry_run=dry_run)
+        except (Cancelled, NoSpace, NotPermitted):
+            raise
+        except FerryError as error:
+            if len(archives) == 1:
+                raise
+            # The others may be whole.
+            click.echo(f"error: {error.message}", err=True)
+            failed.append(error)
+    if as_json:
+        output.document(
+            {
+                "store": str(store.root),
+                "dry_run": dry_run,
+                "archives": [_fields(one) for one in done],
+                "failed": [{"error": error.message, "hint": error.hint} for error in failed],
+            }
+        )
+    if failed:
+        raise type(failed[0])(f"{len(failed)} of {len(archives)} archives were not imported", hint=failed[0].hint)
+
+
+def _import_one(archive: Path, store: Store, options: ImportOptions, output: Output, *, dry_run: bool) -> Imported:
+    with progress("reading" if dry_run else "importing", quiet=output.quiet or output.as_json) as observer:
+        if dry_run:
+            return plan_import(archive, store, options, observer=observer)
+        if archive == Path("-"):
+            if sys.stdin.isatty():
+                raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
+            with os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0) as stdin:
+                return import_stream(stdin, "the stream", store, options, observer=observer)
+        return import_file(archive, store, options, observer=observer)
+
+
+def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) -> None:
+    if output.quiet:
+        for model in done.models:
+            click.echo(f"{model.manifest.digest.short}  {model.name}")
+        return
+    fresh = [model for model in done.models if not model.was_here]
+    here = [model for model in done.models if model.was_here]
+    verb = "would import" if dry_run else "imported"
+    for model in fresh:
+        from_name = f" (as {model.source} in the archive)" if model.source != model.name else ""
+        click.echo(f"{verb} {model.name} ({model.manifest.digest.short}){from_name}")
+    for model in here:
+        click.echo(f"{model.name} ({model.manifest.digest.short}) is here already, the same")
+    if dry_run and fresh:
+        print_table(
+            ("BLOB", "SIZE", ""),
+            [(blob.digest.short, human_size(blob.size), "") for blob in done.blobs]
+            + [(blob.digest.short, human_size(blob.size), "here already") for blob in done.present],
+            right=(1,),
+        )
+    if fresh:
+        present = f", {human_size(sum(blob.size for blob in done.present))} in {len(done.present)} were here already"
+        click.echo(
+            f"  {'would write' if dry_run else 'wrote'}  {human_size(done.size)} in {len(done.blobs)} blobs"
+            + (present if done.present else "")
+        )
+        click.echo(f"  into   {store.root}")
+        if not dry_run:
+            seconds = max(done.seconds, 0.001)
+            click.echo(f"  took   {seconds:.1f} s, {human_size(done.size / seconds)}/s; every byte written was checked")
+    if done.ignored:
+        names = ", ".join(map(ascii, done.ignored_names))
+        more = f" and {done.ignored - len(done.ignored_names)} more" if done.ignored > len(done.ignored_names) else ""
+        output.note(f"note: not Ollama's, left alone: {names}{more}")
+
+
+def _fields(done: Imported) -> dict[str, object]:
+    return {
+        "archive": done.archive,
+        "models": [
+            {
+                "name": str(model.name),
+                "name_in_archive": str(model.source),
+                "id": model.manifest.digest.short,
+                "manifest_digest": str(model.manifest.digest),
+                "size": model.manifest.size,
+                "was_here": model.was_here,
+            }
+            for model in done.models
+        ],
+        "blobs": [{"digest": str(blob.digest), "size": blob.size} for blob in done.blobs],
+        "present": [{"digest": str(blob.digest), "size": blob.size} for blob in done.present],
+        "size": done.size,
+        "ignored": done.ignored,
+        "seconds": round(done.seconds, 3),
+    }

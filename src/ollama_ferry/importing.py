@@ -1,0 +1,402 @@
+"""Import: models of an archive into a store, verified, atomic and resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ollama_ferry.archives.unpacking import Input
+from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, plan
+from ollama_ferry.disk import Disk
+from ollama_ferry.errors import AlreadyExists, Damaged, ModelNotFound, UsageError, Vanished
+from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
+from ollama_ferry.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.names import ModelName, is_pattern, match
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream, Contents
+from ollama_ferry.places.base import Readable, Source
+from ollama_ferry.places.store import Store
+from ollama_ferry.places.store_sink import StoreSink
+from ollama_ferry.selecting import pick
+
+# How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What is imported, and how.
+
+    Attributes:
+        only: names and patterns of the models to take; empty takes all.
+        rename: the name that the one model gets, or None.
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: hash blobs that are here already before they count as here.
+    """
+
+    only: tuple[str, ...] = ()
+    rename: ModelName | None = None
+    replace: bool = False
+    verify_existing: bool = False
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model that is in the store now.
+
+    Attributes:
+        name: its name in the store.
+        source: its name in the archive.
+        manifest: its manifest.
+        was_here: it was here before, whole and the same.
+    """
+
+    name: ModelName
+    source: ModelName
+    manifest: Manifest
+    was_here: bool
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did, or would do.
+
+    Attributes:
+        archive: what the archive is called.
+        models: the models that are in the store now, sorted.
+        blobs: the blobs that moved.
+        present: the blobs that were here already.
+        ignored: how many files in the archive are none of Ollama's.
+        ignored_names: the first few of these.
+        seconds: how long it took.
+    """
+
+    archive: str
+    models: tuple[ImportedModel, ...]
+    blobs: tuple[Descriptor, ...]
+    present: tuple[Descriptor, ...]
+    ignored: int
+    ignored_names: tuple[str, ...]
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """The bytes that moved."""
+        return sum(blob.size for blob in self.blobs)
+
+
+@dataclass
+class _Chosen:
+    """Which models of an archive get which names in the store; decided one by one, as they are met."""
+
+    store: Store
+    options: ImportOptions
+    label: str
+    models: dict[ModelName, ImportedModel] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
+    _spelling: dict[tuple[str, str, str, str], ModelName] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.store.names():
+            self._spelling.setdefault(name.key, name)
+
+    def wants(self, name: ModelName) -> bool:
+        """Tell whether a model of a stream is asked for."""
+        only = self.options.only
+        return not only or any(
+            bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key for text in only
+        )
+
+    def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
+        """Decide on a model that is asked for.
+
+        Returns:
+            Its name in the store, spelt as a model that is there already; None where there is nothing to do, or
+            where it is in conflict with one that is there.
+
+        Raises:
+            UsageError: a second model would get the one new name.
+        """
+        if self.options.rename is not None and self.models:
+            raise UsageError(
+                f"--as names one model, and {self.label} has several that were asked for",
+                hint="Name the one with --model.",
+            )
+        wanted = self.options.rename or source
+        name = wanted if self._is_here(wanted) else self._spelling.get(wanted.key, wanted)
+        if any(other.key == name.key for other in self.models):
+            self.conflicts.append(f"{source} and another model of {self.label} have names that differ in case only")
+            return None
+        here = self._manifest_here(name)
+        if here is not None and here.raw == manifest.raw:
+            whole = not self.options.verify_existing and all(self.store.has(blob) for blob in manifest.blobs)
+            self.models[name] = ImportedModel(name, source, manifest, was_here=whole)
+            return None if whole else name
+        if here is not None and not self.options.replace:
+            self.conflicts.append(f"{name} is in {self.store.root} already, as {here.digest.short}, and is another one")
+            return None
+        self.models[name] = ImportedModel(name, source, manifest, was_here=False)
+        return name
+
+    def refuse_conflicts(self, *, done: str) -> None:
+        """Raise where a model could not be taken.
+
+        Args:
+            done: what was done all the same, for the message.
+
+        Raises:
+            AlreadyExists: one is there under its name, and is another one.
+        """
+        if self.conflicts:
+            raise AlreadyExists(
+                f"{self.label}: " + "; ".join(self.conflicts) + (f" ({done})" if done else ""),
+                hint="Replace what is there with --force, give it another name with --as, or take others with --model.",
+            )
+
+    def _is_here(self, name: ModelName) -> bool:
+        return self.store.manifest_path(name).is_file()
+
+    def _manifest_here(self, name: ModelName) -> Manifest | None:
+        if not self._is_here(name):
+            return None
+        try:
+            return self.store.manifest(name)
+        except Damaged:
+            # Nothing of value is replaced.
+            return None
+
+
+class _Renamed:
+    """An archive whose models have the names that they get in the store."""
+
+    def __init__(self, source: Source, names: dict[ModelName, ModelName]) -> None:
+        self._source = source
+        self._names = names
+
+    def names(self) -> Iterator[ModelName]:
+        yield from self._names
+
+    def manifest(self, name: ModelName) -> Manifest:
+        return self._source.manifest(self._names[name])
+
+    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
+        return self._source.open(blob, offset)
+
+
+def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: Observer = ignore) -> Imported:
+    """Find out what an import of a file would do, and whether it can; nothing is written.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    started = time.monotonic()
+    with ArchiveFile(path, tick=lambda count: observer(Advanced(count))) as file:
+        source = file.source() or _scanned(file, observer)
+        chosen, names = _choose(source, store, options)
+        planned = plan(_Renamed(source, names), store, names)
+        _require_blobs(source, planned)
+        return _result(file.label, chosen, planned, source.contents, started)
+
+
+def import_file(
+    path: Path,
+    store: Store,
+    options: ImportOptions,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive's file into a store.
+
+    Args:
+        path: the archive: any tar of Ollama's layout, packed or not, or a zip.
+        store: where to; it need not exist.
+        options: which models, and how.
+        disk: the calls to write with.
+        observer: told of every step.
+        cancel: stops the import at the next chunk.
+
+    Raises:
+        FerryError: it could not be done, or not wholly. Models that were complete before stay; what has arrived of
+            the others is kept for the next import.
+    """
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+
+    def tick(count: int) -> None:
+        cancel.check()
+        observer(Advanced(count))
+
+    with ArchiveFile(path, tick=tick if _is_stream(path) else _nobody) as file:
+        source = file.source()
+        if source is not None:
+            return _import_source(source, store, options, disk, observer, cancel, started)
+        wanted: Collection[Digest] | None = None
+        if options.only or options.rename:
+            # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
+            scanned = _scanned(file, observer)
+            chosen, names = _choose(scanned, store, options)
+            wanted = plan(_Renamed(scanned, names), None, names).needed_by.keys()
+            if not names:
+                return _result(file.label, chosen, Plan((), (), _all_blobs(chosen)), scanned.contents, started)
+        observer(Started(0, 0, file.size))
+        return _import_stream(file.stream(), store, options, wanted, disk, observer, cancel, started)
+
+
+def import_stream(
+    data: Input,
+    label: str,
+    store: Store,
+    options: ImportOptions,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive that passes by once, such as standard input; see :func:`import_file`."""
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+
+    def tick(count: int) -> None:
+        cancel.check()
+        observer(Advanced(count))
+
+    observer(Started(0, 0, 0))
+    stream = ArchiveStream(data, label, tick=tick)
+    return _import_stream(stream, store, options, None, disk, observer, cancel, started)
+
+
+def _import_source(
+    source: ArchiveSource,
+    store: Store,
+    options: ImportOptions,
+    disk: Disk | None,
+    observer: Observer,
+    cancel: Cancel,
+    started: float,
+) -> Imported:
+    chosen, names = _choose(source, store, options)
+    if not names:
+        return _result(source.label, chosen, Plan((), (), _all_blobs(chosen)), source.contents, started)
+    renamed = _Renamed(source, names)
+    # Before anything is touched: is all of it there?
+    _require_blobs(source, plan(renamed, store, names))
+    source.check_repeated(cancel)
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        for attempt in range(1, _ATTEMPTS + 1):
+            planned = plan(renamed, sink, names)
+            _require_blobs(source, planned)
+            try:
+                copy(planned, renamed, sink, observer=observer, cancel=cancel)
+                break
+            except Vanished as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                observer(Noted(f"{error}; taking it from the archive"))
+    return _result(source.label, chosen, planned, source.contents, started)
+
+
+def _import_stream(
+    stream: ArchiveStream,
+    store: Store,
+    options: ImportOptions,
+    wanted: Collection[Digest] | None,
+    disk: Disk | None,
+    observer: Observer,
+    cancel: Cancel,
+    started: float,
+) -> Imported:
+    chosen = _Chosen(store, options, stream.label)
+
+    def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
+        return chosen.take(name, manifest) if chosen.wants(name) else None
+
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        copied = copy_stream(stream, sink, choose, wanted=wanted, observer=observer, cancel=cancel)
+    if not chosen.models and not chosen.conflicts:
+        raise _nothing_found(stream.label, stream.contents, options)
+    done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
+    chosen.refuse_conflicts(done=done)
+    return _result(stream.label, chosen, copied, stream.contents, started)
+
+
+def _choose(source: ArchiveSource, store: Store, options: ImportOptions) -> tuple[_Chosen, dict[ModelName, ModelName]]:
+    """Decide on the models of an archive whose contents are known.
+
+    Returns:
+        The decisions, and for each model that is to be copied its name in the store and in the archive.
+    """
+    if not source.contents.models:
+        raise _nothing_found(source.label, source.contents, options)
+    picked = pick(source, options.only, source.label) if options.only else list(source.names())
+    chosen = _Chosen(store, options, source.label)
+    names: dict[ModelName, ModelName] = {}
+    for name in picked:
+        target = chosen.take(name, source.manifest(name))
+        if target is not None:
+            names[target] = name
+    chosen.refuse_conflicts(done="nothing was imported")
+    return chosen, names
+
+
+def _require_blobs(source: ArchiveSource, planned: Plan) -> None:
+    """Check that the archive has what is to be moved out of it.
+
+    Raises:
+        MissingBlob, Damaged: it has not, or in another size.
+    """
+    for model in planned.models:
+        moving = {blob.digest for blob in planned.blobs}
+        for blob in blobs_of(model.name, model.manifest):
+            if blob.digest in moving:
+                source.require_blob(blob, model.name)
+
+
+def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
+    """Read a packed archive to its end, to learn what it holds."""
+    observer(Noted(f"{file.label} has no index: reading it to its end to see what it holds"))
+    observer(Started(0, 0, file.size))
+    return ArchiveSource(file.label, file.stream().scan(), None)
+
+
+def _is_stream(path: Path) -> bool:
+    with ArchiveFile(path) as file:
+        return file.packing not in ("", "zip")
+
+
+def _nobody(count: int) -> None:
+    """Tell nobody: what is copied out of a searchable archive is told blob by blob."""
+
+
+def _nothing_found(label: str, contents: Contents, options: ImportOptions) -> ModelNotFound:
+    if contents.models:
+        return ModelNotFound(
+            f"no model in {label} is called {', '.join(options.only)}",
+            hint=f"It holds: {', '.join(map(str, sorted(contents.models)))}",
+        )
+    hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
+    if contents.blobs:
+        hint += f" There are {len(contents.blobs)} blobs in it, and no manifest that names them."
+    elif contents.ignored:
+        hint += f" There are other files in it: {', '.join(map(ascii, contents.ignored_names))}"
+    return ModelNotFound(f"{label} holds no model", hint=hint)
+
+
+def _all_blobs(chosen: _Chosen) -> tuple[Descriptor, ...]:
+    found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
+    return tuple(found.values())
+
+
+def _result(label: str, chosen: _Chosen, done: Plan | Copied, contents: Contents, started: float) -> Imported:
+    return Imported(
+        archive=label,
+        models=tuple(sorted(chosen.models.values(), key=lambda model: model.name)),
+        blobs=done.blobs,
+        present=done.present,
+        ignored=contents.ignored,
+        ignored_names=tuple(contents.ignored_names),
+        seconds=time.monotonic() - started,
+    )

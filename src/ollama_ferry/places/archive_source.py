@@ -1,0 +1,536 @@
+"""An archive as a place to read models from: a file that can be searched, or a stream that passes by.
+
+Any tar is taken (plain, or packed by gzip, zstd, xz or bzip2) and any zip, whoever made it, as long as blobs and
+manifests have Ollama's layout in it. Nothing in it is trusted: a member's path only tells a digest or a name, links and
+devices are refused, and everything that is read into memory is bounded.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from ollama_ferry.archives.members import Member, MemberKind
+from ollama_ferry.archives.tar_reading import TarReader
+from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, unpacked
+from ollama_ferry.archives.zip_reading import ZipReader
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, MissingBlob, ModelNotFound, NotFound, NotPermitted
+from ollama_ferry.events import Cancel
+from ollama_ferry.hashing import sha256_of
+from ollama_ferry.layout import meaning_of
+from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, remote_host
+from ollama_ferry.names import ModelName, nearest
+from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable
+
+# All manifests of an archive together; 1,000 ordinary models have 1 MB.
+_MANIFESTS_LIMIT = 32 * 1024 * 1024
+# How many names of members that are none of Ollama's are kept for the message.
+_NAMES_KEPT = 5
+# A blob that nobody has described yet and that unpacks to this many times its packed size is a bomb, not weights.
+_EXPANSION_LIMIT = 200
+_EXPANSION_FROM = 256 * 1024 * 1024
+_CONFIG_LIMIT = 1024 * 1024
+
+Tick = Callable[[int], None]
+"""Told how many bytes of the archive's file were read since the last call; may raise to stop."""
+
+
+def _no_tick(count: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass
+class Contents:
+    """What an archive holds.
+
+    Attributes:
+        models: the manifests.
+        blobs: for each blob its size in bytes, and where its content is (what ``Member.offset`` says).
+        repeated: blobs that occur more than once: size and place of each further time.
+        ignored: how many members are none of Ollama's.
+        ignored_names: the first few of these.
+    """
+
+    models: dict[ModelName, Manifest] = field(default_factory=dict)
+    blobs: dict[Digest, tuple[int, int]] = field(default_factory=dict)
+    repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
+    ignored: int = 0
+    ignored_names: list[str] = field(default_factory=list)
+
+    def ignore(self, name: str) -> None:
+        """Count a member that is none of Ollama's."""
+        self.ignored += 1
+        if len(self.ignored_names) < _NAMES_KEPT:
+            self.ignored_names.append(name)
+
+
+class Opener(Protocol):
+    """Opens a blob's content from some byte on."""
+
+    def __call__(self, size: int, place: int, offset: int) -> AbstractContextManager[Readable]: ...
+
+
+class ArchiveStream:
+    """An archive that passes by once: standard input, or a packed file without an index.
+
+    Args:
+        data: the archive, at its start.
+        label: what it is called in messages.
+        tick: told of every read.
+
+    Raises:
+        Damaged: it is a zip, which can't be read as a stream.
+    """
+
+    def __init__(self, data: Input, label: str, *, tick: Tick = _no_tick) -> None:
+        self.label = label
+        self.contents = Contents()
+        metered = _Metered(data, label, tick)
+        start = b""
+        while len(start) < 6 and (more := metered.read(CHUNK)):
+            start += more
+        packing = packing_of(start)
+        if packing == "zip":
+            raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
+        with _naming(label):
+            self._unpacked = unpacked(Joined(start, metered), packing)
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
+        """Give blobs and manifests as they pass by."""
+        with _naming(self.label):
+            reader = TarReader(self._unpacked)
+            gathering = _Gathering(self.contents)
+            for member in reader:
+                meaning = gathering.take(member)
+                if isinstance(meaning, Digest):
+                    blob = Descriptor(meaning, member.size)
+                    yield BlobEntry(blob, _Watched(reader, self._unpacked, blob, self.label))
+                elif meaning is not None and gathering.add(meaning, _read_manifest(reader, member, meaning)):
+                    yield ModelEntry(meaning, self.contents.models[meaning])
+
+    def scan(self) -> Contents:
+        """Read to the end, and return what the archive holds; blobs are passed over.
+
+        Raises:
+            Damaged: it is damaged as far as that shows without hashing.
+        """
+        for _ in self.entries():
+            pass
+        return self.contents
+
+
+class ArchiveSource:
+    """An archive that can be searched: blobs are opened in any order, and from any byte.
+
+    Args:
+        label: what it is called in messages.
+        contents: what it holds.
+        opener: opens a blob; None where the contents are all that is known, and nothing can be opened.
+    """
+
+    def __init__(self, label: str, contents: Contents, opener: Opener | None) -> None:
+        self.label = label
+        self.contents = contents
+        self._opener = opener
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models in it, sorted."""
+        yield from sorted(self.contents.models)
+
+    def manifest(self, name: ModelName) -> Manifest:
+        """Return a model's manifest."""
+        try:
+            return self.contents.models[name]
+        except KeyError:
+            raise self.not_found(name) from None
+
+    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
+        """Open a blob's bytes.
+
+        Raises:
+            MissingBlob, Damaged: it is not here, or has another size than was asked for.
+        """
+        size, place = self.require_blob(blob)
+        assert self._opener is not None  # noqa: S101 -- whoever made it knows that nothing can be opened
+        return _labelled(self.label, self._opener(size, place, offset))
+
+    def check_repeated(self, cancel: Cancel) -> None:
+        """Make sure that blobs which occur several times are the same each time.
+
+        Raises:
+            Damaged: they are not; which one another reader would take is anybody's guess.
+        """
+        for digest, size, place in self.contents.repeated:
+            assert self._opener is not None  # noqa: S101 -- as above
+            with _labelled(self.label, self._opener(size, place, 0)) as data:
+                if sha256_of(data, cancel) != digest.hex:
+                    raise Damaged(f"{self.label}: the blob {digest} occurs twice, with different content")
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return a blob's size in bytes, or None where it is not here."""
+        found = self.contents.blobs.get(digest)
+        return found[0] if found else None
+
+    def where(self, digest: Digest) -> str:
+        """Return the blob's path in the archive."""
+        return f"blobs/{digest.file_name}"
+
+    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
+        """Check that each blob of a model is in the archive with its size."""
+        for blob in manifest.blobs:
+            self.require_blob(blob, name)
+        host = self.remote_host(manifest)
+        if host:
+            raise CloudStub(f"{name} is a cloud model: it runs at {host} and has no weights")
+
+    def remote_host(self, manifest: Manifest) -> str | None:
+        """Return the host that a cloud stub names in its config; None for a model with weights."""
+        config = manifest.config
+        if self._opener is None or config is None or config.size > _CONFIG_LIMIT:
+            return None
+        if self.blob_size(config.digest) != config.size:
+            return None
+        with self.open(config) as file:
+            raw = b"".join(iter(lambda: file.read(_CONFIG_LIMIT), b""))
+        return remote_host(raw)
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Return the name as it is spelt here: an exact match first, else one that differs in case only.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        if name in self.contents.models:
+            return name
+        for other in self.names():
+            if other.key == name.key:
+                return other
+        raise self.not_found(name)
+
+    def not_found(self, name: ModelName) -> ModelNotFound:
+        """Return the error for a model that is not here."""
+        close = nearest(str(name), self.names())
+        hint = f"Did you mean {', '.join(map(str, close))}?" if close else f"`ollama-ferry list {self.label}` shows it."
+        return ModelNotFound(f"there is no model {name} in {self.label}", hint=hint, name=name)
+
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> tuple[int, int]:
+        """Check that a blob is in the archive with its size; return size and place.
+
+        Args:
+            blob: the blob.
+            name: the model that needs it, for the message.
+
+        Raises:
+            MissingBlob, Damaged: it is not, or it has another size.
+        """
+        whose = f"{name}: its {blob.kind} blob {blob.digest}" if name else f"the blob {blob.digest}"
+        found = self.contents.blobs.get(blob.digest)
+        if found is None:
+            raise MissingBlob(
+                f"{whose} is not in {self.label}",
+                hint="The archive is not whole: make it anew.",
+                digest=str(blob.digest),
+            )
+        if found[0] != blob.size:
+            raise Damaged(
+                f"{whose} has {found[0]} bytes in {self.label}, and the manifest says {blob.size}",
+                hint="The archive is damaged: make it anew.",
+                digest=str(blob.digest),
+            )
+        return found
+
+
+class ArchiveFile:
+    """An archive's file, opened for reading; what it is is told by its content.
+
+    Args:
+        path: the file.
+        tick: told of every read.
+
+    Attributes:
+        size: of the file, in bytes.
+        packing: what packs it; empty for a plain tar.
+
+    Raises:
+        NotFound, NotPermitted: there is no such file, or it can't be read.
+    """
+
+    def __init__(self, path: Path, *, tick: Tick = _no_tick) -> None:
+        self.path = path
+        self.label = str(path)
+        self._tick = tick
+        self._file = _open_file(path)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self.packing = packing_of(_Metered(self._file, self.label, _no_tick).read(6))
+
+    def __enter__(self) -> ArchiveFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def source(self) -> ArchiveSource | None:
+        """Return the archive as a place that can be searched; None where it has to be read as a stream.
+
+        Raises:
+            Damaged: it is damaged as far as that shows without reading the blobs.
+        """
+        if self.packing == "zip":
+            with _naming(self.label):
+                reader = ZipReader(cast(BinaryIO, _Metered(self._file, self.label, self._tick)))
+                contents = _zip_contents(reader)
+
+            def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
+                return _zip_member(reader, place, offset)
+
+            return ArchiveSource(self.label, contents, open_zipped)
+        if self.packing:
+            return None
+        return ArchiveSource(self.label, self._plain_stream().scan(), self._open_plain)
+
+    def stream(self) -> ArchiveStream:
+        """Return the archive as a stream, from its start."""
+        self._file.seek(0)
+        return ArchiveStream(self._file, self.label, tick=self._tick)
+
+    def _plain_stream(self) -> ArchiveStream:
+        self._file.seek(0)
+        return _SeekingStream(self._file, self.label)
+
+    @contextmanager
+    def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
+        # A file of its own for every blob, so that several threads may read at once.
+        with _open_file(self.path) as file:
+            file.seek(place + offset)
+            yield _Limited(_Metered(file, self.label, self._tick), size - offset)
+
+
+class _SeekingStream(ArchiveStream):
+    """A plain tar in a file: what is not read is skipped by seeking."""
+
+    def __init__(self, file: BinaryIO, label: str) -> None:
+        self.label = label
+        self.contents = Contents()
+        self._unpacked = unpacked(file, "")
+
+
+class _Gathering:
+    """Sorts members into :class:`Contents`, and refuses what has no place in an archive of models."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._manifest_bytes = 0
+
+    def take(self, member: Member) -> Digest | ModelName | None:
+        """Tell what a member is; blobs are noted.
+
+        Raises:
+            Damaged: it is a link or a device, or its name is refused.
+        """
+        shown = ascii(member.name[:200])
+        meaning = meaning_of(member.name)
+        if member.kind in (MemberKind.LINK, MemberKind.DEVICE):
+            hint = ""
+            if member.kind is MemberKind.LINK:
+                hint = "If it was made from a store whose folders are links, make it anew with `tar -h`."
+            raise Damaged(f"the member {shown} is a {member.kind.value}; nothing of it was followed", hint=hint)
+        if member.kind is MemberKind.FOLDER:
+            if meaning is not None:
+                raise Damaged(f"the member {shown} is a folder, and should be a file")
+            return None
+        if meaning is None:
+            self._contents.ignore(member.name)
+        elif isinstance(meaning, Digest):
+            known = self._contents.blobs.setdefault(meaning, (member.size, member.offset))
+            if known[0] != member.size:
+                raise Damaged(f"the blob {meaning} occurs twice, with {known[0]} and {member.size} bytes")
+            if known[1] != member.offset:
+                self._contents.repeated.append((meaning, member.size, member.offset))
+        elif member.size > MANIFEST_LIMIT:
+            raise Damaged(f"the manifest of {meaning} has {member.size} bytes; more than {MANIFEST_LIMIT} are not read")
+        else:
+            self._manifest_bytes += member.size
+            if self._manifest_bytes > _MANIFESTS_LIMIT:
+                raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
+        return meaning
+
+    def add(self, name: ModelName, raw: bytes) -> bool:
+        """Note a manifest; False where the same one was there before.
+
+        Raises:
+            Damaged: it is none, or another one of that name was there before.
+        """
+        known = self._contents.models.get(name)
+        if known is not None:
+            if known.raw != raw:
+                raise Damaged(f"the manifest of {name} occurs twice, with different content")
+            return False
+        try:
+            manifest = Manifest.parse(raw)
+            _ = manifest.blobs
+        except Damaged as error:
+            raise Damaged(f"the manifest of {name} is damaged: {error}") from error
+        self._contents.models[name] = manifest
+        return True
+
+
+class _Metered(io.RawIOBase):
+    """A file whose reads are counted, and whose errors say which archive they are about."""
+
+    def __init__(self, data: Input, label: str, tick: Tick) -> None:
+        self._data = data
+        self._label = label
+        self._tick = tick
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return isinstance(self._data, io.IOBase) and self._data.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        assert isinstance(self._data, io.IOBase)  # noqa: S101 -- seekable() says so
+        return self._data.seek(offset, whence)
+
+    def tell(self) -> int:
+        assert isinstance(self._data, io.IOBase)  # noqa: S101 -- seekable() says so
+        return self._data.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give at most ``size`` bytes."""
+        try:
+            chunk = self._data.read(size)
+        except OSError as error:
+            raise FerryError(
+                f"reading {self._label} failed: {error.strerror or error}",
+                hint="The disk or stick may be failing, or was pulled out; run the same command again.",
+            ) from error
+        self._tick(len(chunk))
+        return chunk
+
+
+class _Limited:
+    """A part of a file."""
+
+    def __init__(self, data: Readable, size: int) -> None:
+        self._data = data
+        self._left = size
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(min(size, self._left)) if self._left else b""
+        self._left -= len(chunk)
+        return chunk
+
+
+class _Watched:
+    """A blob's content in a stream; one that unpacks beyond all measure is given up."""
+
+    def __init__(self, reader: TarReader, data: Unpacked, blob: Descriptor, label: str) -> None:
+        self._reader = reader
+        self._data = data
+        self._blob = blob
+        self._label = label
+
+    def read(self, size: int, /) -> bytes:
+        with _naming(self._label):
+            chunk = self._reader.read(size)
+            if self._data.position > _EXPANSION_FROM and self._data.expansion > _EXPANSION_LIMIT:
+                raise Damaged(
+                    f"the blob {self._blob.digest} unpacks to more than {_EXPANSION_LIMIT} times its packed size: "
+                    "this is no model's weights",
+                    hint="If you trust the archive, unpack it to a plain .tar first, and import that.",
+                )
+            return chunk
+
+
+class _Labelled:
+    """Errors of a read say which archive they are about."""
+
+    def __init__(self, label: str, data: Readable) -> None:
+        self._label = label
+        self._data = data
+
+    def read(self, size: int, /) -> bytes:
+        with _naming(self._label):
+            return self._data.read(size)
+
+
+@contextmanager
+def _labelled(label: str, opened: AbstractContextManager[Readable]) -> Iterator[Readable]:
+    with _naming(label):
+        entered = opened.__enter__()
+    try:
+        yield _Labelled(label, entered)
+    finally:
+        opened.__exit__(None, None, None)
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Put the archive's name before what is wrong with it, once."""
+    try:
+        yield
+    except Damaged as error:
+        if error.message.startswith(f"{label}: "):
+            raise
+        hint = error.hint or "Copy the archive again from where it came from; `ollama-ferry verify` checks a copy."
+        raise Damaged(f"{label}: {error.message}", hint=hint, digest=error.digest) from error
+
+
+def _read_manifest(reader: TarReader, member: Member, name: ModelName) -> bytes:
+    parts = []
+    while chunk := reader.read(CHUNK):
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _zip_contents(reader: ZipReader) -> Contents:
+    contents = Contents()
+    gathering = _Gathering(contents)
+    for member in reader:
+        meaning = gathering.take(member)
+        if isinstance(meaning, ModelName):
+            with reader.open(member.offset) as data:
+                # zipfile ends at the size that its directory gives, which was looked at.
+                gathering.add(meaning, data.read(MANIFEST_LIMIT))
+    return contents
+
+
+@contextmanager
+def _zip_member(reader: ZipReader, number: int, offset: int) -> Iterator[Readable]:
+    with reader.open(number) as data:
+        while offset:
+            passed = len(data.read(min(offset, CHUNK)))
+            if not passed:
+                break
+            offset -= passed
+        yield data
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}", hint="Name an archive, or - for standard input.") from error
+    except PermissionError as error:
+        raise NotPermitted(f"not permitted to read {path}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise NotFound(f"{path} is a folder, and no archive") from error
+        raise FerryError(f"can't read {path}: {error.strerror or error}") from error
+    file = open(fd, "rb", buffering=0)  # noqa: SIM115 -- the caller closes it
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return file
+    file.close()
+    if stat.S_ISDIR(mode):
+        raise NotFound(f"{path} is a folder, and no archive", hint="To read a store, name it with --models.")
+    raise NotFound(f"{path} is no regular file", hint="Pipe it in: ollama-ferry import - < FILE")
