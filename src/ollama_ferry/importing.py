@@ -364,7 +364,7 @@ def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
 
 def _is_stream(path: Path) -> bool:
     with ArchiveFile(path) as file:
-        return file.packing not in ("", "zip")
+        return not file.searchable
 
 
 def _nobody(count: int) -> None:

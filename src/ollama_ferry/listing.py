@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
+from ollama_ferry.places.base import Inspectable
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ModelSummary:
     remote: str = ""
 
 
-def survey(store: Store) -> list[ModelSummary]:
-    """List the models of a store, sorted by name.
+def survey(store: Inspectable) -> list[ModelSummary]:
+    """List the models of a store or an archive, sorted by name.
 
     A missing blob, a wrong size or an unreadable manifest is told in the summary; the blobs' bytes are not
     read.
@@ -87,7 +87,7 @@ class LayerUse:
     shared_with: tuple[ModelName, ...]
 
 
-def layers_in_use(store: Store, manifest: Manifest, own: ModelName) -> list[LayerUse]:
+def layers_in_use(store: Inspectable, manifest: Manifest, own: ModelName) -> list[LayerUse]:
     """Return a model's blobs in the manifest's order, the config last, with the models that share them."""
     sharing: dict[Digest, list[ModelName]] = {blob.digest: [] for blob in manifest.blobs}
     for other in store.names():

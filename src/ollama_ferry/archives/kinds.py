@@ -34,6 +34,19 @@ def kind_of(file_name: str) -> Kind | None:
     return next((kind for extension, kind in EXTENSIONS.items() if lower.endswith(extension)), None)
 
 
+READABLE = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
+"""What archives are called that can be read; the content decides what they are."""
+
+
+def looks_like_archive(word: str) -> bool:
+    """Tell whether somebody who typed this meant an archive rather than a model.
+
+    ``-`` is standard input; a path is told by its first letters or its extension, none of which a name of a model
+    has (a model called ``x.zip`` has a tag: ``x.zip:latest``).
+    """
+    return word == "-" or word.startswith(("/", "./", "../", "~")) or word.lower().endswith(READABLE)
+
+
 class Compression(Enum):
     """How much time to give for a smaller archive."""
 

@@ -7,29 +7,38 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import Output, find_store, models_option, output_options
+from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.listing import ModelSummary, survey
+from ollama_ferry.places.base import Inspectable
 from ollama_ferry.places.store import Store
 
 
 @click.command("list")
+@click.argument("archive", required=False, type=click.Path(path_type=Path))
 @models_option
 @output_options
-def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """List the models of the store.
+def command(archive: Path | None, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """List the models of the store, or of ARCHIVE.
 
-    OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such.
+    OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; what is
+    hashed for that is nothing: `ollama-ferry verify` does that.
     """
     output = Output(quiet, verbose, as_json)
-    located = find_store(models, output)
-    summaries = survey(Store(located.root))
+    if archive is not None:
+        source = open_contents(archive, output)
+        place: Inspectable = source
+        label, key = source.label, "archive"
+    else:
+        store = Store(find_store(models, output).root)
+        place, label, key = store, str(store.root), "store"
+    summaries = survey(place)
     if as_json:
-        output.document({"store": str(located.root), "models": [_fields(s) for s in summaries]})
+        output.document({key: label, "models": [_fields(s) for s in summaries]})
         return
     if not summaries:
-        output.note(f"no models in {located.root}")
+        output.note(f"no models in {label}")
         return
     print_table(
         ("NAME", "ID", "SIZE", "OWN", "MODIFIED", ""),

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ollama_ferry.errors import UsageError
 from ollama_ferry.locating import Located, locate, locate_target, this_system
+
+if TYPE_CHECKING:
+    from ollama_ferry.places.archive_source import ArchiveSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,6 +83,24 @@ def find_target(models: Path | None, output: Output) -> Located:
     located = locate_target(this_system(), models)
     output.detail(f"store: {located.root} ({located.why})")
     return located
+
+
+def open_contents(archive: Path, output: Output) -> ArchiveSource:
+    """Find out what an archive holds; one that has to be read to its end for that says so."""
+    from ollama_ferry.cli.progress import progress
+    from ollama_ferry.events import Advanced, Started
+    from ollama_ferry.places.archive_source import ArchiveFile, read_contents
+
+    if archive == Path("-"):
+        raise UsageError("a list needs a file; a stream is read once, by `ollama-ferry import -` or `verify -`")
+    with ArchiveFile(archive) as file:
+        searchable, size = file.searchable, file.size
+    if searchable:
+        return read_contents(archive)
+    output.detail(f"{archive} has no index: reading it to its end")
+    with progress("reading", quiet=output.quiet or output.as_json) as observer:
+        observer(Started(0, 0, size))
+        return read_contents(archive, tick=lambda count: observer(Advanced(count)))
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -7,42 +7,54 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
+from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, open_contents, output_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
 from ollama_ferry.listing import LayerUse, layers_in_use
-from ollama_ferry.names import is_pattern
+from ollama_ferry.names import ModelName, is_pattern
+from ollama_ferry.places.base import Inspectable
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
 
 
 @click.command("show")
 @click.argument("model", shell_complete=complete_models)
+@click.argument("archive", required=False, type=click.Path(path_type=Path))
 @models_option
 @output_options
-def command(model: str, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """Show a model's manifest and every layer: media type, digest, size, file, and who shares it."""
+def command(model: str, archive: Path | None, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Show a model's manifest and every layer, in the store or in ARCHIVE.
+
+    Each layer has its media type, size, digest, file, and the other models that share it.
+    """
     output = Output(quiet, verbose, as_json)
     if is_pattern(model):
         raise UsageError(f"show takes one model, and {model!r} is a pattern")
-    located = find_store(models, output, [model])
-    store = Store(located.root)
-    (name,) = select(located, [model])
-    manifest = store.manifest(name)
-    layers = layers_in_use(store, manifest, name)
+    if archive is not None:
+        source = open_contents(archive, output)
+        place: Inspectable = source
+        name = source.resolve(ModelName.parse(model))
+        where, key, path = source.label, "archive", f"manifests/{name.path}"
+    else:
+        located = find_store(models, output, [model])
+        store = Store(located.root)
+        (name,) = select(located, [model])
+        place, where, key, path = store, str(store.root), "store", str(store.manifest_path(name))
+    manifest = place.manifest(name)
+    layers = layers_in_use(place, manifest, name)
     if as_json:
         output.document(
             {
                 "name": str(name),
                 "full_name": name.path,
-                "store": str(store.root),
-                "manifest": str(store.manifest_path(name)),
+                key: where,
+                "manifest": path,
                 "manifest_digest": str(manifest.digest),
                 "id": manifest.digest.short,
                 "size": manifest.size,
                 "modified": manifest.modified,
-                "layers": [_fields(store, layer) for layer in layers],
+                "layers": [_fields(place, layer) for layer in layers],
             }
         )
         return
@@ -52,7 +64,7 @@ def command(model: str, models: Path | None, quiet: bool, verbose: bool, as_json
     click.echo(f"  size      {human_size(manifest.size)} in {len(layers)} blobs, {human_size(own)} of it its own")
     if manifest.modified is not None:
         click.echo(f"  modified  {datetime.fromtimestamp(manifest.modified).astimezone():%Y-%m-%d %H:%M:%S %Z}")
-    click.echo(f"  manifest  {store.manifest_path(name)}")
+    click.echo(f"  manifest  {path}")
     click.echo()
     print_table(
         ("MEDIA TYPE", "SIZE", "DIGEST", "FILE", "SHARED WITH"),
@@ -61,7 +73,7 @@ def command(model: str, models: Path | None, quiet: bool, verbose: bool, as_json
                 layer.blob.media_type + (f" {layer.blob.name}" if layer.blob.name else ""),
                 human_size(layer.blob.size),
                 layer.blob.digest.short,
-                str(store.blob_path(layer.blob.digest)) + _state(layer),
+                place.where(layer.blob.digest) + _state(layer),
                 ", ".join(map(str, layer.shared_with)) or "-",
             )
             for layer in layers
@@ -78,13 +90,13 @@ def _state(layer: LayerUse) -> str:
     return ""
 
 
-def _fields(store: Store, layer: LayerUse) -> dict[str, object]:
+def _fields(place: Inspectable, layer: LayerUse) -> dict[str, object]:
     return {
         "media_type": layer.blob.media_type,
         "name": layer.blob.name or None,
         "digest": str(layer.blob.digest),
         "size": layer.blob.size,
-        "file": str(store.blob_path(layer.blob.digest)),
+        "file": place.where(layer.blob.digest),
         "size_on_disk": layer.here,
         "shared_with": [str(other) for other in layer.shared_with],
     }

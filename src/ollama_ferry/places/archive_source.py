@@ -46,6 +46,25 @@ def _no_tick(count: int) -> None:
     """Tell nobody."""
 
 
+def read_contents(path: Path, *, tick: Tick = _no_tick) -> ArchiveSource:
+    """Find out what an archive's file holds; a packed one without an index is read to its end for that.
+
+    Args:
+        path: the file.
+        tick: told of every read.
+
+    Returns:
+        A source that tells names, manifests and sizes; it opens no blob.
+
+    Raises:
+        FerryError: it can't be read, or is damaged as far as that shows without hashing.
+    """
+    with ArchiveFile(path, tick=tick) as file:
+        source = file.source()
+        contents = source.contents if source is not None else file.stream().scan()
+        return ArchiveSource(file.label, contents, None)
+
+
 @dataclass
 class Contents:
     """What an archive holds.
@@ -275,6 +294,11 @@ class ArchiveFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    @property
+    def searchable(self) -> bool:
+        """Whether :meth:`source` gives one, without reading the archive."""
+        return self.packing in ("", "zip")
 
     def source(self) -> ArchiveSource | None:
         """Return the archive as a place that can be searched; None where it has to be read as a stream.

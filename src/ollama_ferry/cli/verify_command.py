@@ -1,0 +1,220 @@
+"""``ollama-ferry verify``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ollama_ferry.archives.kinds import looks_like_archive
+from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
+from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
+from ollama_ferry.disk import human_size
+from ollama_ferry.errors import Damaged, NotFound, UsageError
+from ollama_ferry.events import Advanced, Observer
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
+from ollama_ferry.places.store import Store
+from ollama_ferry.repairing import repair
+from ollama_ferry.selecting import select
+from ollama_ferry.verifying import Fault, Problem, Report, verify_source, verify_store, verify_stream
+
+
+@click.command("verify")
+@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE]", shell_complete=complete_models)
+@click.option(
+    "--repair",
+    "archives",
+    multiple=True,
+    metavar="ARCHIVE",
+    type=click.Path(path_type=Path),
+    help="Take good copies of damaged blobs from this archive; may be repeated.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), help="How many threads hash.  [default: one a core, up to 8]")
+@models_option
+@output_options
+def command(
+    words: tuple[str, ...],
+    archives: tuple[Path, ...],
+    threads: int | None,
+    models: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Hash every blob of the store, of some models, or of an archive: is it whole?
+
+    It needs no registry and no server, and changes nothing unless told to --repair. Exit code 4 means that something is
+    damaged; what mends it is printed.
+
+    \b
+      ollama-ferry verify                          every model of the store
+      ollama-ferry verify deepseek-r1:8b           one
+      ollama-ferry verify ./models.tar.gz          an archive, before or after it travels
+      ollama-ferry verify --repair ./models.tar.gz
+    """
+    output = Output(quiet, verbose, as_json)
+    of_archive = [word for word in words if looks_like_archive(word)]
+    if of_archive:
+        if len(words) > 1 or archives:
+            raise UsageError("verify takes models of the store, or one archive and nothing else")
+        _finish(_verify_archive(of_archive[0], threads or 0, output), output, store=None)
+        return
+    located = find_store(models, output, list(words))
+    store = Store(located.root)
+    names = select(located, words) if words else list(store.names())
+    report = _verify_models(store, names, threads or 0, output)
+    repaired = 0
+    for archive in archives:
+        if report.good:
+            break
+        with progress("repairing", quiet=quiet or as_json) as observer:
+            repaired += repair(store, report, archive, observer=observer)
+        # Hashed anew: a repair is believed when it is seen.
+        bad = {model.name for model in report.models if not model.good}
+        again = _verify_models(store, sorted(bad), threads or 0, output)
+        report = _merged(report, again)
+    _finish(report, output, store=store, repaired=repaired if archives else None)
+
+
+def _verify_models(store: Store, names: list[ModelName], threads: int, output: Output) -> Report:
+    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
+        return verify_store(store, names, threads=threads, observer=observer)
+
+
+def _verify_archive(word: str, threads: int, output: Output) -> Report:
+    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
+        if word == "-":
+            if sys.stdin.isatty():
+                raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
+            with os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0) as stdin:
+                stream = ArchiveStream(stdin, "the stream", tick=_ticking(observer))
+                return verify_stream(stream, observer=observer)
+        path = Path(word).expanduser()
+        if not path.exists():
+            raise NotFound(f"there is no file {path}", hint="A model is named without a path: NAME:TAG.")
+        with ArchiveFile(path) as file:
+            source = file.source()
+            if source is not None:
+                return verify_source(source, threads=threads, observer=observer)
+        with ArchiveFile(path, tick=_ticking(observer)) as file:
+            return verify_stream(file.stream(), total=file.size, observer=observer)
+
+
+def _ticking(observer: Observer) -> Callable[[int], None]:
+    return lambda count: observer(Advanced(count))
+
+
+def _merged(before: Report, again: Report) -> Report:
+    newer = {model.name: model for model in again.models}
+    return Report(
+        place=before.place,
+        models=tuple(newer.get(model.name, model) for model in before.models),
+        blobs=before.blobs,
+        size=before.size,
+        unnamed=before.unnamed,
+        seconds=before.seconds + again.seconds,
+    )
+
+
+def _finish(report: Report, output: Output, *, store: Store | None, repaired: int | None = None) -> None:
+    """Print the report, and end with exit code 4 where something is damaged."""
+    if output.as_json:
+        output.document(_fields(report, repaired))
+    else:
+        _print(report, output, store, repaired)
+    if not report.good:
+        bad = sum(not model.good for model in report.models)
+        what = f"{bad} of {len(report.models)} models" if bad else f"{len(report.unnamed)} blobs that no model names"
+        raise Damaged(f"{what} in {report.place} are damaged", hint=_advice(report, store))
+
+
+def _print(report: Report, output: Output, store: Store | None, repaired: int | None) -> None:
+    if not output.quiet and report.models:
+        print_table(
+            ("NAME", "ID", "SIZE", "RESULT"),
+            [
+                (
+                    str(model.name),
+                    model.manifest.digest.short if model.manifest else "-",
+                    human_size(model.manifest.size) if model.manifest else "-",
+                    "good" if model.good else "damaged: " + "; ".join(_said(problem) for problem in model.problems[:3]),
+                )
+                for model in report.models
+            ],
+            right=(2,),
+        )
+    if not output.quiet and not report.models:
+        click.echo(f"no models in {report.place}")
+    if not output.quiet:
+        seconds = max(report.seconds, 0.001)
+        click.echo(
+            f"checked {report.blobs} blobs, {human_size(report.size)} in {seconds:.1f} s "
+            f"({human_size(report.size / seconds)}/s)"
+        )
+    if repaired is not None:
+        click.echo(f"repaired {repaired} blobs and manifests")
+    for problem in report.unnamed:
+        click.echo(f"damaged, and named by no model: {_said(problem)}")
+
+
+def _said(problem: Problem) -> str:
+    if problem.blob is None:
+        return problem.text
+    kind = f"{problem.blob.kind} " if problem.blob.kind else ""
+    detail = f" ({problem.text})" if problem.text else ""
+    return f"{kind}blob {problem.blob.digest.short} is {problem.fault.value}{detail}"
+
+
+def _advice(report: Report, store: Store | None) -> str:
+    """Say what mends each damaged model."""
+    if store is None:
+        return "Copy the archive again from where it came from, or export it anew; import publishes nothing damaged."
+    lines = ["Take good copies from an archive that has them:", "  ollama-ferry verify --repair ARCHIVE"]
+    lines.append("Or where the registry can be reached (Ollama keeps a damaged blob until it is deleted):")
+    for model in report.models:
+        if model.good:
+            continue
+        files = [
+            store.where(problem.blob.digest)
+            for problem in model.problems
+            if problem.blob is not None and problem.fault in (Fault.CONTENT, Fault.SIZE)
+        ]
+        remove = f"rm {shlex.join(files[:5])} && " if files else ""
+        lines.append(f"  {remove}ollama pull {shlex.quote(str(model.name))}")
+    return "\n".join(lines[:20])
+
+
+def _fields(report: Report, repaired: int | None) -> dict[str, object]:
+    return {
+        "place": report.place,
+        "good": report.good,
+        "models": [
+            {
+                "name": str(model.name),
+                "id": model.manifest.digest.short if model.manifest else None,
+                "good": model.good,
+                "problems": [_problem_fields(problem) for problem in model.problems],
+            }
+            for model in report.models
+        ],
+        "unnamed": [_problem_fields(problem) for problem in report.unnamed],
+        "blobs": report.blobs,
+        "size": report.size,
+        "repaired": repaired,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _problem_fields(problem: Problem) -> dict[str, object]:
+    return {
+        "fault": problem.fault.name.lower(),
+        "text": problem.text or problem.fault.value,
+        "digest": str(problem.blob.digest) if problem.blob else None,
+        "kind": problem.blob.kind if problem.blob else None,
+    }

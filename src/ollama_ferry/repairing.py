@@ -1,0 +1,90 @@
+"""Take good blobs from an archive for a store that has damaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ollama_ferry.copying import Verified
+from ollama_ferry.disk import Disk
+from ollama_ferry.events import Advanced, BlobDone, Cancel, Observer, Started, ignore
+from ollama_ferry.importing import ImportOptions, import_file
+from ollama_ferry.manifests import Descriptor
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.archive_source import ArchiveFile
+from ollama_ferry.places.base import BlobEntry, Readable
+from ollama_ferry.places.store import Store
+from ollama_ferry.places.store_sink import StoreSink
+from ollama_ferry.verifying import Report
+
+
+def repair(
+    store: Store,
+    report: Report,
+    archive: Path,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> int:
+    """Replace what a report found damaged by what an archive has.
+
+    Args:
+        store: the store that the report is about.
+        report: what is wrong.
+        archive: where good blobs may be; it need not have all of them.
+        disk: the calls to write with.
+        observer: told of every step.
+        cancel: stops it at the next chunk.
+
+    Returns:
+        How many blobs and manifests were replaced.
+
+    Raises:
+        FerryError: the archive can't be read, or the store not written.
+    """
+    cancel = cancel or Cancel()
+    wanted: dict[str, Descriptor] = {}
+    manifests: list[ModelName] = []
+    for verdict in report.models:
+        for problem in verdict.problems:
+            if problem.blob is None:
+                manifests.append(verdict.name)
+            else:
+                wanted[problem.blob.digest.hex] = problem.blob
+    count = 0
+    with ArchiveFile(archive) as file, StoreSink(store, disk=disk, observer=observer, cancel=cancel) as sink:
+        source = file.source()
+        taken: list[Descriptor] = []
+
+        def take(blob: Descriptor, data: Readable) -> None:
+            with Verified(blob, str(archive), lambda amount: observer(Advanced(amount)), cancel) as verified:
+                verified.follow(data)
+                sink.put(blob, verified)
+                verified.confirm_end()
+            taken.append(blob)
+            observer(BlobDone(blob))
+
+        observer(Started(0, len(wanted), sum(blob.size for blob in wanted.values())))
+        if source is not None:
+            for blob in wanted.values():
+                if source.blob_size(blob.digest) == blob.size:
+                    with source.open(blob) as data:
+                        take(blob, data)
+            names = list(source.names())
+        else:
+            stream = file.stream()
+            for entry in stream.entries():
+                if isinstance(entry, BlobEntry) and wanted.get(entry.blob.digest.hex) == entry.blob:
+                    take(entry.blob, entry.data)
+            names = list(stream.contents.models)
+        count += sink.publish(tuple(taken))
+    for name in _in_both(manifests, names):
+        import_file(archive, store, ImportOptions(only=(str(name),), replace=True), disk=disk, observer=observer)
+        count += 1
+    return count
+
+
+def _in_both(wanted: Iterable[ModelName], there: Iterable[ModelName]) -> list[ModelName]:
+    keys = {name.key for name in there}
+    return [name for name in wanted if name.key in keys]
