@@ -91,3 +91,25 @@ def weights(size: int, seed: int = 1) -> bytes:
     bell = NormalDist(128, 42)
     table = bytes(max(0, min(255, round(bell.inv_cdf((b + 0.5) / 256)))) for b in range(256))
     return random.Random(seed).randbytes(size).translate(table)
+
+
+def faults_of(root: Path) -> list[str]:
+    """Return what breaks the promise of a store: a listed model without a blob, a wrong file under a digest's name.
+
+    Written against the file system, not with the code under test.
+    """
+    faults: list[str] = []
+    for path in (root / "blobs").glob("sha256-*"):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != path.name.removeprefix("sha256-"):
+            faults.append(f"{path.name} has other bytes")
+    for path in (root / "manifests").glob("*/*/*/*"):
+        try:
+            document = json.loads(path.read_bytes())
+        except ValueError:
+            faults.append(f"{path} is no manifest")
+            continue
+        for layer in [document["config"], *document["layers"]]:
+            blob = root / "blobs" / layer["digest"].replace(":", "-")
+            if not blob.is_file() or blob.stat().st_size != layer["size"]:
+                faults.append(f"{path} lacks {blob.name}")
+    return faults

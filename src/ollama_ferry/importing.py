@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, plan
 from ollama_ferry.disk import Disk
-from ollama_ferry.errors import AlreadyExists, Damaged, ModelNotFound, UsageError, Vanished
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFound, UsageError, Vanished
 from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.names import ModelName, is_pattern, match
+from ollama_ferry.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream, Contents
 from ollama_ferry.places.base import Readable, Source
 from ollama_ferry.places.store import Store
@@ -96,11 +96,10 @@ class _Chosen:
     label: str
     models: dict[ModelName, ImportedModel] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
-    _spelling: dict[tuple[str, str, str, str], ModelName] = field(default_factory=dict)
+    _spelling: Spelling = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in self.store.names():
-            self._spelling.setdefault(name.key, name)
+        self._spelling = Spelling(self.store.names())
 
     def wants(self, name: ModelName) -> bool:
         """Tell whether a model of a stream is asked for."""
@@ -124,8 +123,7 @@ class _Chosen:
                 f"--as names one model, and {self.label} has several that were asked for",
                 hint="Name the one with --model.",
             )
-        wanted = self.options.rename or source
-        name = wanted if self._is_here(wanted) else self._spelling.get(wanted.key, wanted)
+        name = self._spelling.of(self.options.rename or source)
         if any(other.key == name.key for other in self.models):
             self.conflicts.append(f"{source} and another model of {self.label} have names that differ in case only")
             return None
@@ -241,7 +239,7 @@ def import_file(
             chosen, names = _choose(scanned, store, options)
             wanted = plan(_Renamed(scanned, names), None, names).needed_by.keys()
             if not names:
-                return _result(file.label, chosen, Plan((), (), _all_blobs(chosen)), scanned.contents, started)
+                return _nothing_to_do(file.label, chosen, scanned.contents, disk, started)
         observer(Started(0, 0, file.size))
         return _import_stream(file.stream(), store, options, wanted, disk, observer, cancel, started)
 
@@ -280,7 +278,7 @@ def _import_source(
 ) -> Imported:
     chosen, names = _choose(source, store, options)
     if not names:
-        return _result(source.label, chosen, Plan((), (), _all_blobs(chosen)), source.contents, started)
+        return _nothing_to_do(source.label, chosen, source.contents, disk, started)
     renamed = _Renamed(source, names)
     # Before anything is touched: is all of it there?
     _require_blobs(source, plan(renamed, store, names))
@@ -385,9 +383,13 @@ def _nothing_found(label: str, contents: Contents, options: ImportOptions) -> Mo
     return ModelNotFound(f"{label} holds no model", hint=hint)
 
 
-def _all_blobs(chosen: _Chosen) -> tuple[Descriptor, ...]:
+def _nothing_to_do(label: str, chosen: _Chosen, contents: Contents, disk: Disk | None, started: float) -> Imported:
+    """All is here; what an import that was broken off at its very end has left is put away."""
+    if StoreSink.has_leftovers(chosen.store):
+        with suppress(FerryError), StoreSink(chosen.store, disk=disk):
+            pass
     found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
-    return tuple(found.values())
+    return _result(label, chosen, Plan((), (), tuple(found.values())), contents, started)
 
 
 def _result(label: str, chosen: _Chosen, done: Plan | Copied, contents: Contents, started: float) -> Imported:

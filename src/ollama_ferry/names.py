@@ -108,6 +108,37 @@ class ModelName:
         return f"{self.model}:{self.tag}"
 
 
+class Spelling:
+    """How a store spells names: letter case does not count in a look-up, and paths keep it.
+
+    Ollama writes a new model under the spelling that is there (``getExistingName`` in ``server/routes.go``). Two
+    spellings of one part side by side make what it finds a matter of chance.
+
+    Args:
+        names: the models that are there.
+    """
+
+    def __init__(self, names: Iterable[ModelName]) -> None:
+        self._exact: set[tuple[str, ...]] = set()
+        self._folded: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for name in names:
+            for length in range(1, 5):
+                self._exact.add(name.parts[:length])
+                self._folded.setdefault(name.key[:length], name.parts[:length])
+
+    def of(self, name: ModelName) -> ModelName:
+        """Return a name with every leading part that is there, in whatever case, spelt as it is there."""
+        if name.parts in self._exact:
+            return name
+        for length in range(4, 0, -1):
+            if name.parts[:length] in self._exact:
+                break
+            known = self._folded.get(name.key[:length])
+            if known is not None:
+                return ModelName(*known, *name.parts[length:])
+        return name
+
+
 def is_pattern(text: str) -> bool:
     """Tell whether a text is a pattern (``*``, ``?``, ``[...]``); none of these occurs in a name."""
     return any(c in text for c in "*?[")

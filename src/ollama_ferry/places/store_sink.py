@@ -1,9 +1,8 @@
 """A folder in Ollama's layout as a place to write models to.
 
-What arrives waits in ``blobs/.ollama-ferry/``, a folder on the blobs' own file system that a server's pruning leaves
-alone, until the model is complete. Then its blobs get their names, and the manifest follows last; each step is safe on
-the disk before the next. Whatever is killed whenever, no listed model lacks a blob, and the next import goes on from
-what has arrived.
+What arrives waits in a folder ``.ollama-ferry`` on the blobs' own file system until the model is complete. Then its
+blobs get their names, and the manifest follows last; each step is safe on the disk before the next. Whatever is killed
+whenever, no listed model lacks a blob, and the next import goes on from what has arrived.
 """
 
 from __future__ import annotations
@@ -30,12 +29,14 @@ from ollama_ferry.places.base import Readable
 from ollama_ferry.places.store import Store
 
 STAGING = ".ollama-ferry"
-"""The folder below ``blobs/`` where blobs wait for their manifest."""
+"""The folder where blobs wait for their manifest; :func:`staging_folder` says where it is."""
 MANIFEST_IN_WORK = ".ollama-ferry-manifest"
 """The file below ``manifests/`` that becomes a manifest: too high up to be taken for one."""
 
 _LOCK = "lock"
 _PARTIAL = ".partial"
+# A second name on its way to replace a wrong file.
+_SPARE_NAME = ".new"
 _CHUNK = 1024 * 1024
 _SYNC_EVERY = 32 * 1024 * 1024
 # Syncs that wait at once: the journal takes many in one go, which makes thousands of small blobs fast.
@@ -45,8 +46,21 @@ _SYNCS_WAITING = 64
 _SPARE = 4 * 1024 * 1024
 # Hashing takes long enough to be mentioned from here on.
 _TOLD_FROM = 500 * 1000 * 1000
+_ATTEMPTS = 5
 _LEFTOVER_AGE = 7 * 24 * 3600.0
 _KEPT = "What has arrived is kept, and the same command goes on from there."
+
+
+def staging_folder(store: Store) -> Path:
+    """Return where blobs wait: beside ``blobs/``, or in it where that is a link or a disk of its own.
+
+    Beside it, because a server that starts walks through ``blobs/`` and everything below, and gives up its start when a
+    file vanishes meanwhile (``server/fixblobs.go``); a folder in ``blobs/`` is left alone by its pruning, though.
+    """
+    blobs = store.blobs_folder
+    if os.path.lexists(blobs) and (blobs.is_symlink() or _is_mount_point(blobs)):
+        return blobs / STAGING
+    return store.root / STAGING
 
 
 class StoreSink:
@@ -79,7 +93,7 @@ class StoreSink:
         self._observer = observer
         self._cancel = cancel or Cancel()
         self._blobs = str(store.blobs_folder)
-        self._staging = os.path.join(self._blobs, STAGING)
+        self._staging = str(staging_folder(store))
         self._owner: tuple[int, int] | None = None
         self._lock_fd: int | None = None
         self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
@@ -87,6 +101,11 @@ class StoreSink:
         # Digests whose blob waits whole in the staging folder, with its size.
         self._staged: dict[Digest, int] = {}
         self._published: dict[Digest, int] = {}
+
+    @staticmethod
+    def has_leftovers(store: Store) -> bool:
+        """Tell whether an earlier import into a store was broken off, or is at work."""
+        return os.path.lexists(staging_folder(store))
 
     def __enter__(self) -> StoreSink:
         try:
@@ -264,11 +283,13 @@ class StoreSink:
     def _publish(self, blob: Descriptor) -> None:
         staged, target = self._path(blob.digest, ""), os.path.join(self._blobs, blob.digest.file_name)
         # The staged name stays until all is done: should a server that starts now prune the other, it is given again.
+        # Recent servers spare what is young; it may have waited here for days.
+        self._disk.touch(staged)
         try:
             self._disk.link(staged, target)
         except FileExistsError:
             # Wrong content under the right name: replaced in one step.
-            spare = self._path(blob.digest, ".new")
+            spare = self._path(blob.digest, _SPARE_NAME)
             with suppress(FileNotFoundError):
                 self._disk.remove(spare)
             self._disk.link(staged, spare)
@@ -292,10 +313,6 @@ class StoreSink:
 
     def _write_manifest(self, name: ModelName, raw: bytes) -> None:
         root = str(self.store.manifests_folder)
-        folders = [root]
-        for part in name.parts[:-1]:
-            folders.append(os.path.join(folders[-1], part))
-            self._ensure_folder(folders[-1])
         in_work = os.path.join(root, MANIFEST_IN_WORK)
         fd = self._create(in_work)
         try:
@@ -304,8 +321,18 @@ class StoreSink:
             self._disk.sync(fd)
         finally:
             os.close(fd)
-        self._disk.replace(in_work, os.path.join(folders[-1], name.tag))
-        self._disk.sync_folder(folders[-1])
+        folder = os.path.join(root, *name.parts[:-1])
+        for attempt in range(1, _ATTEMPTS + 1):
+            for depth in range(1, len(name.parts)):
+                self._ensure_folder(os.path.join(root, *name.parts[:depth]))
+            try:
+                self._disk.replace(in_work, os.path.join(folder, name.tag))
+                break
+            except FileNotFoundError:
+                # A server that starts removes empty folders below manifests/.
+                if attempt == _ATTEMPTS:
+                    raise
+        self._disk.sync_folder(folder)
 
     def _settle(self, fd: int, digest: Digest) -> None:
         """Make a whole blob safe, and mark it as whole."""
@@ -354,7 +381,7 @@ class StoreSink:
             if not os.path.isdir(path):
                 raise FerryError(f"{path} should be a folder, and is none", hint="Move it away.") from None
             return
-        above = os.path.dirname(path)
+        above = os.path.dirname(path) or os.curdir
         if os.name != "nt":
             shared = os.stat(above).st_mode & 0o2020 if path.startswith(str(self.store.root) + os.sep) else 0
             self._give_to_owner(path)
@@ -424,12 +451,12 @@ class StoreSink:
 
     def _tidy(self) -> None:
         """Remove what is of no more use, and the staging folder if nothing is left in it."""
-        for digest, size in self._published.items():
-            if self._staged.get(digest) == size:
-                with suppress(FileNotFoundError):
-                    self._disk.remove(self._path(digest, ""))
         limit = time.time() - _LEFTOVER_AGE
-        self._remove_leftovers(lambda digest, path: os.lstat(path).st_mtime < limit)
+        self._remove_leftovers(
+            lambda digest, path: self.store.blob_size(digest) is not None or os.lstat(path).st_mtime < limit
+        )
+        with suppress(FileNotFoundError):
+            self._disk.remove(os.path.join(self.store.manifests_folder, MANIFEST_IN_WORK))
         if set(os.listdir(self._staging)) <= {_LOCK}:
             self._disk.remove(os.path.join(self._staging, _LOCK))
             self._disk.remove_folder(self._staging)
@@ -441,7 +468,7 @@ class StoreSink:
                 digest = Digest.parse(name.partition(".")[0])
             except Damaged:
                 continue
-            if digest in self._published or name.endswith(".new") or unwanted(digest, path):
+            if name.endswith(_SPARE_NAME) or unwanted(digest, path):
                 with suppress(FileNotFoundError):
                     self._disk.remove(path)
                 self._staged.pop(digest, None)
@@ -467,3 +494,14 @@ class StoreSink:
             yield
         except OSError as error:
             raise write_error(error, f"{what} into {self.store.root}", left=_KEPT) from error
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Tell whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
+    if os.path.ismount(path):
+        return True
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            return any(line.split(" ", 5)[4] == str(path.resolve()) for line in table)
+    except OSError:
+        return False

@@ -1,0 +1,282 @@
+"""An import that is killed, or whose disk fails, at any moment: nothing wrong is published, the next one finishes."""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ollama_ferry
+from faulty_disk import CALLS, DeadlyDisk, FaultyDisk, LinklessDisk
+from ollama_ferry.errors import FerryError, NoSpace
+from ollama_ferry.importing import ImportOptions, import_file
+from ollama_ferry.places.store import Store
+from stores import StoreBuilder, faults_of, tree, weights
+
+KINDS = [".tar", ".tar.gz"]
+# Writes of the largest blob, which comes behind all small ones or before them, begin before this one and end after it.
+IN_A_LARGE_BLOB = 30
+
+
+@pytest.fixture
+def models(source: StoreBuilder) -> StoreBuilder:
+    shared = weights(2_500_000)
+    source.model("a:1", [("model", shared), ("template", b"one")])
+    source.model("a:2", [("model", shared), ("template", b"two"), ("license", b"")])
+    source.model("hf.co/org/b:Q4", [("model", weights(700_000, 5)), ("params", b"{}")])
+    return source
+
+
+def archive_of(models: StoreBuilder, folder: Path, kind: str) -> Path:
+    path = folder / f"a{kind}"
+    ollama_ferry.export("*/*/*:*", path, store=models.root)
+    return path
+
+
+def target_with_a_neighbour(folder: Path) -> StoreBuilder:
+    """A store that has a model already, and a blob of the archive's with the wrong content."""
+    target = StoreBuilder(folder)
+    target.model("neighbour", [("model", b"must stay"), ("template", b"one")])
+    return target
+
+
+def litter(root: Path) -> list[str]:
+    staging = root / ".ollama-ferry"
+    found = [str(path) for path in staging.rglob("*")] if staging.exists() else []
+    return found + [str(path) for path in (root / "manifests").glob(".*")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [errno.EIO, errno.ENOSPC, errno.EACCES], ids=["EIO", "ENOSPC", "EACCES"])
+@pytest.mark.parametrize("call", CALLS)
+def test_every_failing_call_leaves_a_whole_store(
+    models: StoreBuilder, tmp_path: Path, call: str, how: int, kind: str
+) -> None:
+    archive = archive_of(models, tmp_path, kind)
+    failures = 0
+    for number in range(10_000):
+        root = tmp_path / f"target-{number}"
+        neighbour = tree(target_with_a_neighbour(root).root)
+        disk = FaultyDisk(number, call, how=how)
+        try:
+            import_file(archive, Store(root), ImportOptions(), disk=disk)
+        except FerryError as error:
+            failures += 1
+            assert disk.failed == call
+            if how == errno.ENOSPC and call == "write":
+                assert isinstance(error, NoSpace)
+        assert not faults_of(root), number
+        assert neighbour.items() <= tree(root).items()
+        import_file(archive, Store(root), ImportOptions())
+        assert not litter(root), number
+        assert tree(root) == tree(models.root) | neighbour
+        if not disk.failed:
+            break
+    # Cleaning up may fail without a word: what is left goes with the next import.
+    assert failures or call in ("remove", "remove_folder")
+    assert number > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
+    archive = archive_of(models, tmp_path, kind)
+    done = subprocess.run([sys.executable, __file__, "every-call", archive, tmp_path / "work"], check=True, timeout=600,
+                          capture_output=True, text=True)  # fmt: skip
+    assert int(done.stdout.split()[0]) > 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sigkill_at_random_moments_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
+    archive = archive_of(models, tmp_path, kind)
+    done = subprocess.run([sys.executable, __file__, "sigkill", archive, tmp_path / "work", "150"], check=True,
+                          timeout=600, capture_output=True, text=True)  # fmt: skip
+    killed, finished = map(int, done.stdout.split())
+    # Most moments lie within the import; were they all after its end, this would show nothing.
+    assert killed > finished
+
+
+def test_two_imports_and_a_verify_at_once_survive_sigkill(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar.gz")
+    done = subprocess.run([sys.executable, __file__, "crowd", archive, tmp_path / "work", "40"], check=True,
+                          timeout=600, capture_output=True, text=True)  # fmt: skip
+    assert int(done.stdout.split()[0]) > 0
+
+
+def test_file_system_without_links_is_written_too(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar.gz")
+    root = tmp_path / "target"
+    import_file(archive, Store(root), ImportOptions(), disk=LinklessDisk())
+    assert tree(root) == tree(models.root)
+    assert not litter(root)
+
+
+def test_unfinished_blob_is_gone_on_from(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar")
+    root = tmp_path / "target"
+    with pytest.raises(NoSpace):
+        import_file(archive, Store(root), ImportOptions(), disk=FaultyDisk(IN_A_LARGE_BLOB, "write", how=errno.ENOSPC))
+    (partial,) = (root / ".ollama-ferry").glob("*.partial")
+    begun = partial.stat().st_size
+    assert begun > 0
+    written = WrittenBytes()
+    done = import_file(archive, Store(root), ImportOptions(), disk=written)
+    assert tree(root) == tree(models.root)
+    assert written.amount == done.size - begun + sum(len(m.manifest.raw) for m in done.models)
+
+
+def test_unfinished_blob_of_other_bytes_is_begun_anew(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar")
+    root = tmp_path / "target"
+    with pytest.raises(NoSpace):
+        import_file(archive, Store(root), ImportOptions(), disk=FaultyDisk(IN_A_LARGE_BLOB, "write", how=errno.ENOSPC))
+    (partial,) = (root / ".ollama-ferry").glob("*.partial")
+    # As a power cut leaves it: the length is there, the bytes are not.
+    partial.write_bytes(bytes(partial.stat().st_size))
+    import_file(archive, Store(root), ImportOptions())
+    assert tree(root) == tree(models.root)
+
+
+def test_leftovers_of_another_import_go_when_they_are_old(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar")
+    root = tmp_path / "target"
+    staging = root / ".ollama-ferry"
+    staging.mkdir(parents=True)
+    old, young = (staging / f"sha256-{letter * 64}.partial" for letter in "ab")
+    for path in (old, young):
+        path.write_bytes(b"begun")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    import_file(archive, Store(root), ImportOptions())
+    assert not old.exists() and young.exists()
+    assert not (tree(models.root).items() - tree(root).items())
+
+
+class WrittenBytes(FaultyDisk):
+    """Counts what is written."""
+
+    amount = 0
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        count = os.write(fd, data)
+        self.amount += count
+        return count
+
+
+# -- What runs in processes of its own, which are forked because a new Python takes longer than an import.
+
+
+def fork_import(archive: Path, root: Path, disk: FaultyDisk | None = None) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            import_file(archive, Store(root), ImportOptions(), disk=disk)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def assert_whole_and_finish(
+    archive: Path, root: Path, neighbour: dict[str, bytes], everything: dict[str, bytes]
+) -> None:
+    assert not faults_of(root), faults_of(root)
+    assert neighbour.items() <= tree(root).items()
+    assert ended(fork_import(archive, root)) == 0
+    assert tree(root) == everything, sorted(tree(root).keys() ^ everything.keys())
+
+
+def expected(archive: Path, work: Path) -> dict[str, bytes]:
+    root = target_with_a_neighbour(work / "expected").root
+    assert ended(fork_import(archive, root)) == 0
+    return tree(root)
+
+
+def die_at_every_call(archive: Path, work: Path) -> None:
+    everything = expected(archive, work)
+    for number in range(100_000):
+        root = work / f"target-{number}"
+        neighbour = tree(target_with_a_neighbour(root).root)
+        status = ended(fork_import(archive, root, DeadlyDisk(number)))
+        assert_whole_and_finish(archive, root, neighbour, everything)
+        if status == 0:
+            print(number)
+            return
+        assert status == 9
+
+
+def kill_at_random(archive: Path, work: Path, rounds: int) -> None:
+    import random
+    import signal
+    import time
+
+    rng = random.Random(rounds)
+    everything = expected(archive, work)
+    started = time.monotonic()
+    assert ended(fork_import(archive, work / "timed")) == 0
+    usual = time.monotonic() - started
+    killed = finished = 0
+    for number in range(rounds):
+        root = work / f"target-{number}"
+        neighbour = tree(target_with_a_neighbour(root).root)
+        child = fork_import(archive, root)
+        time.sleep(rng.uniform(0, usual * 1.05))
+        os.kill(child, signal.SIGKILL)
+        if ended(child) == 0:
+            finished += 1
+        else:
+            killed += 1
+        assert_whole_and_finish(archive, root, neighbour, everything)
+    print(killed, finished)
+
+
+def kill_in_a_crowd(archive: Path, work: Path, rounds: int) -> None:
+    import random
+    import signal
+    import time
+
+    from ollama_ferry.verifying import Fault, verify_store
+
+    rng = random.Random(rounds)
+    everything = expected(archive, work)
+    killed = 0
+    for number in range(rounds):
+        root = work / f"target-{number}"
+        neighbour = tree(target_with_a_neighbour(root).root)
+        children = [fork_import(archive, root), fork_import(archive, root)]
+        looker = os.fork()
+        if looker == 0:
+            store = Store(root)
+            report = verify_store(store, list(store.names()), threads=1)
+            # A model that is listed is whole at any moment.
+            wrong = [problem for model in report.models for problem in model.problems]
+            os._exit(1 if any(problem.fault is not Fault.UNFINISHED for problem in wrong) else 0)
+        time.sleep(rng.uniform(0, 0.15))
+        victim = rng.choice(children)
+        os.kill(victim, signal.SIGKILL)
+        statuses = [ended(child) for child in children]
+        assert all(status in (0, -signal.SIGKILL) for status in statuses), statuses
+        assert ended(looker) == 0
+        killed += -signal.SIGKILL in statuses
+        assert_whole_and_finish(archive, root, neighbour, everything)
+    print(killed)
+
+
+if __name__ == "__main__":
+    task, archive_path, work_path, *more = sys.argv[1:]
+    Path(work_path).mkdir()
+    if task == "every-call":
+        die_at_every_call(Path(archive_path), Path(work_path))
+    elif task == "sigkill":
+        kill_at_random(Path(archive_path), Path(work_path), int(more[0]))
+    else:
+        kill_in_a_crowd(Path(archive_path), Path(work_path), int(more[0]))
