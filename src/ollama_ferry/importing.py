@@ -191,6 +191,8 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: O
     """
     started = time.monotonic()
     with ArchiveFile(path, tick=lambda count: observer(Advanced(count))) as file:
+        if file.note:
+            observer(Noted(file.note))
         source = file.source() or _scanned(file, observer)
         chosen, names = _choose(source, store, options)
         planned = plan(_Renamed(source, names), store, names)
@@ -228,7 +230,9 @@ def import_file(
         cancel.check()
         observer(Advanced(count))
 
-    with ArchiveFile(path, tick=tick if _is_stream(path) else _nobody) as file:
+    with ArchiveFile(path, tick=tick) as file:
+        if file.note:
+            observer(Noted(file.note))
         source = file.source()
         if source is not None:
             return _import_source(source, store, options, disk, observer, cancel, started)
@@ -358,15 +362,6 @@ def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
     observer(Noted(f"{file.label} has no index: reading it to its end to see what it holds"))
     observer(Started(0, 0, file.size))
     return ArchiveSource(file.label, file.stream().scan(), None)
-
-
-def _is_stream(path: Path) -> bool:
-    with ArchiveFile(path) as file:
-        return not file.searchable
-
-
-def _nobody(count: int) -> None:
-    """Tell nobody: what is copied out of a searchable archive is told blob by blob."""
 
 
 def _nothing_found(label: str, contents: Contents, options: ImportOptions) -> ModelNotFound:

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ollama_ferry.archives.packing import Frame, Packer
+from ollama_ferry.archives.index import FRAME_LIMIT, Frames
+from ollama_ferry.archives.packing import Frame, Packer, crc32
 
-FRAME_SIZE = 1024 * 1024
+FRAME_SIZE = FRAME_LIMIT
 """The most bytes of the stream that one frame holds."""
 
 # A frame below this is packed on the spot: handing it to a thread would take longer.
@@ -32,6 +33,9 @@ class FrameWriter:
         write: takes the packed bytes in order; called from one thread, which is not the caller's.
         pack: turns bytes into a frame; called from several threads.
         threads: how many pack at once, at least 1.
+
+    Attributes:
+        frames: those that were written; all of them after :meth:`close`.
     """
 
     def __init__(self, write: Callable[[bytes | memoryview], object], pack: Packer, *, threads: int) -> None:
@@ -39,7 +43,8 @@ class FrameWriter:
         self._write = write
         self._pack = pack
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pack")
-        self._frames: queue.Queue[Future[Frame] | Frame | None] = queue.Queue(2 * threads + 2)
+        self.frames = Frames()
+        self._frames: queue.Queue[tuple[Future[Frame] | Frame, int] | None] = queue.Queue(2 * threads + 2)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._drain, name="write", daemon=True)
         self._thread.start()
@@ -52,9 +57,9 @@ class FrameWriter:
         """
         self._raise_failure()
         if len(data) < _INLINE:
-            self._frames.put(self._pack(data))
+            self._frames.put((self._pack(data), len(data)))
         else:
-            self._frames.put(self._pool.submit(self._pack, data))
+            self._frames.put((self._pool.submit(self._pack, data), len(data)))
 
     def close(self) -> None:
         """Wait until everything is written.
@@ -85,9 +90,13 @@ class FrameWriter:
         while (entry := self._frames.get()) is not None:
             if self._failure is not None:
                 continue
+            coming, unpacked = entry
             try:
-                frame = entry.result() if isinstance(entry, Future) else entry
-                for buffer in frame:
+                packed = checksum = 0
+                for buffer in coming.result() if isinstance(coming, Future) else coming:
                     self._write(buffer)
+                    packed += len(buffer)
+                    checksum = crc32(buffer, checksum)
+                self.frames.add(packed, unpacked, checksum)
             except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
                 self._failure = error

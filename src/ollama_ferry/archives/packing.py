@@ -21,7 +21,9 @@ Frame = list[bytes | memoryview]
 Packer = Callable[[bytes], Frame]
 
 # RFC 1952: magic, deflate, no flags, no mtime, no extra flags, unknown system: nothing that varies.
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""What every frame of a .tar.gz begins with."""
+
 _STORED_LIMIT = 0xFFFF
 # RFC 8878, 3.1.1.2.4: a block holds at most 128 KiB.
 _ZSTD_BLOCK = 128 * 1024
@@ -50,7 +52,7 @@ def packer(kind: Kind, compression: Compression) -> Packer:
 def stored_gzip(data: bytes) -> Frame:
     """Return a gzip member of stored deflate blocks: 5 bytes more for each 64 KiB."""
     view = memoryview(data)
-    frame: Frame = [_GZIP_HEADER]
+    frame: Frame = [GZIP_HEADER]
     last = max(0, (len(data) - 1) // _STORED_LIMIT * _STORED_LIMIT)
     for start in range(0, last + 1, _STORED_LIMIT):
         part = view[start : start + _STORED_LIMIT]
@@ -62,7 +64,7 @@ def stored_gzip(data: bytes) -> Frame:
 
 def gzip_member(data: bytes, deflated: bytes) -> Frame:
     """Return a gzip member around an already deflated stream."""
-    return [_GZIP_HEADER, deflated, _gzip_trailer(data)]
+    return [GZIP_HEADER, deflated, _gzip_trailer(data)]
 
 
 def stored_zstd(data: bytes) -> Frame:
@@ -83,7 +85,7 @@ def _smaller(packed: Frame, data: bytes, store: Packer) -> Frame:
 
 
 def _gzip_trailer(data: bytes) -> bytes:
-    return struct.pack("<II", _crc32(data), len(data) & 0xFFFFFFFF)
+    return struct.pack("<II", crc32(data), len(data) & 0xFFFFFFFF)
 
 
 def _load_isal() -> Any:
@@ -95,7 +97,7 @@ def _load_isal() -> Any:
 
 
 _isal = _load_isal()
-_crc32: Callable[[bytes], int] = _isal[1].crc32 if _isal else zlib.crc32
+crc32: Callable[..., int] = _isal[1].crc32 if _isal else zlib.crc32
 
 
 def accelerated() -> bool:

@@ -95,6 +95,8 @@ def open_contents(archive: Path, output: Output) -> ArchiveSource:
         raise UsageError("a list needs a file; a stream is read once, by `ollama-ferry import -` or `verify -`")
     with ArchiveFile(archive) as file:
         searchable, size = file.searchable, file.size
+        if file.note:
+            output.note(file.note)
     if searchable:
         return read_contents(archive)
     output.detail(f"{archive} has no index: reading it to its end")

@@ -98,12 +98,13 @@ def _verify_archive(word: str, threads: int, output: Output) -> Report:
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"there is no file {path}", hint="A model is named without a path: NAME:TAG.")
-        with ArchiveFile(path) as file:
-            source = file.source()
+        with ArchiveFile(path, tick=_ticking(observer)) as file:
+            if file.note:
+                raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
+            source = file.source() if file.index is None else None
             if source is not None:
                 return verify_source(source, threads=threads, observer=observer)
-        with ArchiveFile(path, tick=_ticking(observer)) as file:
-            return verify_stream(file.stream(), total=file.size, observer=observer)
+            return verify_stream(file.stream(), total=file.stream_size, observer=observer)
 
 
 def _ticking(observer: Observer) -> Callable[[int], None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ollama_ferry._version import __version__
 from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE, FrameWriter
+from ollama_ferry.archives.index import Index, IndexedFile, index_bytes
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.copying import Plan
@@ -39,6 +41,9 @@ class ArchiveSink:
         fixed_time: int | None = None,
     ) -> None:
         self._frames = FrameWriter(write, packer(kind, compression), threads=threads)
+        self._write = write
+        self._kind = kind
+        self._files: list[IndexedFile] = []
         self._fixed_time = fixed_time
         self._times: dict[Digest, int] = {}
         self._written: set[Digest] = set()
@@ -61,6 +66,7 @@ class ArchiveSink:
         name = f"blobs/{blob.digest.file_name}"
         self._pend(tar.file_header(name, blob.size, self._times.get(blob.digest, self._fixed_time or 0)))
         self._flush()
+        self._files.append(IndexedFile(name, blob.size, self._position, blob.digest.hex))
         while chunk := data.read(FRAME_SIZE):
             self._frames.write(chunk)
             self._position += len(chunk)
@@ -76,17 +82,24 @@ class ArchiveSink:
             if folder not in self._folders:
                 self._folders.add(folder)
                 self._pend(tar.folder_header(folder, time))
-        self._pend(tar.file_header(f"manifests/{name.path}", len(manifest.raw), time))
+        path = f"manifests/{name.path}"
+        self._pend(tar.file_header(path, len(manifest.raw), time))
+        offset = self._position + len(self._pending)
+        self._files.append(IndexedFile(path, len(manifest.raw), offset, manifest.digest.hex))
         self._pend(manifest.raw)
         self._pend(tar.padding(len(manifest.raw)))
         if len(self._pending) >= FRAME_SIZE:
             self._flush()
 
     def close(self) -> None:
-        """Write the end of the archive and wait until all of it is written."""
+        """Write the end of the archive and its index, and wait until all of it is written."""
         self._pend(tar.end(self._position + len(self._pending)))
         self._flush()
         self._frames.close()
+        if self._kind is not Kind.TAR:
+            # A plain tar's headers are index enough.
+            index = Index(tuple(self._files), self._frames.frames)
+            self._write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
 
     def abandon(self) -> None:
         """Give the archive up; what was written is of no use."""

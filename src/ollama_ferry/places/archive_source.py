@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from ollama_ferry.archives.frame_reading import FramePart, FrameReader
+from ollama_ferry.archives.index import Index, read_index
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.tar_reading import TarReader
 from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, unpacked
@@ -271,11 +273,13 @@ class ArchiveFile:
 
     Args:
         path: the file.
-        tick: told of every read.
+        tick: told of every read of :meth:`stream`.
 
     Attributes:
         size: of the file, in bytes.
         packing: what packs it; empty for a plain tar.
+        index: its index; None where it has none, or needs none.
+        note: what is to be told of it, such as an index that is damaged and was ignored; empty for nothing.
 
     Raises:
         NotFound, NotPermitted: there is no such file, or it can't be read.
@@ -288,17 +292,35 @@ class ArchiveFile:
         self._file = _open_file(path)
         self.size = os.fstat(self._file.fileno()).st_size
         self.packing = packing_of(_Metered(self._file, self.label, _no_tick).read(6))
+        self.index: Index | None = None
+        self.note = ""
+        self._frames: FrameReader | None = None
+        if self.packing in ("gzip", "zstd"):
+            try:
+                self.index = read_index(self._file, self.packing)
+            except Damaged as error:
+                self.note = f"{self.label}: {error}; it is ignored, and the archive is read as a stream"
+            except BaseException:
+                self._file.close()
+                raise
 
     def __enter__(self) -> ArchiveFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._frames is not None:
+            self._frames.close()
         self._file.close()
 
     @property
     def searchable(self) -> bool:
         """Whether :meth:`source` gives one, without reading the archive."""
-        return self.packing in ("", "zip")
+        return self.packing in ("", "zip") or self.index is not None
+
+    @property
+    def stream_size(self) -> int:
+        """How many bytes :meth:`stream` will tell of."""
+        return self.index.frames.size if self.index is not None else self.size
 
     def source(self) -> ArchiveSource | None:
         """Return the archive as a place that can be searched; None where it has to be read as a stream.
@@ -308,21 +330,54 @@ class ArchiveFile:
         """
         if self.packing == "zip":
             with _naming(self.label):
-                reader = ZipReader(cast(BinaryIO, _Metered(self._file, self.label, self._tick)))
+                reader = ZipReader(cast(BinaryIO, _Metered(self._file, self.label, _no_tick)))
                 contents = _zip_contents(reader)
 
             def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
                 return _zip_member(reader, place, offset)
 
             return ArchiveSource(self.label, contents, open_zipped)
+        if self.index is not None:
+            with _naming(self.label):
+                return ArchiveSource(self.label, self._indexed_contents(self.index), self._open_framed)
         if self.packing:
             return None
         return ArchiveSource(self.label, self._plain_stream().scan(), self._open_plain)
 
     def stream(self) -> ArchiveStream:
-        """Return the archive as a stream, from its start."""
+        """Return the archive as a stream, from its start.
+
+        Where there is an index, frames are unpacked on all cores, and what the tar has in it must be what the index
+        says: otherwise a plain tar would restore something else than is shown here.
+        """
+        if self.index is not None:
+            return _FramedStream(self._framed(self.index), self.index, self.label, self._tick)
         self._file.seek(0)
         return ArchiveStream(self._file, self.label, tick=self._tick)
+
+    def _framed(self, index: Index) -> FrameReader:
+        if self._frames is None:
+            self._frames = FrameReader(self._file, index.frames, self.packing, threads=min(8, os.cpu_count() or 1))
+        return self._frames
+
+    def _indexed_contents(self, index: Index) -> Contents:
+        contents = Contents()
+        gathering = _Gathering(contents)
+        reader = self._framed(index)
+        for file in index.files:
+            meaning = gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
+            if isinstance(meaning, ModelName):
+                part = reader.part(file.offset, file.size)
+                raw = b"".join(iter(lambda: part.read(CHUNK), b""))  # noqa: B023 -- used up at once
+                if Digest.of(raw).hex != file.sha256:
+                    raise Damaged(f"the manifest of {meaning} is not the one that the index names")
+                gathering.add(meaning, raw)
+        return contents
+
+    @contextmanager
+    def _open_framed(self, size: int, place: int, offset: int) -> Iterator[Readable]:
+        assert self._frames is not None  # noqa: S101 -- source() has made it
+        yield self._frames.part(place + offset, size - offset)
 
     def _plain_stream(self) -> ArchiveStream:
         self._file.seek(0)
@@ -333,7 +388,7 @@ class ArchiveFile:
         # A file of its own for every blob, so that several threads may read at once.
         with _open_file(self.path) as file:
             file.seek(place + offset)
-            yield _Limited(_Metered(file, self.label, self._tick), size - offset)
+            yield _Limited(_Metered(file, self.label, _no_tick), size - offset)
 
 
 class _SeekingStream(ArchiveStream):
@@ -343,6 +398,51 @@ class _SeekingStream(ArchiveStream):
         self.label = label
         self.contents = Contents()
         self._unpacked = unpacked(file, "")
+
+
+class _FramedStream(ArchiveStream):
+    """An indexed archive from its start to its end."""
+
+    def __init__(self, reader: FrameReader, index: Index, label: str, tick: Tick) -> None:
+        self.label = label
+        self.contents = Contents()
+        self._index = index
+        self._unpacked = _Told(reader.part(0, index.frames.size), tick)
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
+        yield from super().entries()
+        said = Contents()
+        gathering = _Gathering(said)
+        with _naming(self.label):
+            for file in self._index.files:
+                gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
+            models = {meaning_of(file.path): file.sha256 for file in self._index.files} if not said.ignored else {}
+            found: dict[Digest | ModelName | None, str] = {digest: digest.hex for digest in self.contents.blobs}
+            found.update((name, manifest.digest.hex) for name, manifest in self.contents.models.items())
+            if said.blobs != self.contents.blobs or models != found:
+                raise Damaged("its index says something else than is in it")
+
+
+class _Told:
+    """Unpacked bytes that are told of as they are read or skipped."""
+
+    def __init__(self, data: FramePart, tick: Tick) -> None:
+        self.position = 0
+        self._data = data
+        self._tick = tick
+
+    expansion = 1.0
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(size)
+        self.position += len(chunk)
+        self._tick(len(chunk))
+        return chunk
+
+    def skip(self, count: int) -> None:
+        self._data.skip(count)
+        self.position += count
+        self._tick(count)
 
 
 class _Gathering:

@@ -1,0 +1,251 @@
+"""Unpack the frames of an indexed archive, several at once, from any byte of the tar on."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO, cast
+
+from ollama_ferry.archives.index import Frames
+from ollama_ferry.archives.packing import GZIP_HEADER, crc32
+from ollama_ferry.archives.zstd_library import load_zstd
+from ollama_ferry.errors import Damaged, FerryError
+
+Inflate = Callable[[bytes, int], bytes]
+"""Unpacks one frame to exactly as many bytes as its index says, or raises."""
+
+
+class FrameReader:
+    """Reads parts of the unpacked tar. Frames ahead of the reader are unpacked by threads.
+
+    Args:
+        file: the archive; read under a lock, so that several parts may be read at once.
+        frames: where the frames are.
+        packing: ``gzip`` or ``zstd``.
+        threads: how many unpack at once.
+    """
+
+    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int) -> None:
+        self._file = file
+        self._frames = frames
+        self._inflate = inflater(packing)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack")
+        self._ahead = threads + 1
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def part(self, offset: int, size: int) -> FramePart:
+        """Return some bytes of the unpacked tar, to be read in order."""
+        return FramePart(self.frame, self._pool, self._frames, offset, size, self._ahead)
+
+    def frame(self, number: int) -> bytes:
+        """Return a frame, unpacked and checked.
+
+        Raises:
+            Damaged: it is not what the index says.
+        """
+        begin, length, unpacked, checksum = self._frames.place(number)
+        with self._lock:
+            self._file.seek(begin)
+            packed = self._read(length)
+        if crc32(packed) != checksum:
+            raise Damaged(f"its frame {number} at byte {begin} is damaged")
+        try:
+            content = self._inflate(packed, unpacked)
+        except _ERRORS as error:
+            raise Damaged(f"its frame {number} at byte {begin} is damaged ({error})") from error
+        if len(content) != unpacked:
+            raise Damaged(f"its frame {number} at byte {begin} has another length than its index says")
+        return content
+
+    def _read(self, length: int) -> bytes:
+        try:
+            packed = self._file.read(length)
+            while len(packed) < length and (more := self._file.read(length - len(packed))):
+                packed += more
+        except OSError as error:
+            raise FerryError(
+                f"reading the archive failed: {error.strerror or error}",
+                hint="The disk or stick may be failing, or was pulled out; run the same command again.",
+            ) from error
+        return packed
+
+
+class FramePart:
+    """Some bytes of the unpacked tar, in order."""
+
+    def __init__(
+        self,
+        frame: Callable[[int], bytes],
+        pool: ThreadPoolExecutor,
+        frames: Frames,
+        offset: int,
+        size: int,
+        ahead: int,
+    ) -> None:
+        self.position = offset
+        self._frame = frame
+        self._pool = pool
+        self._frames = frames
+        self._end = offset + size
+        self._ahead = ahead
+        self._next = frames.at(offset) if size else len(frames)
+        self._coming: deque[tuple[int, Future[bytes]]] = deque()
+        self._left = b""
+
+    expansion = 1.0
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes, and none only at the end.
+
+        Raises:
+            Damaged: a frame is not what the index says.
+        """
+        if self.position >= self._end:
+            return b""
+        if not self._left:
+            self._order()
+            number, coming = self._coming.popleft()
+            self._left = coming.result()
+            # What is left after a whole frame is often all that is asked for, and then it is not copied.
+            skipped = self.position - self._frames.start(number)
+            if skipped:
+                self._left = self._left[skipped:]
+        wanted = min(size, self._end - self.position)
+        if len(self._left) <= wanted:
+            chunk, self._left = self._left, b""
+        else:
+            chunk, self._left = self._left[:wanted], self._left[wanted:]
+        self.position += len(chunk)
+        return chunk
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes; frames that lie between are not read.
+
+        Raises:
+            Damaged: there are not so many.
+        """
+        if count > self._end - self.position:
+            raise Damaged(f"it ends {count - self._end + self.position} bytes early")
+        if count <= len(self._left):
+            self._left = self._left[count:]
+            self.position += count
+            return
+        self._left = b""
+        self.position += count
+        wanted = self._frames.at(self.position) if self.position < self._end else len(self._frames)
+        while self._coming and self._coming[0][0] < wanted:
+            self._coming.popleft()[1].cancel()
+        if not self._coming:
+            self._next = wanted
+
+    def _order(self) -> None:
+        """Let frames be unpacked ahead of the reader."""
+        while len(self._coming) < self._ahead and self._next < len(self._frames):
+            if self._frames.start(self._next) >= self._end:
+                break
+            self._coming.append((self._next, self._pool.submit(self._frame, self._next)))
+            self._next += 1
+
+
+def inflater(packing: str) -> Inflate:
+    """Choose what unpacks frames: for gzip libdeflate, isal or zlib, in that order of what is installed."""
+    if packing == "zstd":
+        zstd = load_zstd("reading a .tar.zst")
+
+        def inflate_zstd(packed: bytes, size: int) -> bytes:
+            return _bounded(zstd.ZstdDecompressor(), packed, size)
+
+        return inflate_zstd
+    body = _libdeflate() or _isal() or _inflate_zlib
+
+    def inflate_gzip(packed: bytes, size: int) -> bytes:
+        if packed[:10] != GZIP_HEADER or int.from_bytes(packed[-4:], "little") != size:
+            raise ValueError("a frame of another form")
+        content = body(packed, size)
+        if crc32(content) != int.from_bytes(packed[-8:-4], "little"):
+            raise ValueError("its CRC is wrong")
+        return content
+
+    return inflate_gzip
+
+
+def _libdeflate() -> Inflate | None:
+    try:
+        import deflate
+    except ImportError:
+        return None
+
+    def inflate(packed: bytes, size: int) -> bytes:
+        return bytes(deflate.deflate_decompress(memoryview(packed)[10:-8], size))
+
+    return inflate
+
+
+def _isal() -> Inflate | None:
+    try:
+        from isal import igzip_lib
+    except ImportError:
+        return None
+
+    def inflate(packed: bytes, size: int) -> bytes:
+        return _bounded(igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE), packed[10:-8], size)
+
+    return inflate
+
+
+def _inflate_zlib(packed: bytes, size: int) -> bytes:
+    decoder = zlib.decompressobj(-15)
+    # One byte more than there should be: a frame that unpacks to more shows.
+    content = decoder.decompress(packed[10:-8], size + 1)
+    if not decoder.eof and not decoder.decompress(decoder.unconsumed_tail, 1) and not decoder.eof:
+        raise ValueError("it does not end")
+    return content
+
+
+def _bounded(decoder: Any, packed: bytes, size: int) -> bytes:
+    """Unpack a frame with a decoder that may stop before it has given all."""
+    parts = []
+    left = size + 1
+    data = packed
+    while left > 0 and not decoder.eof:
+        chunk = decoder.decompress(data, left)
+        data = b""
+        if not chunk and decoder.needs_input:
+            break
+        parts.append(chunk)
+        left -= len(chunk)
+    if not decoder.eof:
+        raise ValueError("it does not end where it should")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    found: list[type[Exception]] = [ValueError, OSError, EOFError, zlib.error, MemoryError, RuntimeError]
+    try:
+        import deflate
+
+        found.append(deflate.DeflateError)
+    except ImportError:
+        pass
+    try:
+        from isal import igzip_lib
+
+        # Its type stub says that this is an instance.
+        found.append(cast("type[Exception]", igzip_lib.IsalError))
+    except ImportError:
+        pass
+    try:
+        found.append(load_zstd("reading").ZstdError)
+    except FerryError:
+        pass
+    return tuple(found)
+
+
+_ERRORS = _errors()

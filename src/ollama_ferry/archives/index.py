@@ -1,0 +1,252 @@
+"""The index behind a packed archive: which files it holds, and where each frame starts. See docs/archive-format.md.
+
+It stands in extra fields of empty gzip members (RFC 1952, 2.3.1.1) or in skippable zstd frames (RFC 8878, 3.1.2), which
+every reader passes over. Nothing in it is trusted: it is checked against its own SHA-256, against the length of the
+file and against itself, and whoever reads a file through it still has to hash what comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ollama_ferry.archives.kinds import Kind
+from ollama_ferry.archives.members import MEMBER_LIMIT
+from ollama_ferry.errors import Damaged
+
+FORMAT = 1
+FRAME_LIMIT = 1024 * 1024
+"""The most bytes that one frame unpacks to."""
+
+_MAGIC = b"OFINDEX1"
+_TAIL_MAGIC = b"OFTAIL01"
+# BusyBox 1.35 fails on extra fields of 30,000 bytes and takes 16,000.
+_FIELD_LIMIT = 15_900
+_GZIP_EXTRA = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"
+# An empty deflate block, its CRC-32 and its length.
+_GZIP_EMPTY = b"\x03\x00" + bytes(8)
+_SUBFIELD = b"OF"
+_ZSTD_SKIPPABLE = 0x184D2A5F
+_TAIL = struct.Struct("<8sQQ")
+_GZIP_AROUND = len(_GZIP_EXTRA) + 2 + 4 + len(_GZIP_EMPTY)
+_ZSTD_AROUND = 8
+_FRAME = struct.Struct("<III")
+_SMALLEST_FRAME = 10
+# A frame that does not shrink is stored: 18 bytes around it and 5 for each 64 KiB.
+_PACKED_LIMIT = FRAME_LIMIT + 1024
+_INDEX_LIMIT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class IndexedFile:
+    """A file of the archive.
+
+    Attributes:
+        path: as in the tar, not to be trusted.
+        size: of its content, in bytes.
+        offset: where its content begins, in bytes from the start of the unpacked tar.
+        sha256: of its content, in hexadecimal.
+    """
+
+    path: str
+    size: int
+    offset: int
+    sha256: str
+
+
+class Frames:
+    """Where each frame is: lengths packed and unpacked, and the CRC-32 of the packed bytes."""
+
+    def __init__(self) -> None:
+        self._starts = array("Q", [0])
+        self._packed_starts = array("Q", [0])
+        self._checks = array("Q")
+
+    def add(self, packed: int, unpacked: int, crc32: int) -> None:
+        """Add the next frame."""
+        self._packed_starts.append(self._packed_starts[-1] + packed)
+        self._starts.append(self._starts[-1] + unpacked)
+        self._checks.append(crc32)
+
+    def __len__(self) -> int:
+        return len(self._checks)
+
+    @property
+    def packed_size(self) -> int:
+        """The bytes of all frames in the file."""
+        return self._packed_starts[-1]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all frames unpacked."""
+        return self._starts[-1]
+
+    def at(self, offset: int) -> int:
+        """Return the number of the frame that holds a byte of the unpacked tar."""
+        return bisect_right(self._starts, offset) - 1
+
+    def start(self, number: int) -> int:
+        """Return where a frame begins in the unpacked tar."""
+        return self._starts[number]
+
+    def place(self, number: int) -> tuple[int, int, int, int]:
+        """Return a frame's offset in the file, its length there, its length unpacked, and its CRC-32."""
+        begin, unpacked = self._packed_starts[number], self._starts[number]
+        return (
+            begin,
+            self._packed_starts[number + 1] - begin,
+            self._starts[number + 1] - unpacked,
+            self._checks[number],
+        )
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the index says.
+
+    Attributes:
+        files: the regular files of the tar, in its order.
+        frames: the frames.
+    """
+
+    files: tuple[IndexedFile, ...]
+    frames: Frames
+
+
+def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
+    """Return what is written behind the last frame.
+
+    Args:
+        index: what it says; all frames of the file.
+        kind: whether the archive is of gzip members or zstd frames.
+        writer: the program's name and version.
+    """
+    head = json.dumps(
+        {
+            "format": FORMAT,
+            "writer": writer,
+            "unpacked": index.frames.size,
+            "files": [[file.path, file.size, file.offset, file.sha256] for file in index.files],
+        },
+        separators=(",", ":"),
+    ).encode()
+    table = b"".join(
+        _FRAME.pack(packed, unpacked, crc32)
+        for _, packed, unpacked, crc32 in map(index.frames.place, range(len(index.frames)))
+    )
+    payload = _MAGIC + struct.pack("<II", len(head), len(index.frames)) + head + table
+    payload += hashlib.sha256(payload).digest()
+    tail = _TAIL.pack(_TAIL_MAGIC, index.frames.packed_size, len(payload))
+    if kind is Kind.TAR_ZST:
+        return _skippable(payload) + _skippable(tail)
+    parts = [payload[at : at + _FIELD_LIMIT] for at in range(0, len(payload), _FIELD_LIMIT)]
+    return b"".join(map(_empty_member, [*parts, tail]))
+
+
+def read_index(file: BinaryIO, packing: str) -> Index | None:
+    """Read the index of an archive's file.
+
+    Args:
+        file: seekable.
+        packing: ``gzip`` or ``zstd``.
+
+    Returns:
+        The index, or None where the file has none.
+
+    Raises:
+        Damaged: it has one, which is damaged, or does not fit the file.
+    """
+    around = _ZSTD_AROUND if packing == "zstd" else _GZIP_AROUND
+    length = file.seek(0, io.SEEK_END)
+    if length < _TAIL.size + around:
+        return None
+    file.seek(length - _TAIL.size - around)
+    member = _read(file, _TAIL.size + around)
+    inner = member[8:] if packing == "zstd" else member[16 : 16 + _TAIL.size]
+    magic, begin, size = _TAIL.unpack(inner)
+    if magic != _TAIL_MAGIC:
+        # One that has lost a bit is still recognised, lest the damage go unnoticed.
+        if sum(one == other for one, other in zip(magic, _TAIL_MAGIC, strict=True)) >= len(_TAIL_MAGIC) - 2:
+            raise Damaged("its index is damaged")
+        return None
+    whole = _skippable(inner) if packing == "zstd" else _empty_member(inner)
+    around_all = length - len(member) - begin
+    if member != whole or not 0 < size <= min(around_all, _INDEX_LIMIT):
+        raise Damaged("its index is damaged")
+    file.seek(begin)
+    return _parse(_unwrap(_read(file, around_all), size, packing), begin)
+
+
+def _unwrap(data: bytes, size: int, packing: str) -> bytes:
+    """Take the payload out of the members around it, which must be exactly those that a writer makes."""
+    if packing == "zstd":
+        payload = data[_ZSTD_AROUND:]
+        whole = _skippable(payload)
+    else:
+        step = _FIELD_LIMIT + _GZIP_AROUND
+        payload = b"".join(data[at + 16 : min(at + step, len(data)) - 10] for at in range(0, len(data), step))
+        parts = [payload[at : at + _FIELD_LIMIT] for at in range(0, len(payload), _FIELD_LIMIT)]
+        whole = b"".join(map(_empty_member, parts))
+    if whole != data or len(payload) != size:
+        raise Damaged("its index is damaged")
+    return payload
+
+
+def _parse(payload: bytes, packed_size: int) -> Index:
+    body, checksum = payload[:-32], payload[-32:]
+    if len(payload) < 48 or body[:8] != _MAGIC or hashlib.sha256(body).digest() != checksum:
+        raise Damaged("its index is damaged")
+    head_size, count = struct.unpack_from("<II", body, 8)
+    if 16 + head_size + count * _FRAME.size != len(body):
+        raise Damaged("its index does not fit itself")
+    try:
+        head = json.loads(body[16 : 16 + head_size])
+        if head["format"] != FORMAT:
+            raise Damaged(f"its index has the format {str(head['format'])[:20]}, which this version does not know")
+        files = tuple(IndexedFile(*_checked(entry)) for entry in head["files"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Damaged("its index is not of the form that it should have") from error
+    frames = Frames()
+    for packed, unpacked, crc32 in _FRAME.iter_unpack(body[16 + head_size :]):
+        if not _SMALLEST_FRAME <= packed <= _PACKED_LIMIT or not 0 < unpacked <= FRAME_LIMIT:
+            raise Damaged("its index has a frame of an impossible size")
+        frames.add(packed, unpacked, crc32)
+    if frames.packed_size != packed_size or len(files) > MEMBER_LIMIT:
+        raise Damaged("its index does not fit the file")
+    if any(file.offset + file.size > frames.size for file in files):
+        raise Damaged("its index names files behind the end")
+    return Index(files, frames)
+
+
+def _checked(entry: list[object]) -> tuple[str, int, int, str]:
+    path, size, offset, sha256 = entry
+    if not (isinstance(path, str) and isinstance(sha256, str)):
+        raise TypeError
+    if type(size) is not int or type(offset) is not int or size < 0 or offset < 0:
+        raise TypeError
+    return path, size, offset, sha256
+
+
+def _empty_member(content: bytes) -> bytes:
+    """Return an empty gzip member that carries some bytes in its extra field."""
+    field = _SUBFIELD + struct.pack("<H", len(content)) + content
+    return _GZIP_EXTRA + struct.pack("<H", len(field)) + field + _GZIP_EMPTY
+
+
+def _skippable(content: bytes) -> bytes:
+    """Return a zstd frame that decoders skip."""
+    return struct.pack("<II", _ZSTD_SKIPPABLE, len(content)) + content
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    parts = []
+    while size and (chunk := file.read(size)):
+        parts.append(chunk)
+        size -= len(chunk)
+    return b"".join(parts)

@@ -1,0 +1,125 @@
+"""What a diagnosis says: findings, bounded in number, in texts that are safe to print and lines that are safe to copy."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+LISTED_AT_MOST = 10
+"""How many findings of a kind are kept for each store, and how many paths one finding names."""
+
+
+class Severity(Enum):
+    """How much a finding matters."""
+
+    PROBLEM = "problem"
+    """Something does not work, or will not."""
+    WARNING = "warning"
+    """Something works and will surprise somebody, or wastes space."""
+    NOTE = "note"
+    """Good to know; nothing need be done."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was found.
+
+    Attributes:
+        severity: how much it matters.
+        code: a word for its kind, for scripts.
+        text: what it is and why it matters; printable.
+        store: the store that it is about, printable; empty where it is about the machine.
+        concerns: the paths or names that it is about, printable; not all of them where there are many.
+        mend: the lines to copy into a shell, of which those that begin with ``#`` say what the next one does;
+            empty where nothing need be done, or no line could do it.
+    """
+
+    severity: Severity
+    code: str
+    text: str
+    store: str = ""
+    concerns: tuple[str, ...] = ()
+    mend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Omitted:
+    """Further findings of a kind that were counted and not kept."""
+
+    code: str
+    store: str
+    severity: Severity
+    count: int
+
+
+class Findings:
+    """Collects findings; of each kind in each store only so many are kept."""
+
+    def __init__(self) -> None:
+        self._kept: list[Finding] = []
+        self._counts: Counter[tuple[str, str, Severity]] = Counter()
+
+    def add(self, finding: Finding) -> None:
+        """Take a finding, or count it where there are enough of its kind."""
+        key = (finding.code, finding.store, finding.severity)
+        self._counts[key] += 1
+        if self._counts[key] <= LISTED_AT_MOST:
+            self._kept.append(finding)
+
+    def sorted(self) -> tuple[Finding, ...]:
+        """Return what was kept: what matters most first, else in the order of adding, one kind together."""
+        severities = list(Severity)
+        kinds = list(self._counts)
+        return tuple(
+            sorted(self._kept, key=lambda f: (severities.index(f.severity), kinds.index((f.code, f.store, f.severity))))
+        )
+
+    def omitted(self) -> tuple[Omitted, ...]:
+        """Return what was counted only."""
+        return tuple(
+            Omitted(code, store, severity, count - LISTED_AT_MOST)
+            for (code, store, severity), count in self._counts.items()
+            if count > LISTED_AT_MOST
+        )
+
+
+def shown(text: str | os.PathLike[str]) -> str:
+    """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
+    text = os.fspath(text)
+    return text if text.isprintable() else ascii(text)
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """Return a path as one word of a shell line; what does not print is escaped, and still means the same file."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = set(range(0x20, 0x7F)) - set(b"'\\")
+    return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
+
+
+def quoted_all(paths: Iterable[str]) -> str:
+    """Return paths as words of a shell line."""
+    return " ".join(map(quoted, paths))
+
+
+def and_more(count: int, listed: int) -> str:
+    """Return ``" and 7 more"`` where not all of a number are listed, else nothing."""
+    return f" and {count - listed} more" if count > listed else ""
+
+
+def counted(count: int, word: str) -> str:
+    """Return ``"1 blob"`` or ``"3 blobs"``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was, in words."""
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return counted(int(seconds // length), name)
+    return "less than a minute"
