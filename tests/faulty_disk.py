@@ -9,7 +9,8 @@ from typing import NoReturn
 from ollama_ferry.disk import Disk
 
 CALLS = (
-    "create", "write", "truncate", "sync", "sync_folder", "make_folder", "touch", "link", "replace", "remove", "remove_folder",
+    "create", "write", "truncate", "sync", "sync_folder", "make_folder", "touch", "link", "replace", "remove",
+    "remove_folder",
 )  # fmt: skip
 
 

@@ -12,27 +12,35 @@ from ollama_ferry._version import __version__
 
 if TYPE_CHECKING:
     from ollama_ferry.api import export as export
+    from ollama_ferry.api import import_archive as import_archive
     from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
     from ollama_ferry.events import Cancel as Cancel
     from ollama_ferry.exporting import Exported as Exported
+    from ollama_ferry.importing import Imported as Imported
     from ollama_ferry.manifests import Descriptor as Descriptor
     from ollama_ferry.manifests import Digest as Digest
     from ollama_ferry.manifests import Manifest as Manifest
     from ollama_ferry.names import ModelName as ModelName
     from ollama_ferry.places.store import Store as Store
+    from ollama_ferry.verifying import Report as Report
 
 _HOMES = {
     "export": "api",
+    "import_archive": "api",
     "open_store": "api",
+    "verify": "api",
     "FerryError": "errors",
     "Cancel": "events",
     "Exported": "exporting",
+    "Imported": "importing",
     "Descriptor": "manifests",
     "Digest": "manifests",
     "Manifest": "manifests",
     "ModelName": "names",
     "Store": "places.store",
+    "Report": "verifying",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ollama_ferry.archives.kinds import Compression, Kind
+from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.exporting import (
     ByteStream,
@@ -16,9 +17,12 @@ from ollama_ferry.exporting import (
     export_to_stream,
     plan_export,
 )
-from ollama_ferry.locating import Located, locate, this_system
+from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream
+from ollama_ferry.locating import Located, locate, locate_target, this_system
+from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
+from ollama_ferry.verifying import Report, verify_file, verify_store
 
 PathLike = str | os.PathLike[str]
 
@@ -78,6 +82,78 @@ def export(
     if isinstance(archive, str | os.PathLike):
         return export_to_file(place, planned, Path(archive), options, observer=observer, cancel=cancel)
     return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, observer=observer, cancel=cancel)
+
+
+def import_archive(
+    archive: PathLike | Input,
+    *,
+    store: PathLike | None = None,
+    models: str | Iterable[str] = (),
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive into a store: hashed on the way, listed only when whole.
+
+    Args:
+        archive: the path of any tar or zip of Ollama's layout, or a binary stream of a tar.
+        store: the models folder, which need not exist; None finds it as the command does.
+        models: names and patterns of the models to take; none takes all.
+        rename: the name that the one model gets in the store.
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: hash blobs that are there already before they count as there.
+        observer: called with the events of :mod:`ollama_ferry.events`.
+        cancel: stops the import from another thread; what has arrived is kept for the next one.
+
+    Returns:
+        What is in the store now: models, blobs that moved, blobs that were there, seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
+    """
+    only = (models,) if isinstance(models, str) else tuple(models)
+    options = ImportOptions(only, ModelName.parse(rename) if rename else None, replace, verify_existing)
+    target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
+    if isinstance(archive, str | os.PathLike):
+        return import_file(Path(archive), target, options, observer=observer, cancel=cancel)
+    return import_stream(archive, "the stream", target, options, observer=observer, cancel=cancel)
+
+
+def verify(
+    models: str | Iterable[str] = (),
+    *,
+    archive: PathLike | None = None,
+    store: PathLike | None = None,
+    threads: int = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Report:
+    """Hash every blob of a store or an archive.
+
+    Args:
+        models: names and patterns of models of the store; none takes all.
+        archive: the path of an archive to verify instead of a store.
+        store: the models folder; None finds it as the command does.
+        threads: how many hash at once; 0 is one a core.
+        observer: called with the events of :mod:`ollama_ferry.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        A verdict for each model; ``report.good`` tells whether all is whole.
+
+    Raises:
+        FerryError: it could not be done. That something is damaged is in the report, unless the archive can't be
+            read to its end.
+    """
+    if archive is not None:
+        return verify_file(Path(archive), threads=threads, observer=observer, cancel=cancel)
+    texts = [models] if isinstance(models, str) else list(models)
+    located = _located(store, texts)
+    place = Store(located.root)
+    names = select(located, texts) if texts else list(place.names())
+    return verify_store(place, names, threads=threads, observer=observer, cancel=cancel)
 
 
 def source_date_epoch(text: str | None) -> int | None:

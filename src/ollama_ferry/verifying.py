@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
+from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.errors import Damaged
 from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_source import ArchiveSource, ArchiveStream
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
 from ollama_ferry.places.base import BlobEntry, Readable
 from ollama_ferry.places.store import Store
 
@@ -204,6 +206,7 @@ def verify_stream(
     started = time.monotonic()
     cancel = cancel or Cancel()
     observer(Started(0, 0, total))
+    keep_freed_buffers()
     found: dict[Digest, Problem] = {}
     count = size = 0
     for entry in stream.entries():
@@ -231,6 +234,27 @@ def verify_stream(
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
         seconds=time.monotonic() - started,
     )
+
+
+def verify_file(path: Path, *, threads: int = 0, observer: Observer = ignore, cancel: Cancel | None = None) -> Report:
+    """Hash everything in an archive's file, in the way that it allows; see :func:`verify_store`.
+
+    Raises:
+        Damaged: the archive can't be read to its end, or its index is damaged.
+    """
+    cancel = cancel or Cancel()
+
+    def tick(count: int) -> None:
+        cancel.check()
+        observer(Advanced(count))
+
+    with ArchiveFile(path, tick=tick) as file:
+        if file.note:
+            raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
+        source = file.source() if file.index is None else None
+        if source is not None:
+            return verify_source(source, threads=threads, observer=observer, cancel=cancel)
+        return verify_stream(file.stream(), total=file.stream_size, observer=observer, cancel=cancel)
 
 
 @dataclass
@@ -270,6 +294,7 @@ def _hash_all(
     place: _Hashable, blobs: Iterable[Descriptor], threads: int, observer: Observer, cancel: Cancel
 ) -> dict[Digest, Problem]:
     """Hash blobs on several threads; return what is wrong."""
+    keep_freed_buffers()
     # The largest first, lest it be the last one and run alone.
     ordered = sorted(blobs, key=lambda blob: (-blob.size, blob.digest))
     work = _Work(place, Cancel())
@@ -334,16 +359,3 @@ def _verdicts(
             yield Verdict(name, None, (problem,))
 
     return tuple(sorted(verdicts(), key=lambda verdict: verdict.name))
-
-
-def require_good(report: Report) -> None:
-    """Raise where a report is not good.
-
-    Raises:
-        Damaged: something is damaged; how it is mended is in the report's own words.
-    """
-    bad = [str(model.name) for model in report.models if not model.good]
-    if bad:
-        raise Damaged(f"{report.place}: {len(bad)} of {len(report.models)} models are not whole: {', '.join(bad[:5])}")
-    if report.unnamed:
-        raise Damaged(f"{report.place}: {len(report.unnamed)} blobs that no model names are damaged")

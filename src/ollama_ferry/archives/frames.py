@@ -9,18 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ollama_ferry.archives.index import FRAME_LIMIT, Frames
 from ollama_ferry.archives.packing import Frame, Packer, crc32
+from ollama_ferry.buffers import keep_freed_buffers
 
 FRAME_SIZE = FRAME_LIMIT
 """The most bytes of the stream that one frame holds."""
 
 # A frame below this is packed on the spot: handing it to a thread would take longer.
 _INLINE = 32 * 1024
-
-
-# glibc gives freed chunks of a frame's size back to the system, and each next frame then faults its pages in
-# anew: a fifth of the time of an export. Once it has freed one chunk as large as this (untouched, so it costs
-# nothing) it keeps them. Other allocators don't mind.
-_HEAP_HINT = 31 * 1024 * 1024
 
 
 class FrameWriter:
@@ -39,7 +34,7 @@ class FrameWriter:
     """
 
     def __init__(self, write: Callable[[bytes | memoryview], object], pack: Packer, *, threads: int) -> None:
-        bytes(_HEAP_HINT)
+        keep_freed_buffers()
         self._write = write
         self._pack = pack
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pack")

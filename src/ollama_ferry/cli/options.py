@@ -62,7 +62,8 @@ def output_options(command: F) -> F:
 
 models_option = click.option(
     "--models",
-    type=click.Path(path_type=Path),
+    # Whether it may be read is found out later, and told with the line that runs the command as root.
+    type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
     "server says, else Ollama's default folders]",

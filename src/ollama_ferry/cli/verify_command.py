@@ -18,11 +18,11 @@ from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, NotFound, UsageError
 from ollama_ferry.events import Advanced, Observer
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
+from ollama_ferry.places.archive_source import ArchiveStream
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
 from ollama_ferry.selecting import select
-from ollama_ferry.verifying import Fault, Problem, Report, verify_source, verify_store, verify_stream
+from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_store, verify_stream
 
 
 @click.command("verify")
@@ -98,13 +98,7 @@ def _verify_archive(word: str, threads: int, output: Output) -> Report:
         path = Path(word).expanduser()
         if not path.exists():
             raise NotFound(f"there is no file {path}", hint="A model is named without a path: NAME:TAG.")
-        with ArchiveFile(path, tick=_ticking(observer)) as file:
-            if file.note:
-                raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
-            source = file.source() if file.index is None else None
-            if source is not None:
-                return verify_source(source, threads=threads, observer=observer)
-            return verify_stream(file.stream(), total=file.stream_size, observer=observer)
+        return verify_file(path, threads=threads, observer=observer)
 
 
 def _ticking(observer: Observer) -> Callable[[int], None]:

@@ -650,11 +650,10 @@ def _open_file(path: Path) -> BinaryIO:
         if error.errno == errno.EISDIR:
             raise NotFound(f"{path} is a folder, and no archive") from error
         raise FerryError(f"can't read {path}: {error.strerror or error}") from error
-    file = open(fd, "rb", buffering=0)  # noqa: SIM115 -- the caller closes it
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-        return file
-    file.close()
+        return open(fd, "rb", buffering=0)
+    os.close(fd)
     if stat.S_ISDIR(mode):
         raise NotFound(f"{path} is a folder, and no archive", hint="To read a store, name it with --models.")
     raise NotFound(f"{path} is no regular file", hint="Pipe it in: ollama-ferry import - < FILE")

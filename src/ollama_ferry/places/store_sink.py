@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import Plan
 from ollama_ferry.disk import Disk, free_space, human_size, lock, start_writing_back, write_all, write_error
 from ollama_ferry.errors import Damaged, FerryError, NoSpace, Vanished
@@ -108,6 +109,7 @@ class StoreSink:
         return os.path.lexists(staging_folder(store))
 
     def __enter__(self) -> StoreSink:
+        keep_freed_buffers()
         try:
             self._prepare_folders()
             self._take_lock()

@@ -1,0 +1,151 @@
+"""``ollama-ferry doctor``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import click
+
+from ollama_ferry.cli.options import Output, models_option, output_options, stdout_is_terminal
+from ollama_ferry.cli.sudo import sudo_line
+from ollama_ferry.cli.tables import print_table
+from ollama_ferry.diagnosing import Diagnosis, StoreSeen, diagnose
+from ollama_ferry.disk import human_size
+from ollama_ferry.errors import Damaged
+from ollama_ferry.findings import Finding, Severity, counted, quoted, shown
+from ollama_ferry.locating import this_system
+
+_COLOURS = {Severity.PROBLEM: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_WIDEST = 100
+
+
+@click.command("doctor")
+@models_option
+@output_options
+def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Find what is wrong with Ollama's models on this machine, and print the lines that mend it.
+
+    It changes nothing, and hashes nothing: `ollama-ferry verify` does that. Without --models DIR it looks into every
+    store that it finds. Exit code 4 means that there is a problem; warnings and notes leave it at 0.
+    """
+    output = Output(quiet, verbose, as_json)
+    system = this_system()
+    output.detail(f"platform {system.platform}, home {shown(system.home)}")
+    diagnosis = diagnose(system, models)
+    if as_json:
+        output.document(_fields(diagnosis))
+    else:
+        _print(diagnosis, output)
+    problems = diagnosis.count(Severity.PROBLEM)
+    if problems:
+        raise Damaged(f"{counted(problems, 'problem')} found", hint="Each is told above, with the lines that mend it.")
+
+
+def _print(diagnosis: Diagnosis, output: Output) -> None:
+    if not output.quiet:
+        _print_stores(diagnosis)
+    told = [finding for finding in diagnosis.findings if not (output.quiet and finding.severity is Severity.NOTE)]
+    for number, finding in enumerate(told):
+        _print_finding(finding)
+        following = told[number + 1] if number + 1 < len(told) else None
+        if following is None or _kind(following) != _kind(finding):
+            for more in diagnosis.omitted:
+                if (more.code, more.store, more.severity) == _kind(finding):
+                    click.echo(f"  ... and {more.count} more like this; run doctor again when these are mended")
+                    click.echo()
+    if output.quiet:
+        return
+    counts = [counted(diagnosis.count(severity), severity.value) for severity in Severity]
+    click.echo(", ".join(counts) + "; nothing was changed")
+    store = next((store for store in diagnosis.stores if store.chosen and store.held), None)
+    if store is not None:
+        click.echo("sizes were compared, no blob was hashed; that does:")
+        click.echo(f"  ollama-ferry verify --models {quoted(store.path)}")
+
+
+def _print_stores(diagnosis: Diagnosis) -> None:
+    print_table(
+        ("STORE", "MODELS", "BLOBS", "FOUND BECAUSE"),
+        [_row(store) for store in diagnosis.stores],
+        right=(1, 2),
+    )
+    served = [store for store in diagnosis.stores if store.served]
+    if served:
+        click.echo(f"the server at {diagnosis.server} uses {shown(served[0].path)}")
+    elif diagnosis.server_folder:
+        click.echo(f"the server at {diagnosis.server} uses {diagnosis.server_folder}, which is none of these")
+    else:
+        click.echo(f"no server at {diagnosis.server} told its folder: none answers, or it has no model")
+    chosen = next((store for store in diagnosis.stores if store.chosen), None)
+    if chosen is not None:
+        click.echo(f"ollama-ferry uses {shown(chosen.path)}")
+    click.echo()
+
+
+def _row(store: StoreSeen) -> tuple[str, ...]:
+    held = store.held
+    if held is None:
+        return (shown(store.path), "?", "?", f"{shown(store.why)} (not looked into)")
+    return (shown(store.path), str(held.models), human_size(held.size), shown(store.why))
+
+
+def _print_finding(finding: Finding) -> None:
+    width = _width()
+    click.secho(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity], bold=True)
+    for line in textwrap.wrap(finding.text, width - 2, break_long_words=False, break_on_hyphens=False):
+        click.echo(f"  {line}")
+    for line in _mend(finding):
+        click.echo(f"    {line}")
+    click.echo()
+
+
+def _mend(finding: Finding) -> tuple[str, ...]:
+    """Return the lines that mend a finding; what this user may not look at, root may."""
+    if finding.code == "closed" and hasattr(os, "geteuid") and os.geteuid() != 0:
+        return (*finding.mend, sudo_line(sys.argv, os.environ))
+    return finding.mend
+
+
+def _kind(finding: Finding) -> tuple[str, str, Severity]:
+    return finding.code, finding.store, finding.severity
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size().columns) if stdout_is_terminal() else _WIDEST
+
+
+def _fields(diagnosis: Diagnosis) -> dict[str, object]:
+    return {
+        "server": {"address": diagnosis.server, "folder": diagnosis.server_folder},
+        "stores": [
+            {
+                "path": shown(store.path),
+                "why": shown(store.why),
+                "chosen": store.chosen,
+                "used_by_server": store.served,
+                "models": store.held.models if store.held else None,
+                "blobs_size": store.held.size if store.held else None,
+            }
+            for store in diagnosis.stores
+        ],
+        "problems": diagnosis.count(Severity.PROBLEM),
+        "findings": [
+            {
+                "severity": finding.severity.value,
+                "code": finding.code,
+                "text": finding.text,
+                "store": finding.store or None,
+                "concerns": list(finding.concerns),
+                "mend": list(_mend(finding)),
+            }
+            for finding in diagnosis.findings
+        ],
+        "omitted": [
+            {"severity": more.severity.value, "code": more.code, "store": more.store or None, "count": more.count}
+            for more in diagnosis.omitted
+        ],
+    }
