@@ -25,7 +25,7 @@ def ferry(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess
 # The interpreter may lie where only root can read, so everything is imported before root is given up.
 _AS_NOBODY = """
 import importlib, os, pkgutil, sys
-import difflib, http.client, pwd, shlex, shutil, ssl
+import difflib, encodings.idna, grp, http.client, pwd, shlex, shutil, ssl
 import ollama_ferry
 for module in pkgutil.walk_packages(ollama_ferry.__path__, "ollama_ferry."):
     if not module.name.endswith("__main__"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from command_line import ferry
+from command_line import COMMAND, ferry
 from ollama_ferry.sample import sample_gguf, write_sample_store
 from ollama_server import BINARY, Ollama, serving
 from test_names import INVALID, VALID
@@ -119,3 +121,94 @@ def test_names_are_those_that_ollama_takes(tmp_path: Path) -> None:
         for text in INVALID:
             status, said = server.ask("/api/copy", {"source": name, "destination": text})
             assert status == 400, (text, status, said)
+
+
+def made(tmp_path: Path, extension: str = ".tar.gz") -> tuple[Path, dict[str, str]]:
+    """Let Ollama make two models that share weights; return an archive of them, and what Ollama lists."""
+    models = tmp_path / "models"
+    with serving(models, tmp_path) as server:
+        name = create(server, tmp_path)
+        assert server.run("cp", name, "hf.co/org/repo:Q4_K_M").returncode == 0
+        listed = server.listed()
+        verified = ferry("verify", OLLAMA_HOST=server.address)
+        assert verified.returncode == 0, verified.stderr
+        assert verified.stdout.count(" good") == 2
+    archive = tmp_path / f"made{extension}"
+    assert ferry("export", "--all", archive, "--models", models).returncode == 0
+    return archive, listed
+
+
+@pytest.mark.parametrize("extension", [".tar.gz", ".tar", ".tar.zst"])
+def test_running_server_sees_an_import_at_once(tmp_path: Path, extension: str) -> None:
+    archive, listed = made(tmp_path, extension)
+    target = tmp_path / "target"
+    with serving(target, tmp_path) as server:
+        assert server.listed() == {}
+        done = ferry("import", archive, "--models", target)
+        assert done.returncode == 0, done.stderr
+        assert server.listed() == listed
+        renamed = ferry("import", archive, "--model", "tiny:4m", "--as", "Me/Mine:v1", OLLAMA_HOST=server.address)
+        assert renamed.returncode == 0, renamed.stderr
+        assert str(target) in renamed.stdout
+        assert server.listed()["Me/Mine:v1"] == listed["tiny:4m"]
+        assert server.run("show", "me/mine:V1").returncode == 0
+        # Removing one leaves the blobs to the others, as ever.
+        assert server.run("rm", "me/mine:v1").returncode == 0
+        assert ferry("verify", "--models", target).returncode == 0
+    with serving(target, tmp_path) as server:
+        # Started anew, it has pruned nothing that is needed.
+        assert server.listed() == listed
+        assert answer(server, "tiny:4m") is None or server.run("run", "tiny:4m", "hello").returncode == 0
+    assert ferry("verify", "--models", target).returncode == 0
+
+
+def test_server_that_restarts_in_the_middle_prunes_nothing_of_an_import(tmp_path: Path) -> None:
+    archive, listed = made(tmp_path)
+    target = tmp_path / "target"
+    data = archive.read_bytes()
+    with serving(target, tmp_path):
+        pass
+    importing = subprocess.Popen([*COMMAND, "import", "-", "--models", str(target)], stdin=subprocess.PIPE)
+    assert importing.stdin is not None
+    for part in range(4):
+        importing.stdin.write(data[part * len(data) // 4 : (part + 1) * len(data) // 4])
+        importing.stdin.flush()
+        with serving(target, tmp_path) as server:
+            server.listed()
+    importing.stdin.close()
+    assert importing.wait(60) == 0
+    with serving(target, tmp_path) as server:
+        assert server.listed() == listed
+    assert ferry("verify", "--models", target).returncode == 0
+
+
+def test_server_that_starts_at_any_moment_of_an_import_loses_nothing(tmp_path: Path) -> None:
+    archive, listed = made(tmp_path)
+    for moment in range(12):
+        target = tmp_path / f"target-{moment}"
+        # Old files that no manifest names are what a server prunes; one of them is a blob that the import counts on.
+        (target / "blobs").mkdir(parents=True)
+        (target / "manifests").mkdir()
+        blob = next((tmp_path / "models/blobs").iterdir())
+        copy = target / "blobs" / blob.name
+        copy.write_bytes(blob.read_bytes())
+        os.utime(copy, (1_000_000_000, 1_000_000_000))
+        importing = subprocess.Popen([*COMMAND, "import", archive, "--models", target])
+        time.sleep(moment * 0.03)
+        with serving(target, tmp_path) as server:
+            assert importing.wait(60) == 0
+            assert server.listed() == listed, moment
+        assert ferry("verify", "--models", target).returncode == 0, moment
+
+
+def test_ollama_makes_models_from_an_imported_one(tmp_path: Path) -> None:
+    archive, listed = made(tmp_path)
+    target = tmp_path / "target"
+    assert ferry("import", archive, "--models", target).returncode == 0
+    with serving(target, tmp_path) as server:
+        # Made from an imported model, which reads its blobs through Ollama's own code.
+        (tmp_path / "Modelfile").write_text("FROM tiny:4m\nSYSTEM be long\n")
+        made_from = server.run("create", "derived", "-f", "Modelfile", cwd=tmp_path)
+        assert made_from.returncode == 0, made_from.stderr
+        assert set(server.listed()) == {*listed, "derived:latest"}
+    assert ferry("verify", "derived", "--models", target).returncode == 0

@@ -1,4 +1,4 @@
-"""Who may do what to a file, reckoned from its owner, group, mode bits and access list; for users other than this one."""
+"""Who may do what to a file, for any user: reckoned from owner, group, mode bits and access list."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ class User:
         uid: the number.
         groups: the numbers of all its groups.
         group: the name or number of its first group.
+        home: its home; None where it has none.
     """
 
     name: str
     uid: int
     groups: frozenset[int]
     group: str
+    home: Path | None = None
 
     def may(self, status: os.stat_result, wanted: int, acl: bytes | None = None) -> bool:
         """Tell whether this user may READ, WRITE and PASS (search, for a folder) as wanted.
@@ -68,8 +70,7 @@ class User:
         of_groups = [
             perm
             for tag, perm, number in entries
-            if (tag == _ACL_GROUP_OBJ and status.st_gid in self.groups)
-            or (tag == _ACL_GROUP and number in self.groups)
+            if (tag == _ACL_GROUP_OBJ and status.st_gid in self.groups) or (tag == _ACL_GROUP and number in self.groups)
         ]
         if of_groups:
             return any(perm & mask & wanted == wanted for perm in of_groups)
@@ -133,7 +134,7 @@ def user_named(name: str, more_groups: list[str] | None = None) -> User | None:
     for group in more_groups or ():
         with suppress(KeyError):
             groups.add(grp.getgrnam(group).gr_gid)
-    return User(entry.pw_name, entry.pw_uid, frozenset(groups), _group_name(entry.pw_gid))
+    return User(entry.pw_name, entry.pw_uid, frozenset(groups), _group_name(entry.pw_gid), Path(entry.pw_dir))
 
 
 def user_numbered(uid: int, gid: int) -> User:

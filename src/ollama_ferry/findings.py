@@ -1,4 +1,4 @@
-"""What a diagnosis says: findings, bounded in number, in texts that are safe to print and lines that are safe to copy."""
+"""What a diagnosis says: a bounded number of findings, in texts that are safe to print and lines safe to copy."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
     return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
 
 
-def quoted_all(paths: Iterable[str]) -> str:
+def words(paths: Iterable[str]) -> str:
     """Return paths as words of a shell line."""
     return " ".join(map(quoted, paths))
 
