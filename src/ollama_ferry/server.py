@@ -7,6 +7,7 @@ Source: ``envconfig/config.go`` (the forms of ``OLLAMA_HOST``) and ``server/rout
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,32 @@ def ask_for_root(address: ServerAddress, models: list[str], *, timeout: float = 
     except _NoAnswer:
         pass
     return None
+
+
+def server_just_started(seconds: float) -> bool:
+    """Tell whether a process called ``ollama`` began within the last seconds; where /proc is missing, nobody knows: no.
+
+    Source: proc(5), ``/proc/[pid]/stat``.
+    """
+    try:
+        with open("/proc/uptime", encoding="ascii") as file:
+            now = float(file.read().split()[0])
+        ticks = os.sysconf("SC_CLK_TCK")
+        processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    except (OSError, ValueError, AttributeError):
+        return False
+    for process in processes:
+        try:
+            with open(f"/proc/{process}/stat", "rb") as file:
+                name, _, fields = file.read(4096).partition(b"(")[2].rpartition(b")")
+            is_server = name.startswith(b"ollama") and not name.startswith(b"ollama-ferry")
+            # The 22nd field, of which the first two are cut off.
+            if is_server and now - int(fields.split()[19]) / ticks < seconds:
+                return True
+        except (OSError, ValueError, IndexError):
+            # It has ended meanwhile.
+            continue
+    return False
 
 
 class _NoAnswer(Exception):

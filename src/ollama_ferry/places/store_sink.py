@@ -28,11 +28,12 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Readable
 from ollama_ferry.places.store import Store
+from ollama_ferry.server import server_just_started
 
 STAGING = ".ollama-ferry"
 """The folder where blobs wait for their manifest; :func:`staging_folder` says where it is."""
 MANIFEST_IN_WORK = ".ollama-ferry-manifest"
-"""The file below ``manifests/`` that becomes a manifest: too high up to be taken for one."""
+"""The file that becomes a manifest: beside the blobs that wait, or in ``manifests/``, too high up to count as one."""
 
 _LOCK = "lock"
 _PARTIAL = ".partial"
@@ -48,6 +49,8 @@ _SPARE = 4 * 1024 * 1024
 # Hashing takes long enough to be mentioned from here on.
 _TOLD_FROM = 500 * 1000 * 1000
 _ATTEMPTS = 5
+# Seconds from a server's start to the end of its pruning, which reads every manifest before it deletes.
+_PRUNING_TIME = 2.0
 _LEFTOVER_AGE = 7 * 24 * 3600.0
 _KEPT = "What has arrived is kept, and the same command goes on from there."
 
@@ -95,6 +98,9 @@ class StoreSink:
         self._cancel = cancel or Cancel()
         self._blobs = str(store.blobs_folder)
         self._staging = str(staging_folder(store))
+        manifests = store.manifests_folder
+        apart = self._staging.startswith(self._blobs) or manifests.is_symlink() or _is_mount_point(manifests)
+        self._manifest_in_work = os.path.join(manifests if apart else self._staging, MANIFEST_IN_WORK)
         self._owner: tuple[int, int] | None = None
         self._lock_fd: int | None = None
         self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
@@ -102,6 +108,7 @@ class StoreSink:
         # Digests whose blob waits whole in the staging folder, with its size.
         self._staged: dict[Digest, int] = {}
         self._published: dict[Digest, int] = {}
+        self._committed: list[tuple[ModelName, Manifest]] = []
 
     @staticmethod
     def has_leftovers(store: Store) -> bool:
@@ -127,6 +134,8 @@ class StoreSink:
             self._finish_syncs()
         self._syncs.shutdown()
         if self._lock_fd is not None:
+            with suppress(OSError, FerryError):
+                self._outlast_pruning()
             with suppress(OSError):
                 self._tidy()
             os.close(self._lock_fd)
@@ -153,12 +162,12 @@ class StoreSink:
         self._finish_syncs()
         with self._writing(f"the manifest of {name}"):
             self.publish(manifest.blobs)
+            self._republish(manifest.blobs)
             self._require_all(name, manifest)
             self._write_manifest(name, manifest.raw)
-            # A server that started in between has deleted what no manifest named yet; it is still staged.
-            while self.publish(manifest.blobs, again=True):
-                self._cancel.check()
+            self._republish(manifest.blobs)
             self._require_all(name, manifest)
+        self._committed.append((name, manifest))
 
     # -- Prepares
 
@@ -282,6 +291,24 @@ class StoreSink:
                 self._found_good[blob.digest] = sha256_of(file, self._cancel) == blob.digest.hex
         return self._found_good[blob.digest]
 
+    def _republish(self, blobs: tuple[Descriptor, ...]) -> None:
+        """Give staged blobs their names again that a server has deleted, which started before it knew the manifest."""
+        while self.publish(blobs, again=True):
+            self._cancel.check()
+
+    def _outlast_pruning(self) -> None:
+        """Wait for a server that has just been started to delete what it did not know, and give it back.
+
+        Servers up to 0.12 at least delete blobs of any age; they look for manifests first and delete a moment later.
+        """
+        if not self._committed or not server_just_started(_PRUNING_TIME):
+            return
+        deadline = time.monotonic() + _PRUNING_TIME
+        while time.monotonic() < deadline:
+            for _, manifest in self._committed:
+                self.publish(manifest.blobs, again=True)
+            time.sleep(0.1)
+
     def _publish(self, blob: Descriptor) -> None:
         staged, target = self._path(blob.digest, ""), os.path.join(self._blobs, blob.digest.file_name)
         # The staged name stays until all is done: should a server that starts now prune the other, it is given again.
@@ -315,26 +342,27 @@ class StoreSink:
 
     def _write_manifest(self, name: ModelName, raw: bytes) -> None:
         root = str(self.store.manifests_folder)
-        in_work = os.path.join(root, MANIFEST_IN_WORK)
-        fd = self._create(in_work)
-        try:
-            self._disk.truncate(fd, 0)
-            write_all(self._disk, fd, raw)
-            self._disk.sync(fd)
-        finally:
-            os.close(fd)
-        folder = os.path.join(root, *name.parts[:-1])
+        folders = [os.path.join(root, *name.parts[:depth]) for depth in range(len(name.parts))]
         for attempt in range(1, _ATTEMPTS + 1):
-            for depth in range(1, len(name.parts)):
-                self._ensure_folder(os.path.join(root, *name.parts[:depth]))
             try:
-                self._disk.replace(in_work, os.path.join(folder, name.tag))
+                self._ensure_folder(root)
+                fd = self._create(self._manifest_in_work)
+                try:
+                    self._disk.truncate(fd, 0)
+                    write_all(self._disk, fd, raw)
+                    self._disk.sync(fd)
+                finally:
+                    os.close(fd)
+                # A server that starts removes empty folders, and gives up its start when one that it saw empty is
+                # not: so they are made at the last moment, and made safe afterwards.
+                made = [folder for folder in folders if self._make_folder(folder)]
+                self._disk.replace(self._manifest_in_work, os.path.join(folders[-1], name.tag))
                 break
             except FileNotFoundError:
-                # A server that starts removes empty folders below manifests/.
                 if attempt == _ATTEMPTS:
                     raise
-        self._disk.sync_folder(folder)
+        for folder in [*map(os.path.dirname, made), folders[-1]]:
+            self._disk.sync_folder(folder)
 
     def _settle(self, fd: int, digest: Digest) -> None:
         """Make a whole blob safe, and mark it as whole."""
@@ -376,19 +404,24 @@ class StoreSink:
             raise FerryError(f"{self._staging} is no folder of its own", hint="Move it away.")
 
     def _ensure_folder(self, path: str) -> None:
-        """Make a folder if it is not there: of the store's owner, and as open to the group as the one above."""
+        """Make a folder if it is not there, safe on the disk."""
+        if self._make_folder(path):
+            self._disk.sync_folder(os.path.dirname(path) or os.curdir)
+
+    def _make_folder(self, path: str) -> bool:
+        """Make a folder: of the store's owner, and as open to the group as the one above; False where it is there."""
         try:
             self._disk.make_folder(path)
         except FileExistsError:
             if not os.path.isdir(path):
                 raise FerryError(f"{path} should be a folder, and is none", hint="Move it away.") from None
-            return
-        above = os.path.dirname(path) or os.curdir
+            return False
         if os.name != "nt":
-            shared = os.stat(above).st_mode & 0o2020 if path.startswith(str(self.store.root) + os.sep) else 0
+            inside = path.startswith(str(self.store.root) + os.sep)
+            shared = os.stat(os.path.dirname(path)).st_mode & 0o2020 if inside else 0
             self._give_to_owner(path)
             os.chmod(path, 0o755 | shared)  # noqa: S103 -- as Ollama's own folders are
-        self._disk.sync_folder(above)
+        return True
 
     def _owner_of_nearest(self, path: Path) -> tuple[int, int] | None:
         """Return who owns a folder, or the first one above it that is there; None where ownership can't be given."""
@@ -458,7 +491,7 @@ class StoreSink:
             lambda digest, path: self.store.blob_size(digest) is not None or os.lstat(path).st_mtime < limit
         )
         with suppress(FileNotFoundError):
-            self._disk.remove(os.path.join(self.store.manifests_folder, MANIFEST_IN_WORK))
+            self._disk.remove(self._manifest_in_work)
         if set(os.listdir(self._staging)) <= {_LOCK}:
             self._disk.remove(os.path.join(self._staging, _LOCK))
             self._disk.remove_folder(self._staging)
