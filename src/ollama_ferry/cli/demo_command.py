@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.api import export
+from ollama_ferry.api import export, import_archive
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.exporting import Exported
@@ -23,7 +23,7 @@ from ollama_ferry.sample import write_sample_store
 @click.command("demo")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Work in DIR and leave all of it there.")
 def command(keep: Path | None) -> None:
-    """Make a small sample store, export a model, restore it with the system's tar, and check both.
+    """Make a small sample store, export a model, restore it with the system's tar and with import, and compare.
 
     It needs no Ollama and no network, and touches no store of yours.
     """
@@ -40,7 +40,7 @@ def command(keep: Path | None) -> None:
 
 
 def _demonstrate(folder: Path) -> None:
-    source, target = Store(folder / "source"), Store(folder / "target")
+    source, by_tar, by_import = (Store(folder / name) for name in ("source", "by-tar", "by-import"))
     click.echo("1. a sample store: two models that share 4 MB of GGUF weights")
     model, other = write_sample_store(source.root)
     for name in (model, other):
@@ -52,14 +52,19 @@ def _demonstrate(folder: Path) -> None:
     done = export(str(model), archive, store=source.root)
     click.echo(f"     {human_size(done.size)}, {len(done.blobs)} blobs and the manifest, SHA-256 {done.sha256[:12]}…")
 
-    click.echo(f"3. tar -xzf ./{archive.name} -C ./target")
-    target.root.mkdir()
-    _untar(archive, target.root)
+    click.echo(f"3. tar -xzf ./{archive.name} -C ./by-tar")
+    by_tar.root.mkdir()
+    _untar(archive, by_tar.root)
 
-    click.echo("4. checked: every file, byte by byte")
-    files = _check(source, target, model, done)
-    click.echo(f"     {files} files restored, each with the SHA-256 that it should have; none missing, none more")
-    click.echo(f"     ID of {model}: {target.manifest(model).digest.short} on both sides")
+    click.echo(f"4. ollama-ferry import ./{archive.name} --models ./by-import")
+    imported = import_archive(archive, store=by_import.root)
+    click.echo(f"     {human_size(imported.size)} in {len(imported.blobs)} blobs, every byte checked on the way")
+
+    click.echo("5. compared with the source: every file, byte by byte")
+    for target in (by_tar, by_import):
+        files = _check(source, target, model, done)
+        click.echo(f"     {target.root.name}: {files} files, each with its SHA-256; none missing, none more")
+    click.echo(f"     ID of {model}: {by_import.manifest(model).digest.short} everywhere")
 
 
 def _untar(archive: Path, folder: Path) -> None:
