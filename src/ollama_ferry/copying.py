@@ -15,7 +15,17 @@ from ollama_ferry.events import Advanced, BlobDone, BlobStarted, Cancel, ModelDo
 from ollama_ferry.hashing import BackgroundHash
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Holder, ModelEntry, Prepares, Readable, Resumes, Sink, Source, StreamSource
+from ollama_ferry.places.base import (
+    Expects,
+    Holder,
+    ModelEntry,
+    Prepares,
+    Readable,
+    Resumes,
+    Sink,
+    Source,
+    StreamSource,
+)
 
 _CHUNK = 1024 * 1024
 
@@ -133,6 +143,8 @@ def copy(
     observer(Started(len(planned.models), len(planned.blobs), planned.size))
     if isinstance(sink, Prepares):
         sink.prepare(planned)
+    if isinstance(source, Expects):
+        source.expect(planned.blobs)
     pending = _Pending(sink, observer)
     there = {blob.digest for blob in planned.present}
     for model in planned.models:

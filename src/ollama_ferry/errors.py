@@ -17,6 +17,7 @@
     ├── NotPermitted           5   the operating system refused
     ├── NoSpace                6   a disk is full, or would be
     ├── AlreadyExists          7   something is there already and was not to be replaced
+    ├── Unreachable            8   the other machine can't be reached, or the line broke
     └── Cancelled            130   Ctrl-C, or a cancelled call
 
 Every message says what was being done, and to which model or digest; ``hint`` says what to do next.
@@ -133,6 +134,12 @@ class AlreadyExists(FerryError):
     exit_code = 7
 
 
+class Unreachable(FerryError):
+    """The other machine can't be reached, or the line broke."""
+
+    exit_code = 8
+
+
 class Cancelled(FerryError):
     """The work was given up on request."""
 
@@ -148,6 +155,7 @@ EXIT_CODES: dict[int, str] = {
     5: "not permitted",
     6: "no space left",
     7: "something is there already and was not to be replaced",
+    8: "the other machine can't be reached, or the line broke",
     130: "interrupted",
 }
 """Exit code to meaning; docs/exit-codes.md is tested against this table."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, plan
@@ -16,10 +17,10 @@ from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, igno
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream, Contents
-from ollama_ferry.places.base import Readable, Source
+from ollama_ferry.places.base import Expects, Readable, Source
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
-from ollama_ferry.selecting import pick
+from ollama_ferry.selecting import Searchable, pick
 
 # How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
 _ATTEMPTS = 3
@@ -85,6 +86,16 @@ class Imported:
     def size(self) -> int:
         """The bytes that moved."""
         return sum(blob.size for blob in self.blobs)
+
+
+class Importable(Source, Searchable, Protocol):
+    """A place that can be searched, and that says what it lacks."""
+
+    label: str
+
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> object:
+        """Check that a blob is there with its size, for a model that needs it; or raise Damaged."""
+        ...
 
 
 @dataclass
@@ -235,7 +246,7 @@ def import_file(
             observer(Noted(file.note))
         source = file.source()
         if source is not None:
-            return _import_source(source, store, options, disk, observer, cancel, started)
+            return import_source(source, store, options, disk=disk, observer=observer, cancel=cancel)
         wanted: Collection[Digest] | None = None
         if options.only or options.rename:
             # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
@@ -271,34 +282,41 @@ def import_stream(
     return _import_stream(stream, store, options, None, disk, observer, cancel, started)
 
 
-def _import_source(
-    source: ArchiveSource,
+def import_source(
+    source: Importable,
     store: Store,
     options: ImportOptions,
-    disk: Disk | None,
-    observer: Observer,
-    cancel: Cancel,
-    started: float,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
 ) -> Imported:
+    """Import models of a place that can be searched; see :func:`import_file`."""
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
     chosen, names = _choose(source, store, options)
     if not names:
-        return _nothing_to_do(source.label, chosen, source.contents, disk, started)
+        return _nothing_to_do(source.label, chosen, contents, disk, started)
     renamed = _Renamed(source, names)
     # Before anything is touched: is all of it there?
     _require_blobs(source, plan(renamed, store, names))
-    source.check_repeated(cancel)
+    if isinstance(source, ArchiveSource):
+        source.check_repeated(cancel)
     with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
         for attempt in range(1, _ATTEMPTS + 1):
             planned = plan(renamed, sink, names)
             _require_blobs(source, planned)
+            if isinstance(source, Expects):
+                source.expect(planned.blobs)
             try:
                 copy(planned, renamed, sink, observer=observer, cancel=cancel)
                 break
             except Vanished as error:
                 if attempt == _ATTEMPTS:
                     raise
-                observer(Noted(f"{error}; taking it from the archive"))
-    return _result(source.label, chosen, planned, source.contents, started)
+                observer(Noted(f"{error}; taking it from {source.label}"))
+    return _result(source.label, chosen, planned, contents, started)
 
 
 def _import_stream(
@@ -325,13 +343,13 @@ def _import_stream(
     return _result(stream.label, chosen, copied, stream.contents, started)
 
 
-def _choose(source: ArchiveSource, store: Store, options: ImportOptions) -> tuple[_Chosen, dict[ModelName, ModelName]]:
+def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[_Chosen, dict[ModelName, ModelName]]:
     """Decide on the models of an archive whose contents are known.
 
     Returns:
         The decisions, and for each model that is to be copied its name in the store and in the archive.
     """
-    if not source.contents.models:
+    if isinstance(source, ArchiveSource) and not source.contents.models:
         raise _nothing_found(source.label, source.contents, options)
     picked = pick(source, options.only, source.label) if options.only else list(source.names())
     chosen = _Chosen(store, options, source.label)
@@ -344,14 +362,14 @@ def _choose(source: ArchiveSource, store: Store, options: ImportOptions) -> tupl
     return chosen, names
 
 
-def _require_blobs(source: ArchiveSource, planned: Plan) -> None:
+def _require_blobs(source: Importable, planned: Plan) -> None:
     """Check that the archive has what is to be moved out of it.
 
     Raises:
         MissingBlob, Damaged: it has not, or in another size.
     """
+    moving = {blob.digest for blob in planned.blobs}
     for model in planned.models:
-        moving = {blob.digest for blob in planned.blobs}
         for blob in blobs_of(model.name, model.manifest):
             if blob.digest in moving:
                 source.require_blob(blob, model.name)

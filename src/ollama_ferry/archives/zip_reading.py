@@ -19,8 +19,8 @@ from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
 from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557
-# About 80 bytes a member; zipfile makes some hundred more of each in memory.
-_DIRECTORY_LIMIT = 16 * 1024 * 1024
+# About 150 bytes a member of Ollama's layout, 47 at the least; zipfile makes a kilobyte of each in memory.
+_DIRECTORY_LIMIT = 4 * 1024 * 1024
 _ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
 
 
@@ -107,11 +107,11 @@ def _check_directory(file: BinaryIO) -> None:
     if at < 0 or len(tail) < at + 22:
         raise Damaged("it is cut short: the directory at the end of the zip is missing")
     (size,) = struct.unpack_from("<I", tail, at + 12)
-    if size == 0xFFFFFFFF:
-        locator = tail.rfind(b"PK\x06\x06", 0, at)
-        if locator < 0 or len(tail) < locator + 56:
-            raise Damaged("its zip64 directory is damaged")
-        (size,) = struct.unpack_from("<Q", tail, locator + 40)
+    # As zipfile does: where there is a zip64 locator, the record before it counts, whatever the other says.
+    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+        size = max(struct.unpack_from("<Q", tail, at - 76 + 40)[0], size if size != 0xFFFFFFFF else 0)
+    elif size == 0xFFFFFFFF:
+        raise Damaged("its zip64 directory is damaged")
     if size > _DIRECTORY_LIMIT:
         raise Damaged(f"its zip directory of {size} bytes is not read")
     file.seek(0)

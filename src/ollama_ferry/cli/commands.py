@@ -11,6 +11,8 @@ from ollama_ferry._version import __version__
 _SUMMARIES = {
     "export": "Export models into an archive that plain tar restores.",
     "import": "Import models of an archive into the store: verified, atomic, resumable.",
+    "send": "Send models to other machines over ssh, or into a folder: only what is missing.",
+    "fetch": "Fetch models from another machine, or from a folder.",
     "list": "List the models of the store, or of an archive.",
     "show": "Show a model's manifest and layers.",
     "verify": "Hash every blob of the store, or of an archive.",
@@ -54,7 +56,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
-    "6 no space, 7 already exists, 130 interrupted.",
+    "6 no space, 7 already exists, 8 unreachable, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="ollama-ferry")
 def ferry() -> None:

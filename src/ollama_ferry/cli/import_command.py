@@ -91,6 +91,14 @@ def command(
         raise type(failed[0])(f"{len(failed)} of {len(archives)} archives were not imported", hint=failed[0].hint)
 
 
+def tell_imported(done: Imported, store: Store, output: Output) -> None:
+    """Print what an import from one place did."""
+    if output.as_json:
+        output.document({"store": str(store.root), **_fields(done)})
+    else:
+        _print_done(done, store, output, dry_run=False)
+
+
 def _import_one(archive: Path, store: Store, options: ImportOptions, output: Output, *, dry_run: bool) -> Imported:
     with progress("reading" if dry_run else "importing", quiet=output.quiet or output.as_json) as observer:
         if dry_run:

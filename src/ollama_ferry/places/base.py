@@ -5,7 +5,7 @@ They stay small. A power that only some places have is a protocol of its own, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -111,6 +111,15 @@ class Prepares(Protocol):
 
     def prepare(self, plan: Plan) -> None:
         """Called once, before the first :meth:`Sink.put`."""
+        ...
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """A source that is faster when it knows what will be asked for."""
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        """Announce which blobs will be opened, in order."""
         ...
 
 

@@ -38,6 +38,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.label = str(root)
         # As text: thousands of blobs are looked at in a list, and joining a Path takes longer than the look.
         self._blobs = str(root / "blobs")
 
@@ -155,6 +156,22 @@ class Store:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
+        """Check that a blob is here with its size, for a model that needs it.
+
+        Raises:
+            MissingBlob, Unfinished, Damaged: it is not there, not all there, or of another size.
+        """
+        size = self.blob_size(blob.digest)
+        if size is None:
+            raise self._missing(blob.digest, blob.kind, name)
+        if size != blob.size:
+            whose = f"{name}: its {blob.kind} blob" if name else "the blob"
+            raise Damaged(
+                f"{whose} {blob.digest} has {size} bytes, and the manifest says {blob.size}",
+                hint=mending(name, self.blob_path(blob.digest)) if name else "",
+            )
+
     def require_whole(self, name: ModelName, manifest: Manifest) -> None:
         """Check that a model has weights here and that each of its blobs is there with its size.
 
@@ -165,14 +182,7 @@ class Store:
             MissingBlob, Unfinished, Damaged: a blob is not there, not all there, or of another size.
         """
         for blob in manifest.blobs:
-            size = self.blob_size(blob.digest)
-            if size is None:
-                raise self._missing(blob.digest, blob.kind, name)
-            if size != blob.size:
-                raise Damaged(
-                    f"{name}: its {blob.kind} blob {blob.digest} has {size} bytes, and the manifest says {blob.size}",
-                    hint=mending(name, self.blob_path(blob.digest)),
-                )
+            self.require_blob(blob, name)
         host = self.remote_host(manifest)
         if host:
             raise CloudStub(

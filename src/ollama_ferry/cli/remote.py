@@ -1,0 +1,107 @@
+"""What commands need to call other hosts: what a place is, and the options of ssh."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from ollama_ferry.errors import UsageError
+from ollama_ferry.places.ssh import SshPlace
+from ollama_ferry.ssh.line import Line, SshOptions
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a word points.
+
+    Attributes:
+        host: as ssh takes it; empty for a folder of this machine.
+        path: the store's folder; empty to find it.
+        port: the port, or None.
+    """
+
+    host: str
+    path: str
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class SshWords:
+    """The options of ssh as they were typed."""
+
+    ssh: str
+    bwlimit: int
+    compress: bool
+    sudo: bool
+
+
+def looks_like_place(word: str) -> bool:
+    """Tell whether a word can be nothing but a place: no name of a model has such a form."""
+    return (
+        word.startswith(("/", "./", "../", "~", "ssh://"))
+        or word in (".", "..")
+        or bool(re.search(r"@|:[/~]|:$", word))
+    )
+
+
+def place_of(word: str) -> Place:
+    """Read ``user@host``, ``host:/path``, ``ssh://user@host:port/path``, or a folder.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if word.startswith(("/", "./", "../", "~")) or word in (".", ".."):
+        return Place("", word)
+    if word.startswith("ssh://"):
+        parts = urlsplit(word)
+        try:
+            port = parts.port
+        except ValueError:
+            raise UsageError(f"{word[:200]!a} has no valid port") from None
+        user = f"{parts.username}@" if parts.username else ""
+        return Place(f"{user}{parts.hostname or ''}", unquote(parts.path), port)
+    bracketed = re.fullmatch(r"((?:[^@]*@)?)\[([0-9A-Fa-f:.%a-z]+)\](?::(.*))?", word, re.DOTALL)
+    if bracketed:
+        return Place(bracketed[1] + bracketed[2], bracketed[3] or "")
+    host, _, path = word.partition(":")
+    return Place(host, path)
+
+
+def open_ssh(stack: ExitStack, place: Place, words: SshWords) -> SshPlace:
+    """Return a place on a host, whose line ends with the stack."""
+    command = tuple(shlex.split(words.ssh)) or ("ssh",)
+    options = SshOptions(command, words.compress, words.sudo, words.bwlimit)
+    return SshPlace(stack.enter_context(Line(place.host, place.port, options)), place.path)
+
+
+def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--ssh``, ``--bwlimit``, ``-C`` and ``--sudo``, given as one ``ssh_words``."""
+
+    @click.option(
+        "--ssh", default="ssh", show_default=True, metavar="COMMAND", help="The ssh to use, with its options."
+    )
+    @click.option("--bwlimit", default="0", metavar="RATE", help="Bytes a second at the most: 20M, 500k.")
+    @click.option("-C", "compress", is_flag=True, help="Let ssh compress; weights hardly shrink.")
+    @click.option("--sudo", is_flag=True, help="Work as root over there, where sudo asks for no password.")
+    @wraps(command)
+    def wrapped(*args: Any, ssh: str, bwlimit: str, compress: bool, sudo: bool, **more: Any) -> Any:
+        return command(*args, ssh_words=SshWords(ssh, _rate(bwlimit), compress, sudo), **more)
+
+    return wrapped
+
+
+def _rate(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)([kKmMgG]?)(?:i?[bB])?", text)
+    if not found:
+        raise UsageError(f"--bwlimit {text!r} is no rate", hint="For example 20M, which is 20 million bytes a second.")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
