@@ -76,6 +76,7 @@ def serving(folder: Path, *, path: str = "/usr/bin:/bin", shell: str = "", envir
         "UsePAM no",
         "PermitRootLogin yes",
         f"PidFile {folder}/pid",
+        "Subsystem sftp internal-sftp",
         "MaxStartups 100",
         "MaxSessions 100",
         f"SetEnv PATH={path} HOME={home} OLLAMA_MODELS={home}/.ollama/models {environ}",

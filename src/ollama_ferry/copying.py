@@ -185,11 +185,11 @@ def copy_stream(
 
     Raises:
         MissingBlob: a model's blob is neither in the stream nor in the sink.
-        FerryError: what the stream, the sink or the check of a blob raised. What was committed before stays and is
-            whole.
+        FerryError: what the stream, the sink or the check of a blob raised: nothing is committed then, for a manifest
+            is sure when the stream has come to its end. What has arrived stays with a sink that resumes.
     """
     cancel = cancel or Cancel()
-    pending = _Pending(sink, observer)
+    pending = _Pending(sink, observer, at_end=True)
     moved: dict[Digest, Descriptor] = {}
     present: dict[Digest, Descriptor] = {}
     targets: set[ModelName] = set()
@@ -237,9 +237,16 @@ def copy_stream(
 
 
 class _Pending:
-    """Manifests that wait for their blobs; each is committed when it has the last one."""
+    """Manifests that wait for their blobs; each is committed when it has the last one.
 
-    def __init__(self, sink: Sink, observer: Observer) -> None:
+    Args:
+        sink: where they go.
+        observer: told of each.
+        at_end: commit nothing before :meth:`settle`: the sum over what passes by may come behind it.
+    """
+
+    def __init__(self, sink: Sink, observer: Observer, *, at_end: bool = False) -> None:
+        self._at_end = at_end
         self.committed: list[ModelName] = []
         self.committed_blobs: set[Digest] = set()
         self._sink = sink
@@ -255,7 +262,7 @@ class _Pending:
         self._missing[name] = missing
         for digest in missing:
             self._needed_by.setdefault(digest, []).append(name)
-        if not missing:
+        if not missing and not self._at_end:
             self._commit(name)
 
     def arrived(self, digest: Digest, size: int | None = None) -> None:
@@ -264,11 +271,11 @@ class _Pending:
             missing = self._missing.get(name, {})
             if digest in missing and size in (None, missing[digest].size):
                 del missing[digest]
-                if not missing:
+                if not missing and not self._at_end:
                     self._commit(name)
 
     def settle(self) -> None:
-        """Commit what needs nothing but blobs that the sink had all along.
+        """Commit all that waits, where the sink has had all along what did not arrive.
 
         Raises:
             MissingBlob: a blob is nowhere.

@@ -108,6 +108,7 @@ class _Chosen:
     models: dict[ModelName, ImportedModel] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
     _spelling: Spelling = field(init=False)
+    _keys: set[tuple[str, str, str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._spelling = Spelling(self.store.names())
@@ -135,9 +136,10 @@ class _Chosen:
                 hint="Name the one with --model.",
             )
         name = self._spelling.of(self.options.rename or source)
-        if any(other.key == name.key for other in self.models):
+        if name.key in self._keys:
             self.conflicts.append(f"{source} and another model of {self.label} have names that differ in case only")
             return None
+        self._keys.add(name.key)
         here = self._manifest_here(name)
         if here is not None and here.raw == manifest.raw:
             whole = not self.options.verify_existing and all(self.store.has(blob) for blob in manifest.blobs)

@@ -97,9 +97,9 @@ class FramePart:
         self._ahead = ahead
         self._next = frames.at(offset) if size else len(frames)
         self._coming: deque[tuple[int, Future[bytes]]] = deque()
-        self._left = b""
-
-    expansion = 1.0
+        # A frame, and how much of it was given.
+        self._frame_left = b""
+        self._at = 0
 
     def read(self, size: int, /) -> bytes:
         """Give at most ``size`` bytes, and none only at the end.
@@ -109,20 +109,17 @@ class FramePart:
         """
         if self.position >= self._end:
             return b""
-        if not self._left:
+        if self._at == len(self._frame_left):
             self._order()
             number, coming = self._coming.popleft()
-            self._left = coming.result()
-            # What is left after a whole frame is often all that is asked for, and then it is not copied.
-            skipped = self.position - self._frames.start(number)
-            if skipped:
-                self._left = self._left[skipped:]
-        wanted = min(size, self._end - self.position)
-        if len(self._left) <= wanted:
-            chunk, self._left = self._left, b""
-        else:
-            chunk, self._left = self._left[:wanted], self._left[wanted:]
-        self.position += len(chunk)
+            self._frame_left = coming.result()
+            self._at = self.position - self._frames.start(number)
+        wanted = min(size, self._end - self.position, len(self._frame_left) - self._at)
+        # A whole frame is often all that is asked for, and then it is not copied.
+        whole = wanted == len(self._frame_left)
+        chunk = self._frame_left if whole else self._frame_left[self._at : self._at + wanted]
+        self._at += wanted
+        self.position += wanted
         return chunk
 
     def skip(self, count: int) -> None:
@@ -133,11 +130,11 @@ class FramePart:
         """
         if count > self._end - self.position:
             raise Damaged(f"it ends {count - self._end + self.position} bytes early")
-        if count <= len(self._left):
-            self._left = self._left[count:]
+        if count <= len(self._frame_left) - self._at:
+            self._at += count
             self.position += count
             return
-        self._left = b""
+        self._frame_left, self._at = b"", 0
         self.position += count
         wanted = self._frames.at(self.position) if self.position < self._end else len(self._frames)
         while self._coming and self._coming[0][0] < wanted:

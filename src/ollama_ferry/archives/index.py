@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import re
 import struct
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,7 +21,6 @@ from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.archives.members import MEMBER_LIMIT
 from ollama_ferry.errors import Damaged
 
-FORMAT = 1
 FRAME_LIMIT = 1024 * 1024
 """The most bytes that one frame unpacks to."""
 
@@ -38,9 +38,10 @@ _GZIP_AROUND = len(_GZIP_EXTRA) + 2 + 4 + len(_GZIP_EMPTY)
 _ZSTD_AROUND = 8
 _FRAME = struct.Struct("<III")
 _SMALLEST_FRAME = 10
+_FILE = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19}) ([0-9a-f]{64}) ([^\n]{1,4096})")
 # A frame that does not shrink is stored: 18 bytes around it and 5 for each 64 KiB.
 _PACKED_LIMIT = FRAME_LIMIT + 1024
-_INDEX_LIMIT = 64 * 1024 * 1024
+_INDEX_LIMIT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,18 @@ def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
         kind: whether the archive is of gzip members or zstd frames.
         writer: the program's name and version.
     """
-    head = json.dumps(
-        {
-            "format": FORMAT,
-            "writer": writer,
-            "unpacked": index.frames.size,
-            "files": [[file.path, file.size, file.offset, file.sha256] for file in index.files],
-        },
-        separators=(",", ":"),
-    ).encode()
+    lines = [f"{writer} {index.frames.size}"]
+    lines += [f"{file.size} {file.offset} {file.sha256} {file.path}" for file in index.files]
+    head = "".join(line + "\n" for line in lines).encode()
     table = b"".join(
         _FRAME.pack(packed, unpacked, crc32)
         for _, packed, unpacked, crc32 in map(index.frames.place, range(len(index.frames)))
     )
     payload = _MAGIC + struct.pack("<II", len(head), len(index.frames)) + head + table
     payload += hashlib.sha256(payload).digest()
+    if len(payload) > _INDEX_LIMIT:
+        # An archive of over a terabyte: no reader takes so large an index.
+        return b""
     tail = _TAIL.pack(_TAIL_MAGIC, index.frames.packed_size, len(payload))
     if kind is Kind.TAR_ZST:
         return _skippable(payload) + _skippable(tail)
@@ -176,61 +174,63 @@ def read_index(file: BinaryIO, packing: str) -> Index | None:
             raise Damaged("its index is damaged")
         return None
     whole = _skippable(inner) if packing == "zstd" else _empty_member(inner)
-    around_all = length - len(member) - begin
-    if member != whole or not 0 < size <= min(around_all, _INDEX_LIMIT):
+    pieces = 1 if packing == "zstd" else -(-size // _FIELD_LIMIT)
+    if member != whole or size > _INDEX_LIMIT or begin + size + pieces * around + len(member) != length:
         raise Damaged("its index is damaged")
     file.seek(begin)
-    return _parse(_unwrap(_read(file, around_all), size, packing), begin)
+    return _parse(_unwrap(file, size, packing), begin)
 
 
-def _unwrap(data: bytes, size: int, packing: str) -> bytes:
-    """Take the payload out of the members around it, which must be exactly those that a writer makes."""
-    if packing == "zstd":
-        payload = data[_ZSTD_AROUND:]
-        whole = _skippable(payload)
-    else:
-        step = _FIELD_LIMIT + _GZIP_AROUND
-        payload = b"".join(data[at + 16 : min(at + step, len(data)) - 10] for at in range(0, len(data), step))
-        parts = [payload[at : at + _FIELD_LIMIT] for at in range(0, len(payload), _FIELD_LIMIT)]
-        whole = b"".join(map(_empty_member, parts))
-    if whole != data or len(payload) != size:
-        raise Damaged("its index is damaged")
-    return payload
+def _unwrap(file: BinaryIO, size: int, packing: str) -> bytes:
+    """Read the payload out of the members around it, which must be exactly those that a writer makes."""
+    payload = bytearray()
+    while len(payload) < size:
+        length = size if packing == "zstd" else min(_FIELD_LIMIT, size - len(payload))
+        whole = _read(file, length + (_ZSTD_AROUND if packing == "zstd" else _GZIP_AROUND))
+        piece = whole[_ZSTD_AROUND:] if packing == "zstd" else whole[16 : 16 + length]
+        if len(piece) != length or whole != (_skippable(piece) if packing == "zstd" else _empty_member(piece)):
+            raise Damaged("its index is damaged")
+        payload += piece
+    return bytes(payload)
 
 
 def _parse(payload: bytes, packed_size: int) -> Index:
-    body, checksum = payload[:-32], payload[-32:]
-    if len(payload) < 48 or body[:8] != _MAGIC or hashlib.sha256(body).digest() != checksum:
+    if len(payload) < 48 or hashlib.sha256(memoryview(payload)[:-32]).digest() != payload[-32:]:
         raise Damaged("its index is damaged")
-    head_size, count = struct.unpack_from("<II", body, 8)
-    if 16 + head_size + count * _FRAME.size != len(body):
+    if payload[:8] != _MAGIC:
+        raise Damaged("its index has a format that this version does not know")
+    head_size, count = struct.unpack_from("<II", payload, 8)
+    if 16 + head_size + count * _FRAME.size + 32 != len(payload):
         raise Damaged("its index does not fit itself")
-    try:
-        head = json.loads(body[16 : 16 + head_size])
-        if head["format"] != FORMAT:
-            raise Damaged(f"its index has the format {str(head['format'])[:20]}, which this version does not know")
-        files = tuple(IndexedFile(*_checked(entry)) for entry in head["files"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Damaged("its index is not of the form that it should have") from error
+    files = tuple(_read_files(payload[16 : 16 + head_size]))
     frames = Frames()
-    for packed, unpacked, crc32 in _FRAME.iter_unpack(body[16 + head_size :]):
+    for packed, unpacked, crc32 in _FRAME.iter_unpack(memoryview(payload)[16 + head_size : -32]):
         if not _SMALLEST_FRAME <= packed <= _PACKED_LIMIT or not 0 < unpacked <= FRAME_LIMIT:
             raise Damaged("its index has a frame of an impossible size")
         frames.add(packed, unpacked, crc32)
-    if frames.packed_size != packed_size or len(files) > MEMBER_LIMIT:
+    if frames.packed_size != packed_size:
         raise Damaged("its index does not fit the file")
     if any(file.offset + file.size > frames.size for file in files):
         raise Damaged("its index names files behind the end")
     return Index(files, frames)
 
 
-def _checked(entry: list[object]) -> tuple[str, int, int, str]:
-    path, size, offset, sha256 = entry
-    if not (isinstance(path, str) and isinstance(sha256, str)):
-        raise TypeError
-    if type(size) is not int or type(offset) is not int or size < 0 or offset < 0:
-        raise TypeError
-    return path, size, offset, sha256
+def _read_files(head: bytes) -> Iterator[IndexedFile]:
+    """Read the lines of text: who wrote it, then a file each."""
+    if head.count(b"\n") > MEMBER_LIMIT + 1:
+        raise Damaged(f"its index names more than {MEMBER_LIMIT} files")
+    _, *lines = head.split(b"\n")
+    if not lines or lines.pop():
+        raise Damaged("its index is not of the form that it should have")
+    for line in lines:
+        found = _FILE.fullmatch(line)
+        if not found:
+            raise Damaged("its index is not of the form that it should have")
+        try:
+            path = found[4].decode()
+        except UnicodeDecodeError as error:
+            raise Damaged("its index is not of the form that it should have") from error
+        yield IndexedFile(path, int(found[1]), int(found[2]), found[3].decode())
 
 
 def _empty_member(content: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-MEMBER_LIMIT = 1_000_000
+MEMBER_LIMIT = 200_000
 """The most members that are read. A store of that many blobs does not exist, and a bomb of headers ends here."""
 
 
@@ -26,10 +26,12 @@ class Member:
         name: as it stands in the archive, not to be trusted; undecodable bytes are surrogates.
         kind: what it is.
         size: of its content, in bytes.
-        offset: where its content begins, in bytes from the start of the unpacked archive; -1 for zip.
+        offset: where its content begins, in bytes from the start of the unpacked tar; its number in a zip.
+        check: the first 16 bytes of its content's SHA-256, where the archive has it; else empty.
     """
 
     name: str
     kind: MemberKind
     size: int
     offset: int
+    check: bytes = b""

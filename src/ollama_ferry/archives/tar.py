@@ -17,15 +17,28 @@ OWNER = "ollama"
 """Owner and group by name: GNU tar as root looks the name up first, and Ollama's service has this user."""
 
 
-def file_header(name: str, size: int, mtime: int) -> bytes:
+CHECK = slice(495, 511)
+"""Where a header has the first 16 bytes of its content's SHA-256, or zeros: GNU's format pads there."""
+
+
+def file_header(name: str, size: int, mtime: int, check: bytes = b"") -> bytes:
     """Return the header blocks of a regular file of mode 0644.
 
     Args:
         name: the path inside the archive, ASCII.
         size: of the content in bytes, any size.
         mtime: in whole seconds since the epoch.
+        check: the SHA-256 of the content, for a content that has no digest in its name.
     """
-    return _header(name, tarfile.REGTYPE, 0o644, size, mtime)
+    header = _header(name, tarfile.REGTYPE, 0o644, size, mtime)
+    if not check:
+        return header
+    blocks = bytearray(header)
+    last = memoryview(blocks)[-BLOCK:]
+    last[CHECK] = check[:16]
+    last[148:156] = b" " * 8
+    last[148:156] = b"%06o\0 " % sum(last)
+    return bytes(blocks)
 
 
 def folder_header(name: str, mtime: int) -> bytes:

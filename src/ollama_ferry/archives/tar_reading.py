@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
-from ollama_ferry.archives.tar import BLOCK
+from ollama_ferry.archives.tar import BLOCK, CHECK
 from ollama_ferry.archives.unpacking import PADDING_LIMIT, Unpacked
 from ollama_ferry.errors import Damaged
 
@@ -57,7 +57,7 @@ class TarReader:
         Raises:
             Damaged: the archive is no tar, is cut short, or holds what is not supported.
         """
-        count = 0
+        count = globals_in_a_row = 0
         while True:
             self._finish_member()
             header = self._next_header(count)
@@ -66,6 +66,13 @@ class TarReader:
             count += 1
             if count > MEMBER_LIMIT:
                 raise Damaged(f"it has more than {MEMBER_LIMIT} members")
+            if header[156:157] == b"g":
+                _refuse_global(_pax_records(self._extension(header)))
+                globals_in_a_row += 1
+                if globals_in_a_row > _EXTENSIONS_A_MEMBER:
+                    raise Damaged(f"it has more than {_EXTENSIONS_A_MEMBER} global headers in a row")
+                continue
+            globals_in_a_row = 0
             yield self._member(header)
 
     def read(self, size: int, /) -> bytes:
@@ -132,8 +139,6 @@ class TarReader:
                 self._extension(header)
             elif kind == b"x":
                 records.update(_pax_records(self._extension(header)))
-            elif kind == b"g":
-                _refuse_global(_pax_records(self._extension(header)))
             else:
                 return self._described(header, name, records)
             following = self._block()
@@ -169,7 +174,8 @@ class TarReader:
         has_content = kind is MemberKind.FILE or type_flag == b"D"
         self._left = size if has_content else 0
         self._padding = -self._left % BLOCK
-        return Member(name, kind, self._left, self._data.position)
+        check = header[CHECK] if header[257:265] == b"ustar  \0" else b""
+        return Member(name, kind, self._left, self._data.position, check if any(check) else b"")
 
     def _extension(self, header: bytes) -> bytes:
         size = _number(header[124:136], "size")
@@ -255,4 +261,4 @@ def _refuse_global(records: dict[bytes, bytes]) -> None:
     """Let comments and times pass; what would rename or resize every member is refused."""
     for key in records:
         if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
-            raise Damaged(f"a global PAX header sets the {key.decode('ascii', 'replace')} of all members")
+            raise Damaged(f"a global PAX header sets {key[:80]!a} of all members")

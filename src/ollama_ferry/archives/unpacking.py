@@ -23,6 +23,11 @@ _ZSTD_WINDOW_LOG = 27
 _XZ_MEMORY = 100 * 1024 * 1024
 # Tapes and some writers pad with zeros behind the end; more than this is something else.
 PADDING_LIMIT = 64 * 1024 * 1024
+# What unpacks to this many times its packed size is a bomb, not weights. BF16 shrinks to 3/4, and zeros are rare.
+_EXPANSION_LIMIT = 200
+_EXPANSION_FROM = 256 * 1024 * 1024
+# What a decoder gets at a time: what is left of it at a member's end is copied.
+_FEED = 64 * 1024
 
 
 class Input(Protocol):
@@ -69,11 +74,6 @@ class Unpacked(Protocol):
         Raises:
             Damaged: as in ``read``, or there are not so many.
         """
-        ...
-
-    @property
-    def expansion(self) -> float:
-        """How many times as many bytes came out as went in, so far."""
         ...
 
 
@@ -133,8 +133,6 @@ class Joined(io.RawIOBase):
 class _Plain:
     """Bytes that are not packed."""
 
-    expansion = 1.0
-
     def __init__(self, data: Input) -> None:
         self.position = 0
         self._data = data
@@ -171,13 +169,11 @@ class _Packed:
         self._new_decoder = new_decoder
         self._errors = _decoding_errors()
         self._decoder: Decoder | None = None
-        self._pending = b""
+        # What was read of the file and not yet given to a decoder: the buffer from a byte on.
+        self._buffer = b""
+        self._at = 0
         self._taken = 0
         self._members = 0
-
-    @property
-    def expansion(self) -> float:
-        return self.position / max(1, self._taken - len(self._pending))
 
     def read(self, size: int, /) -> bytes:
         while True:
@@ -188,19 +184,25 @@ class _Packed:
             decoder = self._decoder
             fed = b""
             if decoder.needs_input:
-                fed, self._pending = self._pending or self._fetch(), b""
-                if not fed:
+                if self._at == len(self._buffer) and not self._fetch():
                     raise Damaged(f"it is cut short: it ends in the middle of its {self._packing} data")
+                fed = self._buffer[self._at : self._at + _FEED]
+                self._at += len(fed)
             try:
                 chunk = decoder.decompress(fed, size)
             except self._errors as error:
                 why = "needs more memory than is allowed" if "emory" in str(error) else "are damaged"
                 raise Damaged(f"its {self._packing} data {why} ({error})") from error
             if decoder.eof:
-                self._pending = decoder.unused_data
+                self._at -= len(decoder.unused_data)
                 self._decoder = None
             if chunk:
                 self.position += len(chunk)
+                if self.position > _EXPANSION_FROM and self.position > _EXPANSION_LIMIT * self._taken:
+                    raise Damaged(
+                        f"it unpacks to more than {_EXPANSION_LIMIT} times its packed size: these are no models",
+                        hint="If you trust it, unpack it to a plain .tar first, and use that.",
+                    )
                 return chunk
 
     def skip(self, count: int) -> None:
@@ -210,14 +212,12 @@ class _Packed:
         """Find the start of a further member; False at the end of the data."""
         if self._members:
             self._skip_zeros()
-        while len(self._pending) < 6:
-            more = self._fetch()
-            if not more:
-                break
-            self._pending += more
-        if not self._pending and self._members:
+        while len(self._buffer) - self._at < 6 and self._fetch():
+            pass
+        start = self._buffer[self._at : self._at + 6]
+        if not start and self._members:
             return False
-        if packing_of(self._pending) != self._packing:
+        if packing_of(start) != self._packing:
             raise Damaged(f"something that is no {self._packing} data follows its end")
         self._members += 1
         return True
@@ -226,19 +226,21 @@ class _Packed:
         """Pass over padding between and behind members, which gzip and xz allow."""
         passed = 0
         while passed < PADDING_LIMIT:
-            if not self._pending:
-                self._pending = self._fetch()
-            rest = self._pending.lstrip(b"\0")
-            passed += len(self._pending) - len(rest)
-            at_end = not self._pending
-            self._pending = rest
-            if rest or at_end:
+            if self._at == len(self._buffer) and not self._fetch():
+                return
+            if self._buffer[self._at]:
+                return
+            rest = self._buffer[self._at :].lstrip(b"\0")
+            passed += len(self._buffer) - self._at - len(rest)
+            self._buffer, self._at = rest, 0
+            if rest:
                 return
 
-    def _fetch(self) -> bytes:
+    def _fetch(self) -> bool:
         more = self._data.read(CHUNK)
         self._taken += len(more)
-        return more
+        self._buffer, self._at = self._buffer[self._at :] + more, 0
+        return bool(more)
 
 
 class _ZlibDecoder:

@@ -19,9 +19,14 @@ from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
 from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557
+_LOCAL_HEADER = 30
 # About 150 bytes a member of Ollama's layout, 47 at the least; zipfile makes a kilobyte of each in memory.
 _DIRECTORY_LIMIT = 4 * 1024 * 1024
-_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
+# What zipfile raises for lies; an OSError is a seek to a place that no file has.
+_ERRORS = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError, OSError, struct.error,
+    zlib.error,
+)  # fmt: skip
 
 
 class ZipReader:
@@ -35,7 +40,7 @@ class ZipReader:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        _check_directory(file)
+        count = _check_directory(file)
         try:
             self._zip = zipfile.ZipFile(file)
         except _ERRORS as error:
@@ -43,6 +48,13 @@ class ZipReader:
         self._infos = self._zip.infolist()
         if len(self._infos) > MEMBER_LIMIT:
             raise Damaged(f"it has more than {MEMBER_LIMIT} members")
+        if len(self._infos) != count:
+            raise Damaged(f"its zip directory has {len(self._infos)} members instead of {count}")
+        end = 0
+        for info in sorted(self._infos, key=lambda info: info.header_offset):
+            if info.header_offset < end:
+                raise Damaged("its members overlap")
+            end = info.header_offset + _LOCAL_HEADER + info.compress_size
 
     def __iter__(self) -> Iterator[Member]:
         """Give the members in order; ``offset`` is the member's number."""
@@ -56,6 +68,9 @@ class ZipReader:
                 kind = MemberKind.DEVICE
             else:
                 kind = MemberKind.FILE
+            # Compares the name with the one before the content, without reading that.
+            with self.open(number):
+                pass
             # orig_filename still has what follows a NUL.
             yield Member(info.orig_filename, kind, info.file_size, number)
 
@@ -98,20 +113,22 @@ class MemberData:
             raise Damaged(f"the member {self._name[:200]!a} is damaged ({error})") from error
 
 
-def _check_directory(file: BinaryIO) -> None:
-    """Refuse a directory that is too large to be read into memory."""
+def _check_directory(file: BinaryIO) -> int:
+    """Refuse a directory that is too large to be read into memory; return how many members it should have."""
     length = file.seek(0, io.SEEK_END)
     file.seek(max(0, length - _TAIL))
     tail = file.read(_TAIL)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
         raise Damaged("it is cut short: the directory at the end of the zip is missing")
-    (size,) = struct.unpack_from("<I", tail, at + 12)
+    count, size = struct.unpack_from("<HI", tail, at + 10)
     # As zipfile does: where there is a zip64 locator, the record before it counts, whatever the other says.
     if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+        (count,) = struct.unpack_from("<Q", tail, at - 76 + 32)
         size = max(struct.unpack_from("<Q", tail, at - 76 + 40)[0], size if size != 0xFFFFFFFF else 0)
     elif size == 0xFFFFFFFF:
         raise Damaged("its zip64 directory is damaged")
     if size > _DIRECTORY_LIMIT:
         raise Damaged(f"its zip directory of {size} bytes is not read")
     file.seek(0)
+    return int(count)

@@ -83,7 +83,8 @@ class ArchiveSink:
                 self._folders.add(folder)
                 self._pend(tar.folder_header(folder, time))
         path = f"manifests/{name.path}"
-        self._pend(tar.file_header(path, len(manifest.raw), time))
+        check = bytes.fromhex(manifest.digest.hex)
+        self._pend(tar.file_header(path, len(manifest.raw), time, check))
         offset = self._position + len(self._pending)
         self._files.append(IndexedFile(path, len(manifest.raw), offset, manifest.digest.hex))
         self._pend(manifest.raw)

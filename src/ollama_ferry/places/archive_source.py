@@ -8,6 +8,7 @@ devices are refused, and everything that is read into memory is bounded.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -21,7 +22,7 @@ from ollama_ferry.archives.frame_reading import FramePart, FrameReader
 from ollama_ferry.archives.index import Index, read_index
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.tar_reading import TarReader
-from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, unpacked
+from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, packing_of, unpacked
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, MissingBlob, ModelNotFound, NotFound, NotPermitted
 from ollama_ferry.events import Cancel
@@ -32,12 +33,10 @@ from ollama_ferry.names import ModelName, nearest
 from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
-_MANIFESTS_LIMIT = 32 * 1024 * 1024
+_MANIFESTS_LIMIT = 16 * 1024 * 1024
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
-# A blob that nobody has described yet and that unpacks to this many times its packed size is a bomb, not weights.
-_EXPANSION_LIMIT = 200
-_EXPANSION_FROM = 256 * 1024 * 1024
+_NAME_SHOWN = 100
 _CONFIG_LIMIT = 1024 * 1024
 
 Tick = Callable[[int], None]
@@ -89,7 +88,7 @@ class Contents:
         """Count a member that is none of Ollama's."""
         self.ignored += 1
         if len(self.ignored_names) < _NAMES_KEPT:
-            self.ignored_names.append(name)
+            self.ignored_names.append(name[:_NAME_SHOWN])
 
 
 class Opener(Protocol):
@@ -132,8 +131,8 @@ class ArchiveStream:
                 meaning = gathering.take(member)
                 if isinstance(meaning, Digest):
                     blob = Descriptor(meaning, member.size)
-                    yield BlobEntry(blob, _Watched(reader, self._unpacked, blob, self.label))
-                elif meaning is not None and gathering.add(meaning, _read_manifest(reader, member, meaning)):
+                    yield BlobEntry(blob, _Labelled(self.label, reader))
+                elif meaning is not None and gathering.add(meaning, _read_manifest(reader), member.check):
                     yield ModelEntry(meaning, self.contents.models[meaning])
 
     def scan(self) -> Contents:
@@ -431,8 +430,6 @@ class _Told:
         self._data = data
         self._tick = tick
 
-    expansion = 1.0
-
     def read(self, size: int, /) -> bytes:
         chunk = self._data.read(size)
         self.position += len(chunk)
@@ -485,12 +482,19 @@ class _Gathering:
                 raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
         return meaning
 
-    def add(self, name: ModelName, raw: bytes) -> bool:
+    def add(self, name: ModelName, raw: bytes, check: bytes = b"") -> bool:
         """Note a manifest; False where the same one was there before.
+
+        Args:
+            name: the model.
+            raw: the manifest's bytes.
+            check: what their SHA-256 begins with, where the archive says so.
 
         Raises:
             Damaged: it is none, or another one of that name was there before.
         """
+        if check and not hashlib.sha256(raw).digest().startswith(check):
+            raise Damaged(f"the manifest of {name} is damaged: its SHA-256 is another one than its header says")
         known = self._contents.models.get(name)
         if known is not None:
             if known.raw != raw:
@@ -553,27 +557,6 @@ class _Limited:
         return chunk
 
 
-class _Watched:
-    """A blob's content in a stream; one that unpacks beyond all measure is given up."""
-
-    def __init__(self, reader: TarReader, data: Unpacked, blob: Descriptor, label: str) -> None:
-        self._reader = reader
-        self._data = data
-        self._blob = blob
-        self._label = label
-
-    def read(self, size: int, /) -> bytes:
-        with _naming(self._label):
-            chunk = self._reader.read(size)
-            if self._data.position > _EXPANSION_FROM and self._data.expansion > _EXPANSION_LIMIT:
-                raise Damaged(
-                    f"the blob {self._blob.digest} unpacks to more than {_EXPANSION_LIMIT} times its packed size: "
-                    "this is no model's weights",
-                    hint="If you trust the archive, unpack it to a plain .tar first, and import that.",
-                )
-            return chunk
-
-
 class _Labelled:
     """Errors of a read say which archive they are about."""
 
@@ -608,7 +591,7 @@ def _naming(label: str) -> Iterator[None]:
         raise Damaged(f"{label}: {error.message}", hint=hint, digest=error.digest) from error
 
 
-def _read_manifest(reader: TarReader, member: Member, name: ModelName) -> bytes:
+def _read_manifest(reader: TarReader) -> bytes:
     parts = []
     while chunk := reader.read(CHUNK):
         parts.append(chunk)

@@ -440,6 +440,11 @@ class StoreSink:
 
     def _create(self, path: str) -> int:
         fd = self._disk.create(path)
+        if os.fstat(fd).st_nlink > 1:
+            # Somebody gave it a second name, which is not to be written through.
+            os.close(fd)
+            self._disk.remove(path)
+            fd = self._disk.create(path)
         if os.name != "nt":
             os.fchmod(fd, 0o644)
             self._give_to_owner(fd)

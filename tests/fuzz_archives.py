@@ -1,0 +1,565 @@
+"""Fuzz the reading of archives: ``.venv/bin/python tests/fuzz_archives.py --seconds 60 [--seed N]``.
+
+From the fuzzer's bytes an archive is built, near enough to a right one to get far, and then spoilt: fields of headers,
+PAX records, members, packing, single bytes. It is listed, scanned and imported, from a file and from a stream. Whatever
+it is, only a FerryError may come out of that, nothing wrong may be published, nothing written elsewhere, and the memory
+stays bounded. With atheris installed the fuzzing is guided by coverage; else the bytes come from a seeded generator.
+A failure is saved, told, and run again with ``--replay FILE``.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+import bz2
+import hashlib
+import importlib
+import io
+import json
+import lzma
+import os
+import random
+import shutil
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hostile import (
+    BLOCK,
+    END,
+    MADE,
+    OTHER,
+    Model,
+    ZipEntry,
+    base256,
+    blob_name,
+    entry,
+    gzip_of,
+    header,
+    long_name,
+    manifest,
+    member,
+    octal,
+    padded,
+    pax,
+    zip_entries,
+    zip_of,
+    zstd_of,
+)
+
+T = TypeVar("T")
+
+MODULES = [
+    "ollama_ferry.archives.frame_reading",
+    "ollama_ferry.archives.index",
+    "ollama_ferry.archives.tar_reading",
+    "ollama_ferry.archives.unpacking",
+    "ollama_ferry.archives.zip_reading",
+    "ollama_ferry.copying",
+    "ollama_ferry.errors",
+    "ollama_ferry.importing",
+    "ollama_ferry.layout",
+    "ollama_ferry.manifests",
+    "ollama_ferry.places.archive_source",
+    "ollama_ferry.places.store",
+    "ollama_ferry.places.store_sink",
+]
+# Of this process with its libraries; an input is some ten kilobytes, so what needs more was led to.
+MEMORY_LIMIT = 400 * 1000 * 1000
+
+
+class Failure(Exception):
+    """An archive did what none may do."""
+
+
+class Choices:
+    """Choices made by some bytes; when these are used up, the first choice is taken always."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def byte(self) -> int:
+        at = self._at
+        self._at += 1
+        return self._data[at] if at < len(self._data) else 0
+
+    def number(self, below: int) -> int:
+        found, reach = self.byte(), 256
+        while reach < below:
+            found, reach = found * 256 + self.byte(), reach * 256
+        return found % below
+
+    def one_of(self, options: Sequence[T]) -> T:
+        return options[self.number(len(options))]
+
+    def chance(self, one_in: int) -> bool:
+        # The choice of used-up bytes is no: what is not chosen is right.
+        return self.number(one_in) == one_in - 1
+
+    def bytes(self, most: int) -> bytes:
+        return bytes(self.byte() for _ in range(self.number(most + 1)))
+
+
+NAMES = [
+    b"notes.txt",
+    blob_name(MADE.weights).encode(),
+    blob_name(MADE.config).encode(),
+    MADE.manifest_name.encode(),
+    OTHER.manifest_name.encode(),
+    b"models/" + MADE.manifest_name.encode(),
+    b"blobs",
+    b"blobs/",
+    b"manifests/",
+    b"../outside/evil",
+    b"/etc/evil",
+    b"blobs/sha256-" + b"0" * 64,
+    b"blobs/x\0y",
+    b"blobs/\xff\x1b[2J\n",
+    b"x/" * 120 + b"x",
+    b"",
+]
+KINDS = [b"0", b"\0", b"5", b"1", b"2", b"3", b"6", b"7", b"D", b"S", b"L", b"K", b"x", b"g", b"M", b"V"]
+KEYS = [b"path", b"size", b"linkpath", b"GNU.sparse.name", b"GNU.sparse.major", b"comment", b"mtime", b"\x1b[2J"]
+NUMBERS = [0, 1, 511, 512, 513, 2**31, 2**33, 2**62, 2**63 - 512, 2**63 - 1, 2**63, 2**64 - 1, 2**88 - 1, -1, -512]
+JSON_VALUES = [
+    b"null", b"true", b"0", b"-1", b"1.5", b"1e999", b"9223372036854775808", b'""', b'"\\ud800"', b'"\x1b"',
+    b"[]", b"{}", b"[[[]]]", b'{"":{}}', b'"sha256:' + b"a" * 64 + b'"', b'"sha256:../../x"', b"NaN", b"[" * 1500,
+]  # fmt: skip
+
+
+def spoilt_manifest(choices: Choices, model: Model) -> bytes:
+    raw = model.manifest
+    for _ in range(choices.number(3)):
+        how = choices.number(4)
+        if how == 0:
+            raw = raw.replace(b"2400", choices.one_of(JSON_VALUES))
+        elif how == 1:
+            raw = raw.replace(choices.one_of([b'"size"', b'"digest"', b'"layers"', b'"config"']), b'"mediaType"', 1)
+        elif how == 2:
+            raw = raw[:-1] + b',"layers":' + choices.one_of(JSON_VALUES) + b"}"
+        else:
+            layers = [entry(model.weights, "model", size=choices.one_of(NUMBERS)) for _ in range(choices.number(3))]
+            raw = manifest(entry(model.config, "config"), layers)
+    return raw
+
+
+def spoilt_header(choices: Choices, block: bytes) -> bytes:
+    """Write something into a header, and mend its sum, mostly."""
+    made = bytearray(block)
+    for _ in range(1 + choices.number(3)):
+        at = choices.number(BLOCK)
+        made[at] = choices.byte()
+    if not choices.chance(8):
+        made[148:156] = b" " * 8
+        made[148:156] = b"%06o\0 " % sum(made)
+    return bytes(made)
+
+
+def size_field(choices: Choices) -> bytes:
+    number = choices.one_of(NUMBERS)
+    how = choices.number(3)
+    if how == 0 and 0 <= number < 8**11:
+        return octal(number)
+    if how == 2:
+        return choices.bytes(12)
+    return base256(number)
+
+
+def any_member(choices: Choices) -> bytes:
+    name, how = choices.one_of(NAMES), choices.number(9)
+    content = choices.one_of([b"", b"x", MADE.weights, MADE.config, MADE.manifest, OTHER.manifest])
+    if how == 0:
+        return member(name, content)
+    if how == 1:
+        return member(name, content, choices.one_of(KINDS), link=choices.one_of(NAMES))
+    if how == 2:
+        return header(name, size_field(choices), choices.one_of(KINDS)) + padded(content)
+    if how == 3:
+        return long_name(name, choices.one_of([b"L", b"K"])) * (1 + choices.number(10)) + member(b"x", content)
+    if how == 4:
+        values = [name, b"%d" % choices.one_of(NUMBERS), b"%d" % len(content), choices.bytes(20)]
+        records = {choices.one_of(KEYS): choices.one_of(values) for _ in range(choices.number(4))}
+        return pax(records, choices.one_of([b"x", b"g"])) * (1 + choices.number(10)) + member(b"x", content)
+    if how == 5:
+        text = choices.bytes(60)
+        return header(b"x", len(text), choices.one_of([b"x", b"g", b"L"])) + padded(text) + member(b"x", content)
+    if how == 6:
+        return spoilt_header(choices, header(name, len(content))) + padded(content)
+    if how == 7:
+        return bytes(BLOCK * choices.number(4))
+    return choices.bytes(100)
+
+
+def build_tar(choices: Choices) -> bytes:
+    parts: list[bytes] = []
+    models = [MADE, OTHER][: 1 + choices.number(2)]
+    for model in models:
+        files = [(name, content) for name, content in model.files.items() if not choices.chance(12)]
+        if choices.chance(4):
+            files.reverse()
+        for name, content in files:
+            while choices.chance(4) and len(parts) < 40:
+                parts.append(any_member(choices))
+            if name == model.manifest_name and choices.chance(3):
+                content = spoilt_manifest(choices, model)
+            parts.append(member(name, content))
+    while choices.chance(4) and len(parts) < 40:
+        parts.append(any_member(choices))
+    if not choices.chance(12):
+        parts.append(END)
+    return b"".join(parts)
+
+
+def build_zip(choices: Choices) -> bytes:
+    entries = zip_entries(MADE, deflated=not choices.chance(2))
+    made = []
+    for one in entries:
+        fields: dict[str, Any] = dict(vars(one))
+        for _ in range(choices.number(3)):
+            key = choices.one_of(
+                ["method", "flags", "mode", "size", "packed_size", "crc", "local_size", "offset", "extra", "name"]
+            )
+            if key == "extra":
+                numbers = [struct.pack("<Q", choices.one_of(NUMBERS) & (2**64 - 1)) for _ in range(choices.number(4))]
+                fields["extra"] = struct.pack("<HH", 1, 8 * len(numbers)) + b"".join(numbers)
+                fields[choices.one_of(["size", "packed_size", "offset"])] = 0xFFFFFFFF
+            elif key == "name":
+                fields["name"] = choices.one_of(NAMES)
+            elif key in ("method", "flags", "mode"):
+                fields[key] = choices.number(65536)
+            else:
+                fields[key] = choices.one_of([0, 1, 100, 2**31, 0xFFFFFFFE, 0xFFFFFFFF, len(one.content)])
+        made.append(ZipEntry(**fields))
+    zip64 = None
+    if choices.chance(6):
+        zip64 = (choices.one_of(NUMBERS) & (2**64 - 1), choices.one_of(NUMBERS) & (2**64 - 1))
+    size = choices.one_of([0, 1, 300, 0xFFFFFFFE, 0xFFFFFFFF]) if choices.chance(6) else None
+    offset = choices.one_of([0, 1, 300, 0xFFFFFFFE, 0xFFFFFFFF]) if choices.chance(6) else None
+    return zip_of(
+        made,
+        directory_size=size,
+        directory_offset=offset,
+        zip64=zip64,
+        comment=choices.bytes(50),
+        before=choices.bytes(3),
+    )
+
+
+def indexed(choices: Choices, data: bytes) -> bytes:
+    """Pack a tar as export does, with an index behind it that may lie."""
+    from ollama_ferry.archives.index import Frames, Index, IndexedFile, index_bytes
+    from ollama_ferry.archives.kinds import Kind
+    from ollama_ferry.archives.packing import stored_gzip, stored_zstd
+
+    kind = choices.one_of([Kind.TAR_GZ, Kind.TAR_ZST])
+    frames = Frames()
+    parts = []
+    for at in range(0, len(data), 4096):
+        part = data[at : at + 4096]
+        packed = b"".join(map(bytes, (stored_gzip if kind is Kind.TAR_GZ else stored_zstd)(part)))
+        told = choices.one_of(NUMBERS[1:7]) if choices.chance(40) else len(part)
+        frames.add(len(packed), told & 0xFFFFFFFF, zlib.crc32(packed) ^ choices.chance(60))
+        parts.append(packed)
+    files = []
+    at = 0
+    while at + BLOCK <= len(data):
+        block = data[at : at + BLOCK]
+        try:
+            size = int(block[124:135], 8)
+        except ValueError:
+            break
+        at += BLOCK
+        path, stated, offset = block[:100].rstrip(b"\0").decode("latin-1"), size, at
+        if choices.chance(12):
+            path = choices.one_of(NAMES).decode("latin-1")
+        if choices.chance(12):
+            stated = choices.one_of(NUMBERS)
+        if choices.chance(12):
+            offset = choices.one_of(NUMBERS)
+        files.append(IndexedFile(path, stated, offset, hashlib.sha256(data[at : at + size]).hexdigest()))
+        at += size + -size % BLOCK
+    return b"".join(parts) + index_bytes(Index(tuple(files), frames), kind, "fuzz")
+
+
+PACKINGS: list[Callable[[bytes], bytes]] = [
+    bytes,
+    gzip_of,
+    zstd_of,
+    lambda data: lzma.compress(data, preset=0),
+    lambda data: bz2.compress(data, 1),
+    lambda data: gzip_of(data[:700]) + gzip_of(data[700:]),
+    lambda data: zstd_of(data[:700]) + struct.pack("<II", 0x184D2A50, 3) + b"abc" + zstd_of(data[700:]),
+]
+
+
+def build(data: bytes) -> bytes:
+    """Build an archive out of a fuzzer's bytes."""
+    choices = Choices(data)
+    how = choices.number(12)
+    if how == 11:
+        return choices.bytes(2000)
+    if how >= 9:
+        made = build_zip(choices)
+    elif how >= 7:
+        made = indexed(choices, build_tar(choices))
+    else:
+        made = PACKINGS[how](build_tar(choices))
+    spoilt = bytearray(made)
+    while spoilt and choices.chance(3):
+        at = choices.number(len(spoilt)) if choices.chance(2) else max(0, len(spoilt) - 1 - choices.number(100))
+        edit = choices.number(4)
+        if edit == 0:
+            spoilt[at] ^= 1 << choices.number(8)
+        elif edit == 1:
+            spoilt[at : at + 4] = struct.pack("<I", choices.one_of(NUMBERS) & 0xFFFFFFFF)
+        elif edit == 2:
+            del spoilt[at : at + 1 + choices.number(600)]
+        else:
+            spoilt[at:at] = choices.bytes(20)
+    return bytes(spoilt)
+
+
+class Target:
+    """Reads and imports what is built, and looks at what became of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.executions = 0
+        self.imported = 0
+        self.refused = 0
+        self._folder = folder
+        (folder / "outside").mkdir()
+        (folder / "outside/secret").write_bytes(b"must stay")
+
+    def __call__(self, data: bytes) -> None:
+        """Run one input.
+
+        Raises:
+            Failure: something came out that may not.
+        """
+        self.executions += 1
+        self.run_archive(build(data))
+
+    def run_archive(self, archive: bytes) -> None:
+        """Read and import an archive.
+
+        Raises:
+            Failure: something came out that may not.
+        """
+        from ollama_ferry.disk import Disk
+        from ollama_ferry.errors import FerryError
+        from ollama_ferry.importing import ImportOptions, import_file, import_stream, plan_import
+        from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
+        from ollama_ferry.places.store import Store
+
+        class HastyDisk(Disk):
+            def sync(self, fd: int) -> None:
+                pass
+
+            def sync_folder(self, path: str) -> None:
+                pass
+
+        path, root = self._folder / "attack", self._folder / "models"
+        path.write_bytes(archive)
+
+        def look() -> None:
+            with ArchiveFile(path) as file:
+                source = file.source()
+                if source is not None:
+                    for name in source.names():
+                        for blob in source.manifest(name).blobs:
+                            if blob.size > 10**6:
+                                continue
+                            with source.open(blob) as opened:
+                                while opened.read(1000):
+                                    pass
+
+        def scan() -> None:
+            with ArchiveFile(path) as file:
+                file.stream().scan()
+
+        def scan_slowly() -> None:
+            ArchiveStream(_Dripping(archive), "the stream").scan()
+
+        def take_file() -> None:
+            import_file(path, Store(root), ImportOptions(), disk=HastyDisk())
+            self.imported += 1
+
+        def take_one() -> None:
+            import_file(path, Store(root), ImportOptions(only=("*",)), disk=HastyDisk())
+
+        def take_stream() -> None:
+            import_stream(io.BytesIO(archive), "the stream", Store(root), ImportOptions(), disk=HastyDisk())
+
+        def plan() -> None:
+            plan_import(path, Store(root), ImportOptions())
+
+        for step in (look, scan, scan_slowly, plan, take_file, take_one, take_stream):
+            try:
+                step()
+            except FerryError as error:
+                self.refused += step is take_file
+                _check_message(step.__name__, error.message + error.hint)
+            except Exception as error:
+                raise Failure(f"{step.__name__}: {type(error).__name__}: {error}") from error
+            if step in (take_file, take_one, take_stream):
+                self._check(root, step.__name__)
+                shutil.rmtree(root, ignore_errors=True)
+
+    def _check(self, root: Path, step: str) -> None:
+        if faults := faults_of(root):
+            raise Failure(f"{step}: the store is not whole: {faults}")
+        around = sorted(os.listdir(self._folder))
+        if around not in (["attack", "models", "outside"], ["attack", "outside"]):
+            raise Failure(f"{step}: something else was written: {around}")
+        if (self._folder / "outside/secret").read_bytes() != b"must stay":
+            raise Failure(f"{step}: a file elsewhere was changed")
+        if os.listdir(self._folder / "outside") != ["secret"]:
+            raise Failure(f"{step}: a file was written elsewhere")
+        if peak_memory() > MEMORY_LIMIT:
+            raise Failure(f"{step}: {peak_memory()} bytes of memory were used")
+
+
+def faults_of(root: Path) -> list[str]:
+    """Return what breaks the promise of a store, whose manifests may be as odd as Ollama takes them."""
+    faults = []
+    for path in (root / "blobs").glob("sha256-*"):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != path.name.removeprefix("sha256-"):
+            faults.append(f"{path.name} has other bytes")
+    for path in (root / "manifests").glob("*/*/*/*"):
+        document = json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: {k.casefold(): v for k, v in pairs})
+        config = document.get("config") or {}
+        for blob in [*(document.get("layers") or []), *([config] if config.get("digest") else [])]:
+            file = root / "blobs" / blob["digest"].replace(":", "-")
+            if not file.is_file() or file.stat().st_size != blob.get("size", 0):
+                faults.append(f"{path} lacks {file.name}")
+    return faults
+
+
+class _Dripping:
+    """A stream that gives a few bytes at a time, as a slow pipe does."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+        self._count = 0
+
+    def read(self, size: int, /) -> bytes:
+        self._count += 1
+        return self._data.read(min(size, 1 + self._count % 997))
+
+
+def _check_message(step: str, text: str) -> None:
+    odd = [
+        character
+        for character in text
+        if (ord(character) < 0x20 and character != "\n") or 0x7F <= ord(character) < 0xA0
+    ]
+    if odd:
+        raise Failure(f"{step}: an error shows control characters: {text!a}")
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process had, in bytes; 0 where that can't be told."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def save(data: bytes, folder: Path) -> Path:
+    """Keep what made it fail, as the fuzzer's bytes."""
+    path = folder / f"fuzz-failure-{hashlib.sha256(data).hexdigest()[:16]}.bin"
+    path.write_bytes(data)
+    return path
+
+
+def run_seeded(target: Target, seed: int, *, seconds: float = 0, executions: int = 0, folder: Path) -> None:
+    """Run inputs of a seeded generator, for a time or a number of them; some are old ones that were changed a little.
+
+    Raises:
+        Failure: one failed; its bytes are saved.
+    """
+    rng = random.Random(seed)
+    kept: list[bytes] = [b""]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end if seconds else target.executions < executions:
+        if rng.random() < 0.5:
+            data = rng.randbytes(rng.randrange(200))
+        else:
+            changed = bytearray(rng.choice(kept) or b"\0")
+            for _ in range(1 + rng.randrange(3)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            data = bytes(changed) + rng.randbytes(rng.randrange(8))
+        before = target.imported
+        try:
+            target(data)
+        except Failure as error:
+            raise Failure(f"{error}\nsaved: {save(data, folder)}") from error
+        # What was imported in spite of all is near the border, and so is what is changed from it.
+        if target.imported > before:
+            kept.append(data)
+            if len(kept) > 500:
+                kept.pop(rng.randrange(500))
+
+
+def run_guided(atheris: Any, target: Target, seed: int, seconds: int, folder: Path) -> None:
+    """Let atheris choose the inputs; it ends the process itself."""
+    last = [time.monotonic()]
+
+    def once(data: bytes) -> None:
+        try:
+            target(data)
+        except Failure as error:
+            print(f"{error}\nsaved: {save(data, folder)}", flush=True)
+            raise
+        if time.monotonic() - last[0] > 5:
+            last[0] = time.monotonic()
+            print(f"executions: {target.executions}, imported: {target.imported}", flush=True)
+
+    words = [f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=600", "-len_control=0", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *words, f"-artifact_prefix={folder}/", "-rss_limit_mb=2048", "-timeout=60"], once)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzz the reading of archives.")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--unguided", action="store_true", help="without atheris, even where it is installed")
+    parser.add_argument("--save", type=Path, default=Path.cwd(), help="folder for the bytes of a failure")
+    parser.add_argument("--replay", type=Path, help="run the bytes of a failure again")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        target = Target(Path(folder))
+        if options.replay:
+            target(options.replay.read_bytes())
+            print("nothing failed")
+            return 0
+        try:
+            atheris: Any = None if options.unguided else importlib.import_module("atheris")
+        except ImportError:
+            atheris = None
+        if atheris is not None:
+            with atheris.instrument_imports(include=["ollama_ferry"]):
+                for name in MODULES:
+                    importlib.import_module(name)
+            run_guided(atheris, target, options.seed, options.seconds, options.save)
+        try:
+            run_seeded(target, options.seed, seconds=options.seconds, folder=options.save)
+        except Failure as error:
+            print(f"failed after {target.executions} executions: {error}")
+            return 1
+        print(f"executions: {target.executions}, imported: {target.imported}, refused: {target.refused}")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

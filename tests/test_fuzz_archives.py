@@ -1,0 +1,23 @@
+"""A short, seeded run of the fuzz target; ``tests/fuzz_archives.py`` runs it for as long as one likes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzz_archives import Target, build, run_seeded
+from hostile import MADE
+
+
+def test_the_first_choice_is_a_right_archive() -> None:
+    # Else the fuzzing would never get behind the first check.
+    assert build(b"") == MADE.tar()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_built_archive_does_harm(tmp_path: Path, seed: int) -> None:
+    (tmp_path / "fuzz").mkdir()
+    target = Target(tmp_path / "fuzz")
+    run_seeded(target, seed, executions=150, folder=tmp_path)
+    assert target.imported and target.refused
