@@ -154,7 +154,7 @@ def copy(
         cancel.check()
         observer(BlobStarted(blob))
         owners = ", ".join(str(model.name) for model in needed_by[blob.digest])
-        _carry(blob, owners, source, sink, observer, cancel)
+        carry(blob, owners, source, sink, observer, cancel)
         observer(BlobDone(blob))
         pending.arrived(blob.digest)
     return Copied(tuple(model.name for model in planned.models), planned.blobs, planned.present)
@@ -300,7 +300,7 @@ class _Pending:
         self._observer(ModelDone(name))
 
 
-def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, observer: Observer, cancel: Cancel) -> None:
+def carry(blob: Descriptor, owners: str, source: Source, sink: Sink, observer: Observer, cancel: Cancel) -> None:
     """Copy one blob, going on from what an earlier copy left where the sink keeps that."""
 
     def advance(amount: int) -> None:

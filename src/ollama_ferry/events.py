@@ -91,4 +91,7 @@ class Cancel:
             Cancelled: :meth:`set` was called.
         """
         if self._set.is_set():
-            raise Cancelled("cancelled", hint="Nothing was left half-written; run the same command again.")
+            raise Cancelled(
+                "cancelled",
+                hint="Run the same command again: no final name has half a file.",
+            )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, plan
-from ollama_ferry.disk import Disk
+from ollama_ferry.disk import Disk, require_space
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFound, UsageError, Vanished
 from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
@@ -115,10 +115,7 @@ class _Chosen:
 
     def wants(self, name: ModelName) -> bool:
         """Tell whether a model of a stream is asked for."""
-        only = self.options.only
-        return not only or any(
-            bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key for text in only
-        )
+        return not self.options.only or any(_covers(text, name) for text in self.options.only)
 
     def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
         """Decide on a model that is asked for.
@@ -150,6 +147,18 @@ class _Chosen:
             return None
         self.models[name] = ImportedModel(name, source, manifest, was_here=False)
         return name
+
+    def without_unchanged(self, planned: Plan) -> Plan:
+        """Leave out models that are here, the same and whole, as it has turned out."""
+        moving = {blob.digest for blob in planned.blobs}
+        left = []
+        for model in planned.models:
+            here = self._manifest_here(model.name)
+            if here is None or here.raw != model.manifest.raw or any(b.digest in moving for b in model.manifest.blobs):
+                left.append(model)
+            else:
+                self.models[model.name] = replace(self.models[model.name], was_here=True)
+        return replace(planned, models=tuple(left))
 
     def refuse_conflicts(self, *, done: str) -> None:
         """Raise where a model could not be taken.
@@ -210,6 +219,8 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: O
         chosen, names = _choose(source, store, options)
         planned = plan(_Renamed(source, names), store, names)
         _require_blobs(source, planned)
+        folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
+        require_space(folder, planned.size, f"importing from {file.label}")
         return _result(file.label, chosen, planned, source.contents, started)
 
 
@@ -306,8 +317,11 @@ def import_source(
     if isinstance(source, ArchiveSource):
         source.check_repeated(cancel)
     with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        # Once more, now that nobody else writes: another import may have brought another model of that name.
+        chosen, names = _choose(source, store, options)
+        renamed = _Renamed(source, names)
         for attempt in range(1, _ATTEMPTS + 1):
-            planned = plan(renamed, sink, names)
+            planned = chosen.without_unchanged(plan(renamed, sink, names))
             _require_blobs(source, planned)
             if isinstance(source, Expects):
                 source.expect(planned.blobs)
@@ -331,17 +345,21 @@ def _import_stream(
     cancel: Cancel,
     started: float,
 ) -> Imported:
-    chosen = _Chosen(store, options, stream.label)
-
     def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
         return chosen.take(name, manifest) if chosen.wants(name) else None
 
     with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        chosen = _Chosen(store, options, stream.label)
         copied = copy_stream(stream, sink, choose, wanted=wanted, observer=observer, cancel=cancel)
     if not chosen.models and not chosen.conflicts:
-        raise _nothing_found(stream.label, stream.contents, options)
+        raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
     chosen.refuse_conflicts(done=done)
+    missing = [text for text in options.only if not any(_covers(text, name) for name in stream.contents.models)]
+    if missing:
+        error = _nothing_found(stream.label, stream.contents, missing)
+        error.message += f" ({done})" if done else ""
+        raise error
     return _result(stream.label, chosen, copied, stream.contents, started)
 
 
@@ -352,7 +370,7 @@ def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[_
         The decisions, and for each model that is to be copied its name in the store and in the archive.
     """
     if isinstance(source, ArchiveSource) and not source.contents.models:
-        raise _nothing_found(source.label, source.contents, options)
+        raise _nothing_found(source.label, source.contents, options.only)
     picked = pick(source, options.only, source.label) if options.only else list(source.names())
     chosen = _Chosen(store, options, source.label)
     names: dict[ModelName, ModelName] = {}
@@ -384,10 +402,15 @@ def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
     return ArchiveSource(file.label, file.stream().scan(), None)
 
 
-def _nothing_found(label: str, contents: Contents, options: ImportOptions) -> ModelNotFound:
+def _covers(text: str, name: ModelName) -> bool:
+    """Tell whether a name or pattern means a model."""
+    return bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key
+
+
+def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> ModelNotFound:
     if contents.models:
         return ModelNotFound(
-            f"no model in {label} is called {', '.join(options.only)}",
+            f"no model in {label} is called {', '.join(wanted)}",
             hint=f"It holds: {', '.join(map(str, sorted(contents.models)))}",
         )
     hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
@@ -401,7 +424,7 @@ def _nothing_found(label: str, contents: Contents, options: ImportOptions) -> Mo
 def _nothing_to_do(label: str, chosen: _Chosen, contents: Contents, disk: Disk | None, started: float) -> Imported:
     """All is here; what an import that was broken off at its very end has left is put away."""
     if StoreSink.has_leftovers(chosen.store):
-        with suppress(FerryError), StoreSink(chosen.store, disk=disk):
+        with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False):
             pass
     found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
     return _result(label, chosen, Plan((), (), tuple(found.values())), contents, started)

@@ -92,7 +92,7 @@ class Descriptor:
         """The media type's last word: ``model``, ``template``, ``license``, ``config`` ..."""
         if self.media_type == "application/vnd.docker.container.image.v1+json":
             return "config"
-        return self.media_type.rpartition(".")[2] or self.media_type
+        return self.media_type.rpartition(".")[2] or self.media_type or "layer"
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ollama_ferry.copying import Verified
+from ollama_ferry.copying import Verified, carry
 from ollama_ferry.disk import Disk
-from ollama_ferry.events import Advanced, BlobDone, Cancel, Observer, Started, ignore
+from ollama_ferry.events import Advanced, BlobDone, Cancel, Noted, Observer, Started, ignore
 from ollama_ferry.importing import ImportOptions, import_file
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_source import ArchiveFile
-from ollama_ferry.places.base import BlobEntry, Readable
+from ollama_ferry.places.base import BlobEntry
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
 from ollama_ferry.verifying import Report
@@ -53,34 +53,42 @@ def repair(
             else:
                 wanted[problem.blob.digest.hex] = problem.blob
     count = 0
-    with ArchiveFile(archive) as file, StoreSink(store, disk=disk, observer=observer, cancel=cancel) as sink:
+
+    def tick(amount: int) -> None:
+        cancel.check()
+
+    with (
+        ArchiveFile(archive, tick=tick) as file,
+        StoreSink(store, disk=disk, observer=observer, cancel=cancel) as sink,
+    ):
+        if file.note:
+            observer(Noted(file.note))
         source = file.source()
         taken: list[Descriptor] = []
-
-        def take(blob: Descriptor, data: Readable) -> None:
-            with Verified(blob, str(archive), lambda amount: observer(Advanced(amount)), cancel) as verified:
-                verified.follow(data)
-                sink.put(blob, verified)
-                verified.confirm_end()
-            taken.append(blob)
-            observer(BlobDone(blob))
-
         observer(Started(0, len(wanted), sum(blob.size for blob in wanted.values())))
         if source is not None:
             for blob in wanted.values():
                 if source.blob_size(blob.digest) == blob.size:
-                    with source.open(blob) as data:
-                        take(blob, data)
+                    carry(blob, str(archive), source, sink, observer, cancel)
+                    taken.append(blob)
+                    observer(BlobDone(blob))
             names = list(source.names())
         else:
             stream = file.stream()
             for entry in stream.entries():
-                if isinstance(entry, BlobEntry) and wanted.get(entry.blob.digest.hex) == entry.blob:
-                    take(entry.blob, entry.data)
+                if not isinstance(entry, BlobEntry) or wanted.get(entry.blob.digest.hex) != entry.blob:
+                    continue
+                with Verified(entry.blob, str(archive), lambda amount: observer(Advanced(amount)), cancel) as verified:
+                    verified.follow(entry.data)
+                    sink.put(entry.blob, verified)
+                    verified.confirm_end()
+                taken.append(entry.blob)
+                observer(BlobDone(entry.blob))
             names = list(stream.contents.models)
         count += sink.publish(tuple(taken))
     for name in _in_both(manifests, names):
-        import_file(archive, store, ImportOptions(only=(str(name),), replace=True), disk=disk, observer=observer)
+        options = ImportOptions(only=(str(name),), replace=True)
+        import_file(archive, store, options, disk=disk, observer=observer, cancel=cancel)
         count += 1
     return count
 

@@ -66,7 +66,7 @@ def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]
             if not matched:
                 raise ModelNotFound(
                     f"no model in {where} matches {text!r}",
-                    hint="`ollama-ferry list` shows what is there. Quote a pattern, lest the shell expand it.",
+                    hint="`ollama-ferry list` shows what there is. Quote a pattern, lest the shell expand it.",
                 )
             chosen.update(matched)
         else:

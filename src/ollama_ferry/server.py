@@ -112,6 +112,9 @@ def server_just_started(seconds: float) -> bool:
             with open(f"/proc/{process}/stat", "rb") as file:
                 name, _, fields = file.read(4096).partition(b"(")[2].rpartition(b")")
             is_server = name.startswith(b"ollama") and not name.startswith(b"ollama-ferry")
+            if is_server:
+                with open(f"/proc/{process}/cmdline", "rb") as file:
+                    is_server = b"\0serve\0" in file.read(4096)
             # The 22nd field, of which the first two are cut off.
             if is_server and now - int(fields.split()[19]) / ticks < seconds:
                 return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.buffers import keep_freed_buffers
-from ollama_ferry.errors import Damaged
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, NotPermitted
 from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
@@ -130,6 +130,9 @@ def verify_store(
         try:
             manifests[name] = store.manifest(name)
             _ = manifests[name].blobs
+        except ModelNotFound:
+            # Removed since it was listed.
+            continue
         except Damaged as error:
             manifests.pop(name, None)
             broken[name] = Problem(Fault.MANIFEST, str(error))
@@ -279,7 +282,9 @@ class _Work:
         try:
             with self.place.open(blob) as data:
                 actual = _hash(data, self._advanced)
-        except Damaged as error:
+        except (Cancelled, NotPermitted):
+            raise
+        except FerryError as error:
             return Problem(Fault.UNREADABLE, str(error), blob)
         except OSError as error:
             return Problem(Fault.UNREADABLE, str(error.strerror or error), blob)

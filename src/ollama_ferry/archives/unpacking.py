@@ -214,6 +214,8 @@ class _Packed:
             self._skip_zeros()
         while len(self._buffer) - self._at < 6 and self._fetch():
             pass
+        if self._packing == "zstd":
+            self._pass_skippable_frames()
         start = self._buffer[self._at : self._at + 6]
         if not start and self._members:
             return False
@@ -221,6 +223,24 @@ class _Packed:
             raise Damaged(f"something that is no {self._packing} data follows its end")
         self._members += 1
         return True
+
+    def _pass_skippable_frames(self) -> None:
+        """Pass over frames without content; a decoder made for each of millions of them would take minutes."""
+        while True:
+            while len(self._buffer) - self._at < 8 and self._fetch():
+                pass
+            head = self._buffer[self._at : self._at + 8]
+            if len(head) < 8 or head[0] & 0xF0 != 0x50 or head[1:4] != b"\x2a\x4d\x18":
+                return
+            self._members += 1
+            self._at += 8
+            left = int.from_bytes(head[4:], "little")
+            while left:
+                if self._at == len(self._buffer) and not self._fetch():
+                    raise Damaged("it is cut short: it ends in the middle of its zstd data")
+                passed = min(left, len(self._buffer) - self._at)
+                self._at += passed
+                left -= passed
 
     def _skip_zeros(self) -> None:
         """Pass over padding between and behind members, which gzip and xz allow."""

@@ -40,6 +40,7 @@ class ZipReader:
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         count = _check_directory(file)
         try:
             self._zip = zipfile.ZipFile(file)
@@ -68,11 +69,19 @@ class ZipReader:
                 kind = MemberKind.DEVICE
             else:
                 kind = MemberKind.FILE
-            # Compares the name with the one before the content, without reading that.
-            with self.open(number):
-                pass
+            self._check_name(info)
             # orig_filename still has what follows a NUL.
             yield Member(info.orig_filename, kind, info.file_size, number)
+
+    def _check_name(self, info: zipfile.ZipInfo) -> None:
+        """Compare a name in the directory with the one before the content, of members that nobody opens too."""
+        self._file.seek(min(info.header_offset, 2**62))
+        head = self._file.read(_LOCAL_HEADER)
+        length = int.from_bytes(head[26:28], "little")
+        name = self._file.read(length)
+        encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
+        if head[:4] != b"PK\x03\x04" or name != info.orig_filename.encode(encoding, "replace"):
+            raise Damaged(f"the member {info.orig_filename[:200]!a} has another name before its content")
 
     @contextmanager
     def open(self, number: int) -> Iterator[MemberData]:

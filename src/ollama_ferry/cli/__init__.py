@@ -43,7 +43,11 @@ def run(arguments: list[str]) -> int:
         where = error.ctx.command_path if error.ctx else "ollama-ferry"
         return _tell(error.format_message() + context, f"`{where} --help` says more.", 2)
     except (click.Abort, KeyboardInterrupt):
-        return _tell("interrupted", "Nothing half-written was left; run the same command again.", 130)
+        return _tell(
+            "interrupted",
+            "Run the same command again: no final name has half a file, and import and send go on.",
+            130,
+        )
     except OSError as error:
         return _tell(f"the operating system refused: {error}", "", 1)
     except Exception as error:

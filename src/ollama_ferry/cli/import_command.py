@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import Output, find_target, models_option, output_options
+from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option, open_stdin, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
@@ -17,9 +15,12 @@ from ollama_ferry.importing import Imported, ImportOptions, import_file, import_
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 
+# What would happen to the next archive too.
+_ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
+
 
 @click.command("import")
-@click.argument("archives", nargs=-1, metavar="ARCHIVE...", type=click.Path(path_type=Path))
+@click.argument("archives", nargs=-1, metavar="ARCHIVE...", type=ARCHIVE)
 @click.option("--model", "only", multiple=True, metavar="MODEL", help="Take this model or 'pattern'; may be repeated.")
 @click.option("--as", "rename", metavar="NAME", help="Give the one model another name.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; write nothing.")
@@ -70,14 +71,13 @@ def command(
             done.append(_import_one(archive, store, options, output, dry_run=dry_run))
             if not as_json:
                 _print_done(done[-1], store, output, dry_run=dry_run)
-        except (Cancelled, NoSpace, NotPermitted):
-            raise
         except FerryError as error:
-            if len(archives) == 1:
-                raise
-            # The others may be whole.
-            click.echo(f"error: {error.message}", err=True)
             failed.append(error)
+            if len(archives) > 1 and archive != archives[-1] and not isinstance(error, _ENDS_ALL):
+                # The others may be whole.
+                click.echo(f"failed: {error.message}", err=True)
+                continue
+            break
     if as_json:
         output.document(
             {
@@ -87,8 +87,13 @@ def command(
                 "failed": [{"error": error.message, "hint": error.hint} for error in failed],
             }
         )
+    if failed and len(archives) == 1:
+        raise failed[0]
     if failed:
-        raise type(failed[0])(f"{len(failed)} of {len(archives)} archives were not imported", hint=failed[0].hint)
+        left = len(archives) - len(done)
+        raise type(failed[0])(
+            f"{left} of {len(archives)} archives were not imported: {failed[-1].message}", hint=failed[-1].hint
+        )
 
 
 def tell_imported(done: Imported, store: Store, output: Output) -> None:
@@ -104,9 +109,7 @@ def _import_one(archive: Path, store: Store, options: ImportOptions, output: Out
         if dry_run:
             return plan_import(archive, store, options, observer=observer)
         if archive == Path("-"):
-            if sys.stdin.isatty():
-                raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
-            with os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0) as stdin:
+            with open_stdin() as stdin:
                 return import_stream(stdin, "the stream", store, options, observer=observer)
         return import_file(archive, store, options, observer=observer)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
+from ollama_ferry.cli.options import ARCHIVE, Output, find_store, models_option, open_contents, output_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.listing import ModelSummary, survey
@@ -16,7 +16,7 @@ from ollama_ferry.places.store import Store
 
 
 @click.command("list")
-@click.argument("archive", required=False, type=click.Path(path_type=Path))
+@click.argument("archive", required=False, type=ARCHIVE)
 @models_option
 @output_options
 def command(archive: Path | None, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -60,10 +61,36 @@ def output_options(command: F) -> F:
     return command
 
 
+class _Folder(click.Path):
+    """A folder that was named; the shell makes an empty text of a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty: is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+ARCHIVE = click.Path(path_type=Path, readable=False)
+"""An archive on the command line; that it can't be read is told by whoever opens it, with what to do."""
+
+
+def open_stdin() -> BinaryIO:
+    """Return standard input for an archive.
+
+    Raises:
+        UsageError: it is closed, or a terminal.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise UsageError("standard input is closed", hint="Pipe or redirect an archive in.")
+    if sys.stdin.isatty():
+        raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+
+
 models_option = click.option(
     "--models",
     # Whether it may be read is found out later, and told with the line that runs the command as root.
-    type=click.Path(path_type=Path, readable=False),
+    type=_Folder(path_type=Path, readable=False),
     metavar="DIR",
     help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
     "server says, else Ollama's default folders]",
@@ -93,7 +120,7 @@ def open_contents(archive: Path, output: Output) -> ArchiveSource:
     from ollama_ferry.places.archive_source import ArchiveFile, read_contents
 
     if archive == Path("-"):
-        raise UsageError("a list needs a file; a stream is read once, by `ollama-ferry import -` or `verify -`")
+        raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")
     with ArchiveFile(archive) as file:
         searchable, size = file.searchable, file.size
         if file.note:

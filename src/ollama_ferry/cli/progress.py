@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 
 from ollama_ferry.disk import human_size
-from ollama_ferry.events import Advanced, Event, Noted, Observer, Started, ignore
+from ollama_ferry.events import Advanced, Event, Noted, Observer, Started
 
 # A line in a log now and then; the bar is for those who watch.
 _LINE_EVERY = 10.0
@@ -25,12 +25,18 @@ def progress(what: str, *, quiet: bool) -> Iterator[Observer]:
         quiet: show nothing.
     """
     if quiet:
-        yield ignore
+        yield _notes_only
     elif sys.stderr.isatty():
         with _bar(what) as observer:
             yield observer
     else:
         yield _Lines(what)
+
+
+def _notes_only(event: Event) -> None:
+    """Say what may keep somebody waiting, or mistaken, and nothing else."""
+    if isinstance(event, Noted):
+        click.echo(event.text, err=True)
 
 
 class _Lines:

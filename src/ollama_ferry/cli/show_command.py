@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, open_contents, output_options
+from ollama_ferry.cli.options import (
+    ARCHIVE,
+    Output,
+    complete_models,
+    find_store,
+    models_option,
+    open_contents,
+    output_options,
+)
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
@@ -20,7 +28,7 @@ from ollama_ferry.selecting import select
 
 @click.command("show")
 @click.argument("model", shell_complete=complete_models)
-@click.argument("archive", required=False, type=click.Path(path_type=Path))
+@click.argument("archive", required=False, type=ARCHIVE)
 @models_option
 @output_options
 def command(model: str, archive: Path | None, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:

@@ -27,4 +27,6 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     models = environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
     if models and not any(a == "--models" or a.startswith("--models=") for a in arguments):
         arguments = [*arguments, "--models", models]
-    return shlex.join([*command, *arguments])
+    line = shlex.join([*command, *arguments])
+    # What was piped in has to be piped in again.
+    return f"... | {line}" if "-" in arguments and "import" in arguments else line

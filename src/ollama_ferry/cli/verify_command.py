@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
-from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
+from ollama_ferry.cli.options import (
+    ARCHIVE,
+    Output,
+    complete_models,
+    find_store,
+    models_option,
+    open_stdin,
+    output_options,
+)
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
-from ollama_ferry.errors import Damaged, NotFound, UsageError
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotPermitted, UsageError
 from ollama_ferry.events import Advanced, Observer
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_source import ArchiveStream
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
 from ollama_ferry.selecting import select
@@ -32,7 +38,7 @@ from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_s
     "archives",
     multiple=True,
     metavar="ARCHIVE",
-    type=click.Path(path_type=Path),
+    type=ARCHIVE,
     help="Take good copies of damaged blobs from this archive; may be repeated.",
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="How many threads hash.  [default: one a core, up to 8]")
@@ -65,6 +71,13 @@ def command(
             raise UsageError("verify takes models of the store, or one archive and nothing else")
         _finish(_verify_archive(of_archive[0], threads or 0, output), output, store=None)
         return
+    for word in words:
+        if Path(word).is_dir():
+            raise UsageError(f"{word} is a folder, and no model", hint=f"To verify a store: --models {word}")
+    for archive in archives:
+        # One that is not there is told before hours of hashing.
+        with ArchiveFile(archive):
+            pass
     located = find_store(models, output, list(words))
     store = Store(located.root)
     names = select(located, words) if words else list(store.names())
@@ -73,8 +86,14 @@ def command(
     for archive in archives:
         if report.good:
             break
-        with progress("repairing", quiet=quiet or as_json) as observer:
-            repaired += repair(store, report, archive, observer=observer)
+        try:
+            with progress("repairing", quiet=quiet or as_json) as observer:
+                repaired += repair(store, report, archive, observer=observer)
+        except (Cancelled, NoSpace, NotPermitted):
+            raise
+        except FerryError as error:
+            # The next archive may have what this one has not; what it had is told by the table.
+            click.echo(f"not repaired from {archive}: {error.message}", err=True)
         # Hashed anew: a repair is believed when it is seen.
         bad = {model.name for model in report.models if not model.good}
         again = _verify_models(store, sorted(bad), threads or 0, output)
@@ -90,15 +109,10 @@ def _verify_models(store: Store, names: list[ModelName], threads: int, output: O
 def _verify_archive(word: str, threads: int, output: Output) -> Report:
     with progress("verifying", quiet=output.quiet or output.as_json) as observer:
         if word == "-":
-            if sys.stdin.isatty():
-                raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
-            with os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0) as stdin:
+            with open_stdin() as stdin:
                 stream = ArchiveStream(stdin, "the stream", tick=_ticking(observer))
                 return verify_stream(stream, observer=observer)
-        path = Path(word).expanduser()
-        if not path.exists():
-            raise NotFound(f"there is no file {path}", hint="A model is named without a path: NAME:TAG.")
-        return verify_file(path, threads=threads, observer=observer)
+        return verify_file(Path(word).expanduser(), threads=threads, observer=observer)
 
 
 def _ticking(observer: Observer) -> Callable[[int], None]:
@@ -170,7 +184,10 @@ def _advice(report: Report, store: Store | None) -> str:
     """Say what mends each damaged model."""
     if store is None:
         return "Copy the archive again from where it came from, or export it anew; import publishes nothing damaged."
-    lines = ["Take good copies from an archive that has them:", "  ollama-ferry verify --repair ARCHIVE"]
+    lines = [
+        "Take good copies from an archive that has them:",
+        f"  ollama-ferry verify --models {shlex.quote(str(store.root))} --repair ARCHIVE",
+    ]
     lines.append("Or where the registry can be reached (Ollama keeps a damaged blob until it is deleted):")
     for model in report.models:
         if model.good:

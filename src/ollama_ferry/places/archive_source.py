@@ -290,7 +290,11 @@ class ArchiveFile:
         self._tick = tick
         self._file = _open_file(path)
         self.size = os.fstat(self._file.fileno()).st_size
-        self.packing = packing_of(_Metered(self._file, self.label, _no_tick).read(6))
+        try:
+            self.packing = packing_of(_Metered(self._file, self.label, _no_tick).read(6))
+        except BaseException:
+            self._file.close()
+            raise
         self.index: Index | None = None
         self.note = ""
         self._frames: FrameReader | None = None
@@ -396,7 +400,7 @@ class _SeekingStream(ArchiveStream):
     def __init__(self, file: BinaryIO, label: str) -> None:
         self.label = label
         self.contents = Contents()
-        self._unpacked = unpacked(file, "")
+        self._unpacked = unpacked(_Metered(file, label, _no_tick), "")
 
 
 class _FramedStream(ArchiveStream):
@@ -626,7 +630,7 @@ def _open_file(path: Path) -> BinaryIO:
         # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError as error:
-        raise NotFound(f"there is no file {path}", hint="Name an archive, or - for standard input.") from error
+        raise NotFound(f"there is no file {path}", hint="Name an archive's file.") from error
     except PermissionError as error:
         raise NotPermitted(f"not permitted to read {path}: {error.strerror}") from error
     except OSError as error:
@@ -639,4 +643,4 @@ def _open_file(path: Path) -> BinaryIO:
     os.close(fd)
     if stat.S_ISDIR(mode):
         raise NotFound(f"{path} is a folder, and no archive", hint="To read a store, name it with --models.")
-    raise NotFound(f"{path} is no regular file", hint="Pipe it in: ollama-ferry import - < FILE")
+    raise NotFound(f"{path} is no regular file", hint="Use - and redirect it: ... - < FILE")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from typing import BinaryIO
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import Plan
 from ollama_ferry.disk import Disk, free_space, human_size, lock, start_writing_back, write_all, write_error
-from ollama_ferry.errors import Damaged, FerryError, NoSpace, Vanished
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
 from ollama_ferry.hashing import sha256_of
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
@@ -74,11 +75,13 @@ class StoreSink:
         store: the store; its folder is made if it is not there.
         disk: the calls to write with.
         doubting: hash what is here already before it counts as here.
+        wait: wait for another process that writes into the store.
         observer: told when another process has to be waited for.
         cancel: ends that wait.
 
     Raises:
         NotPermitted: the store can't be written.
+        AlreadyExists: another process writes into it, and is not to be waited for.
     """
 
     def __init__(
@@ -87,11 +90,13 @@ class StoreSink:
         *,
         disk: Disk | None = None,
         doubting: bool = False,
+        wait: bool = True,
         observer: Observer = ignore,
         cancel: Cancel | None = None,
     ) -> None:
         self.store = store
         self._doubting = doubting
+        self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._disk = disk or Disk()
         self._observer = observer
@@ -109,6 +114,7 @@ class StoreSink:
         self._staged: dict[Digest, int] = {}
         self._published: dict[Digest, int] = {}
         self._committed: list[tuple[ModelName, Manifest]] = []
+        self._made: list[str] = []
 
     @staticmethod
     def has_leftovers(store: Store) -> bool:
@@ -136,10 +142,16 @@ class StoreSink:
         if self._lock_fd is not None:
             with suppress(OSError, FerryError):
                 self._outlast_pruning()
-            with suppress(OSError):
+            with suppress(OSError, FerryError):
                 self._tidy()
-            os.close(self._lock_fd)
-            self._lock_fd = None
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+                self._lock_fd = None
+        if not self._committed:
+            # A store that was to be made, and got no model, is none.
+            for folder in reversed(self._made):
+                with suppress(OSError):
+                    self._disk.remove_folder(folder)
 
     # -- Sink
 
@@ -176,12 +188,13 @@ class StoreSink:
         begun = sum(self._partial_size(blob.digest) for blob in plan.blobs)
         self.require_space(plan.size - begun, keep={blob.digest for blob in (*plan.blobs, *plan.present)})
 
-    def require_space(self, needed: int, *, keep: set[Digest]) -> None:
+    def require_space(self, needed: int, *, keep: set[Digest], spare: int = _SPARE) -> None:
         """Check that the disk has room; what earlier imports left and this one does not need makes way.
 
         Args:
             needed: in bytes.
             keep: the blobs whose leftovers stay.
+            spare: what has to be free beside, in bytes.
 
         Raises:
             NoSpace: it has not.
@@ -189,14 +202,14 @@ class StoreSink:
         folder = self.store.blobs_folder
         for attempt in ("as it is", "without leftovers"):
             free = free_space(folder)
-            if free is None or free >= needed + _SPARE:
+            if free is None or free >= needed + spare:
                 return
             if attempt == "as it is":
                 with suppress(OSError):
                     self._remove_leftovers(lambda digest, path: digest not in keep)
         raise NoSpace(
-            f"importing needs {human_size(needed + _SPARE)} in {folder}, and {human_size(free or 0)} are free",
-            hint="Nothing was written. Free some space there (`ollama rm MODEL`), or take a part with --model.",
+            f"importing needs {human_size(needed + spare)} more in {folder}, and {human_size(free or 0)} are free",
+            hint="Free some space there (`ollama rm MODEL`), or take a part with --model. What has arrived is kept.",
         )
 
     # -- Resumes
@@ -210,14 +223,7 @@ class StoreSink:
     def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
         """Take a blob's bytes from ``offset`` on."""
         partial = self._path(blob.digest, _PARTIAL)
-        free = free_space(self.store.blobs_folder)
-        missing = blob.size - self._partial_size(blob.digest)
-        if free is not None and free < missing:
-            raise NoSpace(
-                f"the blob {blob.digest} needs {human_size(missing)} in {self.store.blobs_folder}, and "
-                f"{human_size(free)} are free",
-                hint=f"{_KEPT} Free some space there (`ollama rm MODEL`) before.",
-            )
+        self.require_space(blob.size - self._partial_size(blob.digest), keep={*self._staged, blob.digest}, spare=0)
         with self._writing(f"the blob {blob.digest}"):
             fd = self._create(partial)
         try:
@@ -321,15 +327,22 @@ class StoreSink:
             spare = self._path(blob.digest, _SPARE_NAME)
             with suppress(FileNotFoundError):
                 self._disk.remove(spare)
-            self._disk.link(staged, spare)
-            self._disk.replace(spare, target)
+            try:
+                self._disk.link(staged, spare)
+            except OSError as error:
+                self._rename_staged(blob, target, error)
+            else:
+                self._disk.replace(spare, target)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            # exFAT and some network disks know no second name.
-            self._disk.replace(staged, target)
-            del self._staged[blob.digest]
+            self._rename_staged(blob, target, error)
         self._published[blob.digest] = blob.size
+
+    def _rename_staged(self, blob: Descriptor, target: str, error: OSError) -> None:
+        """Publish where the file system knows no second name, as exFAT and some network disks."""
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise error
+        self._disk.replace(self._path(blob.digest, ""), target)
+        del self._staged[blob.digest]
 
     def _require_all(self, name: ModelName, manifest: Manifest) -> None:
         for blob in manifest.blobs:
@@ -343,6 +356,7 @@ class StoreSink:
     def _write_manifest(self, name: ModelName, raw: bytes) -> None:
         root = str(self.store.manifests_folder)
         folders = [os.path.join(root, *name.parts[:depth]) for depth in range(len(name.parts))]
+        made: list[str] = []
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._ensure_folder(root)
@@ -355,13 +369,13 @@ class StoreSink:
                     os.close(fd)
                 # A server that starts removes empty folders, and gives up its start when one that it saw empty is
                 # not: so they are made at the last moment, and made safe afterwards.
-                made = [folder for folder in folders if self._make_folder(folder)]
+                made += [folder for folder in folders if self._make_folder(folder)]
                 self._disk.replace(self._manifest_in_work, os.path.join(folders[-1], name.tag))
                 break
             except FileNotFoundError:
                 if attempt == _ATTEMPTS:
                     raise
-        for folder in [*map(os.path.dirname, made), folders[-1]]:
+        for folder in dict.fromkeys([*map(os.path.dirname, made), folders[-1]]):
             self._disk.sync_folder(folder)
 
     def _settle(self, fd: int, digest: Digest) -> None:
@@ -371,20 +385,31 @@ class StoreSink:
             self._disk.sync(fd)
         except OSError:
             # What a failed sync leaves in memory looks whole and is not on the disk: nothing to go on from.
+            self._staged.pop(digest, None)
             with suppress(OSError):
                 self._disk.remove(partial)
             raise
         finally:
             os.close(fd)
-        self._disk.replace(partial, self._path(digest, ""))
+        try:
+            self._disk.replace(partial, self._path(digest, ""))
+        except OSError:
+            self._staged.pop(digest, None)
+            raise
 
     def _await_sync(self) -> None:
         with self._writing("a blob"):
             self._syncing.popleft().result()
 
     def _finish_syncs(self) -> None:
+        failure: FerryError | None = None
         while self._syncing:
-            self._await_sync()
+            try:
+                self._await_sync()
+            except FerryError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _prepare_folders(self) -> None:
         root = self.store.root
@@ -416,11 +441,16 @@ class StoreSink:
             if not os.path.isdir(path):
                 raise FerryError(f"{path} should be a folder, and is none", hint="Move it away.") from None
             return False
+        self._made.append(path)
         if os.name != "nt":
             inside = path.startswith(str(self.store.root) + os.sep)
             shared = os.stat(os.path.dirname(path)).st_mode & 0o2020 if inside else 0
-            self._give_to_owner(path)
-            os.chmod(path, 0o755 | shared)  # noqa: S103 -- as Ollama's own folders are
+            # By descriptor: whoever owns the folder above may have put a link in its place meanwhile.
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                self._make_ours(fd, 0o755 | shared)
+            finally:
+                os.close(fd)
         return True
 
     def _owner_of_nearest(self, path: Path) -> tuple[int, int] | None:
@@ -432,23 +462,35 @@ class StoreSink:
         found = path.stat()
         return found.st_uid, found.st_gid
 
-    def _give_to_owner(self, path: str | int) -> None:
+    def _create(self, path: str) -> int:
+        try:
+            fd = self._disk.create(path)
+        except PermissionError:
+            # Left by an import of another user, who may write into the same folders.
+            self._disk.remove(path)
+            fd = self._disk.create(path)
+        try:
+            if os.fstat(fd).st_nlink > 1:
+                # Somebody gave it a second name, which is not to be written through.
+                os.close(fd)
+                self._disk.remove(path)
+                fd = self._disk.create(path)
+            self._make_ours(fd, 0o644)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _make_ours(self, fd: int, mode: int) -> None:
+        """Give a file or folder to the store's owner; whoever else owns it already is let be."""
+        if os.name == "nt":
+            return
         if self._owner is not None:
             # Network disks that map all users to one refuse; the file is then theirs anyway.
             with suppress(PermissionError):
-                os.chown(path, *self._owner)
-
-    def _create(self, path: str) -> int:
-        fd = self._disk.create(path)
-        if os.fstat(fd).st_nlink > 1:
-            # Somebody gave it a second name, which is not to be written through.
-            os.close(fd)
-            self._disk.remove(path)
-            fd = self._disk.create(path)
-        if os.name != "nt":
-            os.fchmod(fd, 0o644)
-            self._give_to_owner(fd)
-        return fd
+                os.fchown(fd, *self._owner)
+        if os.fstat(fd).st_uid in (os.geteuid(), *(self._owner or ())[:1]):
+            os.fchmod(fd, mode)
 
     def _take_lock(self) -> None:
         path = os.path.join(self._staging, _LOCK)
@@ -460,6 +502,7 @@ class StoreSink:
             except FileNotFoundError:
                 # Whoever had it before has just tidied up.
                 continue
+            self._make_ours(fd, 0o644 | os.stat(self._staging).st_mode & 0o020)
             if lock(fd):
                 # Whoever had it before may have removed it: then it locks nobody else out.
                 try:
@@ -474,6 +517,8 @@ class StoreSink:
                 os.close(fd)
                 continue
             os.close(fd)
+            if not self._wait:
+                raise AlreadyExists(f"another ollama-ferry writes into {self.store.root}")
             if not told:
                 told = True
                 self._observer(Noted(f"another ollama-ferry writes into {self.store.root}; waiting for it to finish"))
@@ -492,12 +537,21 @@ class StoreSink:
     def _tidy(self) -> None:
         """Remove what is of no more use, and the staging folder if nothing is left in it."""
         limit = time.time() - _LEFTOVER_AGE
-        self._remove_leftovers(
-            lambda digest, path: self.store.blob_size(digest) is not None or os.lstat(path).st_mtime < limit
-        )
+
+        def unwanted(digest: Digest, path: str) -> bool:
+            found = os.lstat(path)
+            # What has begun to arrive in place of a damaged blob is gone on from, though the damaged one is there.
+            whole = not path.endswith(_PARTIAL) and self.store.blob_size(digest) == found.st_size
+            return whole or digest in self._published or found.st_mtime < limit
+
+        self._remove_leftovers(unwanted)
         with suppress(FileNotFoundError):
             self._disk.remove(self._manifest_in_work)
         if set(os.listdir(self._staging)) <= {_LOCK}:
+            if os.name == "nt" and self._lock_fd is not None:
+                # Windows removes no open file.
+                os.close(self._lock_fd)
+                self._lock_fd = None
             self._disk.remove(os.path.join(self._staging, _LOCK))
             self._disk.remove_folder(self._staging)
 
@@ -542,6 +596,12 @@ def _is_mount_point(path: Path) -> bool:
         return True
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            return any(line.split(" ", 5)[4] == str(path.resolve()) for line in table)
+            mounted = (line.split(" ", 5)[4] for line in table)
+            return any(_unescaped(point) == str(path.resolve()) for point in mounted)
     except OSError:
         return False
+
+
+def _unescaped(text: str) -> str:
+    """Undo what proc(5) does to blanks and backslashes in a path."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
