@@ -97,4 +97,7 @@ class LinklessDisk(Disk):
     """A file system without second names, such as exFAT."""
 
     def link(self, source: str, target: str) -> None:
+        # Linux looks at the name before it asks the file system.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -235,7 +235,7 @@ def index_of(head: bytes, frames: Sequence[tuple[int, int, int]] | bytes, *, beg
     """Return an index in empty gzip members, with right sums, whatever it says.
 
     Args:
-        head: the JSON.
+        head: the text.
         frames: length packed, length unpacked and CRC-32 of each; or the table as it is.
         begin: where the tail says that the index begins; None is behind the frames.
     """
@@ -275,7 +275,15 @@ def index_head(model: Model, data: bytes, **other: object) -> dict[str, object]:
     for name, content in model.files.items():
         at = data.find(header(name.encode(), len(content))) if len(name) <= 100 else -1
         files.append([name, len(content), at + BLOCK, sha256(content)])
-    return {"format": 1, "writer": "x", "unpacked": len(data), "files": files, **other}
+    return {"writer": "x", "unpacked": len(data), "files": files, **other}
+
+
+def index_text(head: dict[str, object]) -> bytes:
+    """Return what :func:`index_head` says in the form of the index: a line for the writer, then one a file."""
+    lines = [f"{head['writer']} {head['unpacked']}".encode("utf-8", "surrogateescape")]
+    for name, size, offset, digest in head["files"]:  # type: ignore[attr-defined]
+        lines.append(f"{size} {offset} {digest} {name}".encode("utf-8", "surrogateescape"))
+    return b"".join(line + b"\n" for line in lines)
 
 
 # -- zip

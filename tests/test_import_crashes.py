@@ -17,9 +17,12 @@ from faulty_disk import CALLS, DeadlyDisk, FaultyDisk, LinklessDisk
 from ollama_ferry.errors import FerryError, NoSpace
 from ollama_ferry.importing import ImportOptions, import_file
 from ollama_ferry.places.store import Store
+from ollama_ferry.repairing import repair
+from ollama_ferry.verifying import Fault, verify_store
 from stores import StoreBuilder, faults_of, tree, weights
 
-KINDS = [".tar", ".tar.gz"]
+# The last is made by tar: a stream, and no place that can be searched.
+KINDS = [".tar", ".tar.gz", ".plain.tar.gz"]
 # Writes of the largest blob, which comes behind all small ones or before them, begin before this one and end after it.
 IN_A_LARGE_BLOB = 30
 
@@ -35,6 +38,9 @@ def models(source: StoreBuilder) -> StoreBuilder:
 
 def archive_of(models: StoreBuilder, folder: Path, kind: str) -> Path:
     path = folder / f"a{kind}"
+    if kind.startswith(".plain"):
+        subprocess.run(["tar", "-C", models.root, "-czf", path, "blobs", "manifests"], check=True)
+        return path
     ollama_ferry.export("*/*/*:*", path, store=models.root)
     return path
 
@@ -94,7 +100,7 @@ def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path
 @pytest.mark.parametrize("kind", KINDS)
 def test_sigkill_at_random_moments_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
     archive = archive_of(models, tmp_path, kind)
-    done = subprocess.run([sys.executable, __file__, "sigkill", archive, tmp_path / "work", "150"], check=True,
+    done = subprocess.run([sys.executable, __file__, "sigkill", archive, tmp_path / "work", "100"], check=True,
                           timeout=600, capture_output=True, text=True)  # fmt: skip
     killed, finished = map(int, done.stdout.split())
     # Most moments lie within the import; were they all after its end, this would show nothing.
@@ -114,6 +120,11 @@ def test_file_system_without_links_is_written_too(models: StoreBuilder, tmp_path
     import_file(archive, Store(root), ImportOptions(), disk=LinklessDisk())
     assert tree(root) == tree(models.root)
     assert not litter(root)
+    for blob in (root / "blobs").iterdir():
+        blob.write_bytes(b"wrong")
+    import_file(archive, Store(root), ImportOptions(), disk=LinklessDisk())
+    assert tree(root) == tree(models.root)
+    assert not litter(root)
 
 
 def test_unfinished_blob_is_gone_on_from(models: StoreBuilder, tmp_path: Path) -> None:
@@ -128,6 +139,58 @@ def test_unfinished_blob_is_gone_on_from(models: StoreBuilder, tmp_path: Path) -
     done = import_file(archive, Store(root), ImportOptions(), disk=written)
     assert tree(root) == tree(models.root)
     assert written.amount == done.size - begun + sum(len(m.manifest.raw) for m in done.models)
+
+
+def test_unfinished_blob_in_place_of_a_damaged_one_is_kept(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar")
+    root = tmp_path / "target"
+    import_file(archive, Store(root), ImportOptions())
+    big = max((root / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    big.write_bytes(b"short")
+    with pytest.raises(NoSpace):
+        import_file(archive, Store(root), ImportOptions(), disk=FaultyDisk(2, "write", how=errno.ENOSPC))
+    (partial,) = (root / ".ollama-ferry").glob("*.partial")
+    assert partial.name.startswith(big.name) and partial.stat().st_size > 0
+    import_file(archive, Store(root), ImportOptions())
+    assert tree(root) == tree(models.root)
+
+
+def test_repair_that_fails_at_any_call_is_finished_by_the_next(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = archive_of(models, tmp_path, ".tar.gz")
+    whole = tree(models.root)
+    for number in range(1000):
+        store = Store(tmp_path / f"target-{number}")
+        import_file(archive, store, ImportOptions())
+        for blob in (store.root / "blobs").iterdir():
+            blob.write_bytes(bytes(blob.stat().st_size))
+        disk = FaultyDisk(number)
+        try:
+            repair(store, verify_store(store, store.names()), archive, disk=disk)
+        except FerryError:
+            assert disk.failed
+        for blob in (store.root / "blobs").iterdir():
+            content = blob.read_bytes()
+            assert not any(content) or whole[f"blobs/{blob.name}"] == content
+        repair(store, verify_store(store, store.names()), archive)
+        assert tree(store.root) == whole, number
+        if not disk.failed:
+            break
+    assert number > 10
+
+
+def test_of_two_imports_at_once_one_replaces_nothing(tmp_path: Path) -> None:
+    archives = []
+    for number in (1, 2):
+        made = StoreBuilder(tmp_path / f"made-{number}")
+        made.model("a:1", [("model", weights(400_000, number))])
+        archives.append(tmp_path / f"{number}.tar")
+        ollama_ferry.export("a:1", archives[-1], store=made.root)
+    for number in range(12):
+        root = tmp_path / f"target-{number}"
+        children = [fork_import(archive, root) for archive in archives]
+        # One of them brings its model; the other one finds it, and says so.
+        assert sorted(map(ended, children)) == [0, 1]
+        assert not faults_of(root)
 
 
 def test_unfinished_blob_of_other_bytes_is_begun_anew(models: StoreBuilder, tmp_path: Path) -> None:
@@ -243,8 +306,6 @@ def kill_in_a_crowd(archive: Path, work: Path, rounds: int) -> None:
     import random
     import signal
     import time
-
-    from ollama_ferry.verifying import Fault, verify_store
 
     rng = random.Random(rounds)
     everything = expected(archive, work)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ollama_ferry.copying import Verified, carry
 from ollama_ferry.disk import Disk
+from ollama_ferry.errors import Damaged
 from ollama_ferry.events import Advanced, BlobDone, Cancel, Noted, Observer, Started, ignore
 from ollama_ferry.importing import ImportOptions, import_file
 from ollama_ferry.manifests import Descriptor
@@ -69,7 +70,12 @@ def repair(
         if source is not None:
             for blob in wanted.values():
                 if source.blob_size(blob.digest) == blob.size:
-                    carry(blob, str(archive), source, sink, observer, cancel)
+                    try:
+                        carry(blob, str(archive), source, sink, observer, cancel)
+                    except Damaged as error:
+                        # The archive is no better than the store here; another one may be.
+                        observer(Noted(str(error)))
+                        continue
                     taken.append(blob)
                     observer(BlobDone(blob))
             names = list(source.names())

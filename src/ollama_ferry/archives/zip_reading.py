@@ -41,6 +41,7 @@ class ZipReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._length = file.seek(0, io.SEEK_END)
         count = _check_directory(file)
         try:
             self._zip = zipfile.ZipFile(file)
@@ -75,7 +76,9 @@ class ZipReader:
 
     def _check_name(self, info: zipfile.ZipInfo) -> None:
         """Compare a name in the directory with the one before the content, of members that nobody opens too."""
-        self._file.seek(min(info.header_offset, 2**62))
+        if not 0 <= info.header_offset < self._length:
+            raise Damaged(f"the member {info.orig_filename[:200]!a} is said to be where the file is not")
+        self._file.seek(info.header_offset)
         head = self._file.read(_LOCAL_HEADER)
         length = int.from_bytes(head[26:28], "little")
         name = self._file.read(length)

@@ -34,6 +34,8 @@ from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
 _MANIFESTS_LIMIT = 16 * 1024 * 1024
+# More models than any site has; each takes some kilobytes of memory.
+_MODELS_LIMIT = 20_000
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
@@ -499,6 +501,8 @@ class _Gathering:
         """
         if check and not hashlib.sha256(raw).digest().startswith(check):
             raise Damaged(f"the manifest of {name} is damaged: its SHA-256 is another one than its header says")
+        if len(self._contents.models) >= _MODELS_LIMIT:
+            raise Damaged(f"it has more than {_MODELS_LIMIT} models")
         known = self._contents.models.get(name)
         if known is not None:
             if known.raw != raw:
