@@ -78,3 +78,59 @@ def serving(models: Path, folder: Path) -> Iterator[Ollama]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextlib.contextmanager
+def registry(models: Path) -> Iterator[str]:
+    """Serve a models folder as Ollama's own registry does, plainly, until the block ends; give its address.
+
+    As little as ``ollama pull --insecure`` asks for: manifests, and blobs with ranges.
+    """
+    import hashlib
+    import re
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            found = re.fullmatch(r"/v2/([^/]+)/([^/]+)/(manifests|blobs)/([^/]+)", self.path)
+            path = models / "nowhere"
+            if found and found[3] == "manifests":
+                path = models.joinpath("manifests/registry.ollama.ai", found[1], found[2], found[4])
+            elif found:
+                path = models / "blobs" / found[4].replace(":", "-")
+            if not path.is_file():
+                self.send_response(404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            content = path.read_bytes()
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            part = content[int(asked[1]) : int(asked[2] or len(content)) + 1] if asked else content
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(part)))
+            self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(content).hexdigest()}")
+            # Ollama asks once for where a blob really is, and wants to be told even when it is here.
+            self.send_header("Location", f"http://{self.headers['Host']}{self.path}")
+            self.end_headers()
+            if self.command == "GET":
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(part)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -11,7 +11,7 @@ import pytest
 
 from command_line import COMMAND, ferry
 from ollama_ferry.sample import sample_gguf, write_sample_store
-from ollama_server import BINARY, Ollama, serving
+from ollama_server import BINARY, Ollama, registry, serving
 from test_names import INVALID, VALID
 
 pytestmark = [
@@ -212,3 +212,23 @@ def test_ollama_makes_models_from_an_imported_one(tmp_path: Path) -> None:
         assert made_from.returncode == 0, made_from.stderr
         assert set(server.listed()) == {*listed, "derived:latest"}
     assert ferry("verify", "derived", "--models", target).returncode == 0
+
+
+def test_store_made_by_pull_verifies_clean_and_travels(tmp_path: Path) -> None:
+    archive, _ = made(tmp_path)
+    pulled, target = tmp_path / "pulled", tmp_path / "target"
+    with registry(tmp_path / "models") as address, serving(pulled, tmp_path) as server:
+        name = f"{address}/library/tiny:4m"
+        done = server.run("pull", "--insecure", f"http://{name}")
+        assert done.returncode == 0, done.stderr
+        # Up to 0.12 a pull writes the manifest anew, and the ID changes; later ones keep the registry's bytes.
+        pulled_id = server.listed()[name]
+        verified = ferry("verify", OLLAMA_HOST=server.address)
+        assert verified.returncode == 0 and verified.stdout.count(" good") == 1, verified.stderr
+        assert ferry("doctor", "--models", pulled).returncode == 0
+    # What was pulled takes the blobs of what is imported beside it, and the other way round.
+    assert ferry("import", archive, "--models", pulled).returncode == 0
+    assert ferry("export", name, tmp_path / "pulled.tar.gz", "--models", pulled).returncode == 0
+    assert ferry("import", tmp_path / "pulled.tar.gz", "--models", target, "--as", "tiny:4m").returncode == 0
+    with serving(target, tmp_path) as server:
+        assert server.listed() == {"tiny:4m": pulled_id}
