@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sshd import Sshd
+from sshd import serving as sshd_serving
 from stores import StoreBuilder
+from tools import require_tool
 
 # A slow machine is no failure: nothing here is a timed test.
 settings.register_profile("ferry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,3 +61,28 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, and FERRY_NO_SKIP forbids that: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A real sshd whose far side has the commands of this machine."""
+    require_tool("sshd", "openssh-server")
+    with sshd_serving(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def busybox_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A real sshd whose far side has BusyBox and nothing else."""
+    require_tool("sshd", "openssh-server")
+    busybox = require_tool("busybox")
+    folder = tmp_path_factory.mktemp("busybox")
+    applets = folder / "bin"
+    applets.mkdir()
+    subprocess.run([busybox, "--install", "-s", str(applets)], check=True)
+    shell = folder / "shell"
+    # The login shell of a BusyBox system is its own.
+    shell.write_text(f'#!{busybox} sh\nexec {busybox} sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    shell.chmod(0o755)
+    with sshd_serving(folder / "sshd", path=str(applets), shell=str(shell)) as server:
+        yield server

@@ -91,7 +91,8 @@ def serving(folder: Path, *, path: str = "/usr/bin:/bin", shell: str = "", envir
         "  ConnectTimeout 20",
     ]  # fmt: skip
     (folder / "ssh_config").write_text("\n".join(client) + "\n")
-    process = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stderr=(folder / "log").open("wb"))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
     try:
         deadline = time.monotonic() + 20
         while True:

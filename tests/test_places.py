@@ -19,8 +19,11 @@ from ollama_ferry.places.archive import ArchiveSink
 from ollama_ferry.places.archive_source import ArchiveFile
 from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
 from ollama_ferry.places.memory import MemoryPlace
+from ollama_ferry.places.ssh import SshPlace
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
+from ollama_ferry.ssh.line import Line, SshOptions
+from sshd import Sshd
 from stores import weights
 
 Written = Callable[[], AbstractContextManager[Sink]]
@@ -92,9 +95,24 @@ PLACES = {
 }
 
 
-@pytest.fixture(params=PLACES)
+OVER_SSH = ["ssh", "ssh to busybox"]
+
+
+@pytest.fixture(params=[*PLACES, *OVER_SSH])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return PLACES[request.param](tmp_path)
+    if request.param not in OVER_SSH:
+        return PLACES[request.param](tmp_path)
+    server: Sshd = request.getfixturevalue("sshd" if request.param == "ssh" else "busybox_sshd")
+
+    @contextmanager
+    def over_ssh() -> Iterator[SshPlace]:
+        with (
+            Line("root@there", None, SshOptions(tuple(server.ssh.split()))) as line,
+            SshPlace(line, str(tmp_path / "far away")) as place,
+        ):
+            yield place
+
+    return Place(over_ssh, over_ssh)
 
 
 class Models(MemoryPlace):

@@ -9,7 +9,8 @@ import pytest
 
 def require_tool(name: str, package: str = "") -> str:
     """Return the path of a tool; skip the test where the machine lacks it."""
-    found = shutil.which(name)
+    # Debian keeps servers where only root's PATH leads.
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if not found:
         pytest.skip(f"{name} is not installed (Debian: {package or name})")
     return found

@@ -20,7 +20,7 @@ from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
-from ollama_ferry.places.base import BlobEntry, Readable
+from ollama_ferry.places.base import BlobEntry, Inspectable, Readable
 from ollama_ferry.places.store import Store
 
 _CHUNK = 1024 * 1024
@@ -235,6 +235,53 @@ def verify_stream(
         blobs=count,
         size=size,
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
+        seconds=time.monotonic() - started,
+    )
+
+
+class HashesItself(Inspectable, Protocol):
+    """A place that hashes its blobs where they are: another host."""
+
+    label: str
+
+    def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
+        """Give blobs with their SHA-256 in hexadecimal, or an empty text where one is missing."""
+        ...
+
+
+def verify_there(place: HashesItself, names: Iterable[ModelName], *, observer: Observer = ignore) -> Report:
+    """Let a place hash its own blobs; see :func:`verify_store`."""
+    started = time.monotonic()
+    manifests: dict[ModelName, Manifest] = {}
+    broken: dict[ModelName, Problem] = {}
+    for name in names:
+        try:
+            manifests[name] = place.manifest(name)
+        except Damaged as error:
+            broken[name] = Problem(Fault.MANIFEST, str(error))
+    needed = _needed(manifests)
+    problems: dict[Digest, Problem] = {}
+    for digest, blob in needed.items():
+        size = place.blob_size(digest)
+        if size is None:
+            problems[digest] = Problem(Fault.MISSING, "", blob)
+        elif size != blob.size:
+            problems[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)
+    to_hash = [blob for digest, blob in needed.items() if digest not in problems]
+    total = sum(blob.size for blob in to_hash)
+    observer(Started(len(manifests), len(to_hash), total))
+    for blob, actual in place.hashes(to_hash) if to_hash else ():
+        observer(Advanced(blob.size))
+        if not actual:
+            problems[blob.digest] = Problem(Fault.MISSING, "", blob)
+        elif actual != blob.digest.hex:
+            problems[blob.digest] = _content_problem(blob, actual)
+    return Report(
+        place=place.label,
+        models=_verdicts(manifests, problems, broken),
+        blobs=len(to_hash),
+        size=total,
+        unnamed=(),
         seconds=time.monotonic() - started,
     )
 

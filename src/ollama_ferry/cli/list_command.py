@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from ollama_ferry.cli.options import ARCHIVE, Output, find_store, models_option, open_contents, output_options
+from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
+from ollama_ferry.cli.remote import SshWords, is_host, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.listing import ModelSummary, survey
@@ -16,24 +18,32 @@ from ollama_ferry.places.store import Store
 
 
 @click.command("list")
-@click.argument("archive", required=False, type=ARCHIVE)
+@click.argument("place", required=False)
+@ssh_options
 @models_option
 @output_options
-def command(archive: Path | None, models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """List the models of the store, or of ARCHIVE.
+def command(
+    place: str | None, ssh_words: SshWords, models: Path | None, quiet: bool, verbose: bool, as_json: bool
+) -> None:
+    """List the models of the store, or of PLACE: an archive, or another host (user@host, host:/path/to/models).
 
     OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; what is
     hashed for that is nothing: `ollama-ferry verify` does that.
     """
     output = Output(quiet, verbose, as_json)
-    if archive is not None:
-        source = open_contents(archive, output)
-        place: Inspectable = source
-        label, key = source.label, "archive"
-    else:
-        store = Store(find_store(models, output).root)
-        place, label, key = store, str(store.root), "store"
-    summaries = survey(place)
+    with ExitStack() as stack:
+        here: Inspectable
+        if place is None:
+            store = Store(find_store(models, output).root)
+            here, label, key = store, str(store.root), "store"
+        elif is_host(place):
+            there = open_ssh(stack, place_of(place), ssh_words)
+            there.look()
+            here, label, key = there, f"{there.line.host}:{there.root}", "store"
+        else:
+            source = open_contents(Path(place), output)
+            here, label, key = source, source.label, "archive"
+        summaries = survey(here)
     if as_json:
         output.document({key: label, "models": [_fields(s) for s in summaries]})
         return

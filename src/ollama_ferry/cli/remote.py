@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+from ollama_ferry.archives.kinds import looks_like_archive
 from ollama_ferry.errors import UsageError
 from ollama_ferry.places.ssh import SshPlace
 from ollama_ferry.ssh.line import Line, SshOptions
@@ -75,6 +77,13 @@ def place_of(word: str) -> Place:
         return Place(bracketed[1] + bracketed[2], bracketed[3] or "")
     host, _, path = word.partition(":")
     return Place(host, path)
+
+
+def is_host(word: str) -> bool:
+    """Tell whether a word that may be a file means another host: it looks like one, or is no file that is here."""
+    if looks_like_place(word):
+        return bool(place_of(word).host)
+    return not looks_like_archive(word) and not os.path.exists(word)
 
 
 def open_ssh(stack: ExitStack, place: Place, words: SshWords) -> SshPlace:

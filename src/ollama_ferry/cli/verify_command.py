@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from ollama_ferry.cli.options import (
     output_options,
 )
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotPermitted, UsageError
@@ -27,12 +29,12 @@ from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
-from ollama_ferry.selecting import select
-from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_store, verify_stream
+from ollama_ferry.selecting import pick, select
+from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_store, verify_stream, verify_there
 
 
 @click.command("verify")
-@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | HOST]", shell_complete=complete_models)
 @click.option(
     "--repair",
     "archives",
@@ -42,12 +44,14 @@ from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_s
     help="Take good copies of damaged blobs from this archive; may be repeated.",
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="How many threads hash.  [default: one a core, up to 8]")
+@ssh_options
 @models_option
 @output_options
 def command(
     words: tuple[str, ...],
     archives: tuple[Path, ...],
     threads: int | None,
+    ssh_words: SshWords,
     models: Path | None,
     quiet: bool,
     verbose: bool,
@@ -63,8 +67,15 @@ def command(
       ollama-ferry verify deepseek-r1:8b           one
       ollama-ferry verify ./models.tar.gz          an archive, before or after it travels
       ollama-ferry verify --repair ./models.tar.gz
+      ollama-ferry verify user@server              every model there; hashed there
     """
     output = Output(quiet, verbose, as_json)
+    of_host = [word for word in words if looks_like_place(word) and place_of(word).host]
+    if of_host:
+        if archives or words[0] != of_host[0] or len(of_host) > 1:
+            raise UsageError("verify takes one host, then models of it if not all, and repairs nothing there")
+        _finish(_verify_host(of_host[0], words[1:], ssh_words, output), output, store=None)
+        return
     of_archive = [word for word in words if looks_like_archive(word)]
     if of_archive:
         if len(words) > 1 or archives:
@@ -104,6 +115,14 @@ def command(
 def _verify_models(store: Store, names: list[ModelName], threads: int, output: Output) -> Report:
     with progress("verifying", quiet=output.quiet or output.as_json) as observer:
         return verify_store(store, names, threads=threads, observer=observer)
+
+
+def _verify_host(word: str, texts: tuple[str, ...], ssh_words: SshWords, output: Output) -> Report:
+    with ExitStack() as stack, progress("verifying", quiet=output.quiet or output.as_json) as observer:
+        place = open_ssh(stack, place_of(word), ssh_words)
+        place.look()
+        names = pick(place, texts, place.label) if texts else list(place.names())
+        return verify_there(place, names, observer=observer)
 
 
 def _verify_archive(word: str, threads: int, output: Output) -> Report:
@@ -183,7 +202,7 @@ def _said(problem: Problem) -> str:
 def _advice(report: Report, store: Store | None) -> str:
     """Say what mends each damaged model."""
     if store is None:
-        return "Copy the archive again from where it came from, or export it anew; import publishes nothing damaged."
+        return "Bring it again from where it came from: export, or `ollama-ferry send --checksum` to another host."
     lines = [
         "Take good copies from an archive that has them:",
         f"  ollama-ferry verify --models {shlex.quote(str(store.root))} --repair ARCHIVE",

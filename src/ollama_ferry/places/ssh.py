@@ -110,7 +110,8 @@ class SshPlace:
             call.end_of_data()
             if call.line() != "ferry 1":
                 raise FerryError(
-                    f"{self.line.host} says something before it answers: is there output in its shell's rc?"
+                    f"{self.line.host} says something else before it answers",
+                    hint="Does a start-up file of its shell (.bashrc) print something? It may do so on terminals only.",
                 )
             self._looked = _read_look(call)
         return self._looked
@@ -143,6 +144,8 @@ class SshPlace:
         try:
             return self.looked.manifests[name]
         except KeyError:
+            if name in self.looked.names:
+                raise Damaged(f"the manifest of {name} on {self.label} is damaged, or not readable") from None
             raise self._not_found(name) from None
 
     def expect(self, blobs: Iterable[Descriptor]) -> None:

@@ -1,0 +1,290 @@
+"""``send`` and ``fetch`` against a real sshd, with the commands of this machine and with BusyBox on the far side."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import ferry
+from ollama_ferry.errors import FerryError, Unreachable
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.ssh import SshPlace
+from ollama_ferry.places.store import Store
+from ollama_ferry.sending import SendOptions, Sent, SshTarget, send
+from ollama_ferry.ssh.line import Line, SshOptions
+from sshd import Sshd
+from stores import StoreBuilder, faults_of, tree, weights
+from test_export_command import assert_one_clear_error
+
+
+@pytest.fixture(params=["gnu", "busybox"])
+def server(request: pytest.FixtureRequest) -> Sshd:
+    found: Sshd = request.getfixturevalue("sshd" if request.param == "gnu" else "busybox_sshd")
+    shutil.rmtree(found.home / ".ollama", ignore_errors=True)
+    return found
+
+
+@pytest.fixture
+def models(source: StoreBuilder) -> StoreBuilder:
+    shared = weights(3_000_000)
+    source.model("qwen3:8b", [("model", shared), ("template", b"{{ .Prompt }}"), ("license", b"")])
+    source.model("qwen3:14b", [("model", shared), ("template", b"User: {{ .Prompt }}")])
+    source.model("hf.co/org/repo:Q4_K_M", [("model", weights(100_000, 2))])
+    return source
+
+
+def sent(models: StoreBuilder, server: Sshd, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return ferry("send", "--models", models.root, "--ssh", server.ssh, *words)
+
+
+def test_into_an_empty_store_and_again(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    target = tmp_path / "far/models"
+    done = sent(models, server, "*/*/*:*", f"root@there:{target}")
+    assert done.returncode == 0, done.stderr
+    assert tree(target) == tree(models.root)
+    assert {path.stat().st_mode & 0o777 for path in target.rglob("*") if path.is_file()} == {0o644}
+    assert not list(target.glob(".*"))
+    told = json.loads(sent(models, server, "*/*/*:*", f"root@there:{target}", "--json").stdout)["targets"][0]
+    assert len(told["were_there"]) == 3 and not told["sent"] and told["size"] == 0
+
+
+def test_into_a_store_that_has_a_part_of_it(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    target = tmp_path / "models"
+    assert sent(models, server, "qwen3:14b", f"root@there:{target}").returncode == 0
+    StoreBuilder(target).model("neighbour", [("model", b"must stay")])
+    before = tree(target)
+    plan = json.loads(sent(models, server, "-n", "qwen3:8b", f"root@there:{target}", "--json").stdout)["targets"][0]
+    assert plan["size"] == len(b"{{ .Prompt }}") and tree(target) == before
+    told = json.loads(sent(models, server, "qwen3:8b", f"root@there:{target}", "--json").stdout)["targets"][0]
+    assert told["size"] == plan["size"] and told["sent"] == ["qwen3:8b"]
+    assert before.items() <= tree(target).items() and not faults_of(target)
+
+
+def test_wrong_blobs_there_are_replaced(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    target = tmp_path / "models"
+    assert sent(models, server, "*/*/*:*", f"root@there:{target}").returncode == 0
+    big = max((target / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    small = next(path for path in (target / "blobs").iterdir() if path.stat().st_size == len(b"{{ .Prompt }}"))
+    big.write_bytes(bytes(big.stat().st_size))
+    small.write_bytes(b"short")
+    verified = ferry("verify", f"root@there:{target}", "--ssh", server.ssh)
+    assert_one_clear_error(verified, 4)
+    assert verified.stdout.count("damaged:") == 2
+    # The size tells of one; the other one is found when asked for.
+    assert sent(models, server, "qwen3:8b", f"root@there:{target}").returncode == 0
+    assert small.read_bytes() == b"{{ .Prompt }}" and not any(big.read_bytes())
+    assert sent(models, server, "qwen3:8b", f"root@there:{target}", "--checksum").returncode == 0
+    assert tree(target) == tree(models.root)
+    assert ferry("verify", f"root@there:{target}", "--ssh", server.ssh).returncode == 0
+
+
+def test_another_model_of_that_name_stays_without_force(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    target = StoreBuilder(tmp_path / "models")
+    target.model("QWEN3:8b", [("model", b"another one")])
+    before = tree(target.root)
+    assert_one_clear_error(sent(models, server, "qwen3:8b", f"root@there:{target.root}"), 7)
+    assert tree(target.root) == before
+    assert sent(models, server, "qwen3:8b", f"root@there:{target.root}", "--force").returncode == 0
+    manifest = target.root / "manifests/registry.ollama.ai/library/QWEN3/8b"
+    assert manifest.read_bytes() == models.manifest_path("qwen3:8b").read_bytes()
+
+
+def test_store_is_found_there(models: StoreBuilder, server: Sshd) -> None:
+    nowhere = sent(models, server, "qwen3:8b", "root@there")
+    assert_one_clear_error(nowhere, 3)
+    assert "root@there:/path" in nowhere.stderr
+    (server.home / ".ollama").mkdir()
+    assert sent(models, server, "qwen3:8b", "root@there").returncode == 0
+    assert (server.home / ".ollama/models/manifests/registry.ollama.ai/library/qwen3/8b").is_file()
+    listed = ferry("list", "root@there", "--ssh", server.ssh)
+    assert listed.returncode == 0 and "qwen3:8b" in listed.stdout, listed.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["with blank", "it's", 'say "x"', "$(touch x)`touch x`;&|<>", "-rf", "*", "\\n", "~", "ünï", "#end"]
+)
+def test_paths_made_to_break_a_shell_arrive_unharmed(
+    models: StoreBuilder, server: Sshd, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / name / "models"
+    done = sent(models, server, "hf.co/org/repo:Q4_K_M", f"root@there:{target}")
+    assert done.returncode == 0, done.stderr
+    assert len(tree(target)) == 3 and not faults_of(target)
+    assert not (tmp_path / "x").exists() and not (server.home / "x").exists()
+    got = ferry("fetch", f"root@there:{target}", "hf.co/org/repo:Q4_K_M", "--ssh", server.ssh, "--models",
+                tmp_path / "got")  # fmt: skip
+    assert got.returncode == 0, got.stderr
+    assert tree(tmp_path / "got") == tree(target)
+
+
+@pytest.mark.parametrize("word", ["root@there:/tmp/a\nb", "-oProxyCommand=touch x@", "a b@there", "@", "\x07@there"])
+def test_hosts_and_paths_that_are_none_are_refused(models: StoreBuilder, sshd: Sshd, word: str, tmp_path: Path) -> None:
+    done = ferry("send", "--models", models.root, "--ssh", sshd.ssh, "--", "qwen3:8b", word)
+    assert_one_clear_error(done, done.returncode)
+    assert done.returncode in (2, 8)
+    assert not Path("x").exists()
+
+
+def test_several_targets_and_one_that_fails(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    targets = [f"root@there:{tmp_path}/one", f"root@there:{tmp_path}/two", str(tmp_path / "folder")]
+    StoreBuilder(tmp_path / "two").model("qwen3:8b", [("model", b"another one")])
+    done = sent(models, server, "qwen3:8b", "hf.co/org/repo:Q4_K_M", *targets)
+    assert_one_clear_error(done, 7)
+    assert "1 of 3 targets failed" in done.stderr and done.stdout.count("failed:") == 1
+    for name in ("one", "folder"):
+        assert not faults_of(tmp_path / name)
+        assert len(list((tmp_path / name / "manifests").glob("*/*/*/*"))) == 2
+    unknown = ferry("send", "--models", models.root, "--ssh", f"{server.ssh} -p 9", "qwen3:8b", "root@there",
+                    tmp_path / "stick")  # fmt: skip
+    assert_one_clear_error(unknown, 8)
+    assert not faults_of(tmp_path / "stick") and len(tree(tmp_path / "stick")) == 5
+
+
+def test_fetch_takes_only_what_is_missing(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    there = f"root@there:{models.root}"
+    done = ferry("fetch", there, "qwen3:14b", "--ssh", server.ssh, "--models", tmp_path / "got")
+    assert done.returncode == 0, done.stderr
+    more = ferry("fetch", there, "QWEN3:8B", "hf.co/*/*:*", "--ssh", server.ssh, "--models", tmp_path / "got", "--json")
+    assert more.returncode == 0, more.stderr
+    told = json.loads(more.stdout)
+    assert len(told["present"]) == 2 and tree(tmp_path / "got") == tree(models.root)
+    missing = ferry("fetch", there, "qwen3:9b", "--ssh", server.ssh, "--models", tmp_path / "got")
+    assert_one_clear_error(missing, 3)
+    assert "qwen3:8b" in missing.stderr
+    mine = ferry("fetch", there, "qwen3:8b", "--as", "mine", "--ssh", server.ssh, "--models", tmp_path / "got")
+    assert mine.returncode == 0 and (tmp_path / "got/manifests/registry.ollama.ai/library/mine/latest").is_file()
+    damaged = max((models.root / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    bad = ferry("fetch", there, "qwen3:8b", "--ssh", server.ssh, "--models", tmp_path / "bad")
+    assert_one_clear_error(bad, 4)
+    assert not tree(tmp_path / "bad")
+
+
+def test_folder_on_a_stick_both_ways(models: StoreBuilder, tmp_path: Path) -> None:
+    stick = tmp_path / "stick/models"
+    done = ferry("send", "--models", models.root, "qwen3:*", stick)
+    assert done.returncode == 0, done.stderr
+    assert not faults_of(stick) and len(tree(stick)) == 7
+    got = ferry("fetch", stick, "qwen3:8b", "--models", tmp_path / "got")
+    assert got.returncode == 0, got.stderr
+    assert not faults_of(tmp_path / "got") and len(tree(tmp_path / "got")) == 5
+
+
+def attempt(models: StoreBuilder, server: Sshd, root: Path) -> tuple[Sent, int]:
+    """Send all models in this process; return what became of it, and the bytes that crossed the line."""
+    store = Store(models.root)
+    options = SshOptions(tuple(server.ssh.split()))
+    with Line("root@there", None, options) as line:
+        (done,) = send(store, store.names(), [SshTarget(SshPlace(line, str(root)))], SendOptions())
+        return done, line.sent
+
+
+def kill_at_random(models: StoreBuilder, server: Sshd, folder: Path, rounds: int) -> None:
+    rng = random.Random(rounds)
+    whole = tree(models.root)
+    size = sum(len(content) for path, content in whole.items() if path.startswith("blobs/"))
+    started = time.monotonic()
+    done, sent_bytes = attempt(models, server, folder / "timed")
+    usual = time.monotonic() - started
+    overhead = sent_bytes - size
+    assert done.error is None and 0 < overhead < 100_000
+    cut = 0
+    for number in range(rounds):
+        root = folder / f"target-{number}"
+        timer = threading.Timer(rng.uniform(0.2, 1.0) * usual, server.kill_connections)
+        timer.start()
+        done, _ = attempt(models, server, root)
+        timer.join()
+        assert done.error is None or isinstance(done.error, Unreachable | FerryError)
+        cut += done.error is not None
+        assert not faults_of(root)
+        begun = sum(path.stat().st_size for path in root.glob(".ollama-ferry-ssh/sha256-*"))
+        begun += sum(path.stat().st_size for path in root.glob("blobs/sha256-*"))
+        done, sent_bytes = attempt(models, server, root)
+        assert done.error is None, done.error
+        # What is there is not sent again; a batch of small blobs that was cut is.
+        assert sent_bytes <= size - begun + overhead + 200_000, number
+        assert {path: content for path, content in tree(root).items() if not path.startswith(".")} == whole
+    assert cut > rounds // 3
+
+
+def test_line_that_is_cut_at_random_moments(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    models.model("big:1", [("model", weights(20_000_000, 7))])
+    kill_at_random(models, server, tmp_path, 25)
+
+
+def test_present_model_costs_one_call(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
+    assert attempt(models, sshd, tmp_path / "there")[0].error is None
+    store = Store(models.root)
+    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+        place = SshPlace(line, str(tmp_path / "there"))
+        (done,) = send(store, [ModelName.parse("qwen3:8b")], [SshTarget(place)], SendOptions())
+        assert done.error is None and done.were_there == [ModelName.parse("qwen3:8b")]
+        assert line.calls == 1
+
+
+def test_many_small_blobs_travel_in_few_calls(source: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
+    source.model("tensors", [("tensor", f"{number}".encode() * 50) for number in range(1200)])
+    store = Store(source.root)
+    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+        (done,) = send(store, store.names(), [SshTarget(SshPlace(line, str(tmp_path / "far")))], SendOptions())
+        assert done.error is None, done.error
+        assert line.calls < 8
+    assert tree(tmp_path / "far") == tree(source.root)
+    got = ferry("fetch", f"root@there:{tmp_path}/far", "tensors", "--ssh", sshd.ssh, "--models", tmp_path / "got")
+    assert got.returncode == 0, got.stderr
+    assert tree(tmp_path / "got") == tree(source.root)
+
+
+def test_without_tar_there_it_is_slower_and_works(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
+    class Tarless(SshPlace):
+        def look(self, names=None):  # type: ignore[no-untyped-def]
+            looked = super().look(names)
+            looked.has_tar = False
+            return looked
+
+    store = Store(models.root)
+    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+        (done,) = send(store, store.names(), [SshTarget(Tarless(line, str(tmp_path / "far")))], SendOptions())
+    assert done.error is None, done.error
+    assert tree(tmp_path / "far") == tree(models.root)
+
+
+def test_limit_of_the_bandwidth_is_kept(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = sent(models, sshd, "qwen3:8b", f"root@there:{tmp_path}/far", "--bwlimit", "2M")
+    assert done.returncode == 0, done.stderr
+    # 3 MB at 2 MB/s: no faster than that, however fast the machine.
+    assert time.monotonic() - started > 1.4
+    assert_one_clear_error(sent(models, sshd, "qwen3:8b", "root@there", "--bwlimit", "fast"), 2)
+
+
+@pytest.mark.parametrize("words", [[], ["qwen3:8b"], ["root@there"], ["qwen3:8b", "qwen3:14b"], ["nothing:1", "a@b"]])
+def test_wrong_calls_get_one_clear_error(models: StoreBuilder, words: list[str]) -> None:
+    done = ferry("send", "--models", models.root, *words)
+    assert done.returncode in (2, 3)
+    assert_one_clear_error(done, done.returncode)
+
+
+def test_host_without_a_posix_shell_is_told_so(models: StoreBuilder, tmp_path: Path) -> None:
+    fake = tmp_path / "ssh"
+    fake.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho \"'exec' is not recognized as an internal or external command,\" >&2\nexit 1\n"
+    )
+    fake.chmod(0o755)
+    done = ferry("send", "--models", models.root, "--ssh", fake, "qwen3:8b", "me@windows")
+    assert_one_clear_error(done, 2)
+    assert "Windows" in done.stderr
+    chatty = tmp_path / "chatty"
+    chatty.write_text("#!/bin/sh\necho Welcome to my machine\ncat >/dev/null\n")
+    chatty.chmod(0o755)
+    done = ferry("send", "--models", models.root, "--ssh", chatty, "qwen3:8b", "me@there")
+    assert_one_clear_error(done, 1)
+    assert "start-up file" in done.stderr
