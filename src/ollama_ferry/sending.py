@@ -11,6 +11,7 @@ from queue import Empty, Full, Queue
 from threading import Thread
 from typing import ParamSpec, Protocol
 
+from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import Plan, copy, plan
 from ollama_ferry.errors import AlreadyExists, Cancelled, Damaged, FerryError, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
@@ -179,6 +180,7 @@ def send(
     """
     cancel = cancel or Cancel()
     started = time.monotonic()
+    keep_freed_buffers()
     wanted = plan(store, None, names)
     for model in wanted.models:
         store.require_whole(model.name, model.manifest)

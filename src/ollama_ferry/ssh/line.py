@@ -98,6 +98,7 @@ class Line:
             )
         except OSError as error:
             raise UsageError(f"{command[0]} can't be run: {error.strerror}") from error
+        _widen(process.stdin)
         head = script.strip("\n") + "\n#end\n" + "".join(word + "\n" for word in words)
         call = Call(self, process)
         call.send(head.encode("utf-8", "surrogateescape"))
@@ -260,6 +261,17 @@ class Call:
 
     def _refused(self, reason: str) -> FerryError:
         return refusal(self._line.host, reason)
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a megabyte where that can be asked for (Linux): fewer turns between the two ends."""
+    try:
+        import fcntl
+
+        assert pipe is not None  # noqa: S101 -- made with a pipe
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1024 * 1024)
+    except (ImportError, AttributeError, OSError):
+        pass
 
 
 def refusal(host: str, reason: str) -> FerryError:

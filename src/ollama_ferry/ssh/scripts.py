@@ -13,17 +13,18 @@ BOOTSTRAP = (
 )
 """The one command line: read a script up to ``#end``, then run it. Any login shell passes it on as it is."""
 
+# openssl comes first: it lets the processor do the hashing, three times as fast as the sha256sum of most systems.
 _COMMON = r"""
 LC_ALL=C; export LC_ALL; umask 022
 say() { printf '%s\n' "$*"; }
 die() { say "error $*"; exit 3; }
 size_of() { set -- $(ls -lnL "$1" 2>/dev/null); say "${5:-0}"; }
 safe() { sync "$1" 2>/dev/null || sync 2>/dev/null || :; }
-if command -v sha256sum >/dev/null 2>&1; then hash() { sha256sum; }; hash_files() { sha256sum -- "$@"; }
+if command -v openssl >/dev/null 2>&1 && h=$(openssl dgst -sha256 -r </dev/null 2>/dev/null) && \
+   [ "${h%% *}" = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ]; then
+    hash() { openssl dgst -sha256 -r; }; hash_files() { openssl dgst -sha256 -r "$@"; }
+elif command -v sha256sum >/dev/null 2>&1; then hash() { sha256sum; }; hash_files() { sha256sum -- "$@"; }
 elif command -v shasum >/dev/null 2>&1; then hash() { shasum -a 256; }; hash_files() { shasum -a 256 -- "$@"; }
-elif command -v openssl >/dev/null 2>&1; then
-    hash() { openssl dgst -sha256 -r; }
-    hash_files() { for f in "$@"; do h=$(openssl dgst -sha256 -r < "$f"); say "${h%% *}  $f"; done; }
 else die nohash; fi
 own() { [ -z "$owner" ] || chown "$owner" "$@" 2>/dev/null || :; }
 owner=
