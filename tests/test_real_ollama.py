@@ -12,6 +12,7 @@ import pytest
 from command_line import COMMAND, ferry
 from ollama_ferry.sample import sample_gguf, write_sample_store
 from ollama_server import BINARY, Ollama, registry, serving
+from sshd import Sshd
 from test_names import INVALID, VALID
 
 pytestmark = [
@@ -232,3 +233,18 @@ def test_store_made_by_pull_verifies_clean_and_travels(tmp_path: Path) -> None:
     assert ferry("import", tmp_path / "pulled.tar.gz", "--models", target, "--as", "tiny:4m").returncode == 0
     with serving(target, tmp_path) as server:
         assert server.listed() == {"tiny:4m": pulled_id}
+
+
+def test_server_at_the_far_end_of_ssh_sees_what_was_sent(tmp_path: Path, sshd: Sshd) -> None:
+    _, listed = made(tmp_path)
+    far, back = tmp_path / "far", tmp_path / "back"
+    with serving(far, tmp_path) as server:
+        words = ["send", "--models", tmp_path / "models", "--ssh", sshd.ssh, "*/*/*:*", f"root@there:{far}"]
+        done = ferry(*words)
+        assert done.returncode == 0, done.stderr
+        assert server.listed() == listed
+        assert server.run("show", "tiny:4m").returncode == 0
+        got = ferry("fetch", f"root@there:{far}", "tiny:4m", "--ssh", sshd.ssh, "--models", back)
+        assert got.returncode == 0, got.stderr
+    with serving(back, tmp_path) as server:
+        assert server.listed() == {"tiny:4m": listed["tiny:4m"]}
