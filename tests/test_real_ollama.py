@@ -239,8 +239,7 @@ def test_server_at_the_far_end_of_ssh_sees_what_was_sent(tmp_path: Path, sshd: S
     _, listed = made(tmp_path)
     far, back = tmp_path / "far", tmp_path / "back"
     with serving(far, tmp_path) as server:
-        words = ["send", "--models", tmp_path / "models", "--ssh", sshd.ssh, "*/*/*:*", f"root@there:{far}"]
-        done = ferry(*words)
+        done = ferry("send", "--models", tmp_path / "models", "--ssh", sshd.ssh, "*/*/*:*", f"root@there:{far}")
         assert done.returncode == 0, done.stderr
         assert server.listed() == listed
         assert server.run("show", "tiny:4m").returncode == 0

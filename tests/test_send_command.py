@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from ollama_ferry.places.ssh import SshPlace
 from ollama_ferry.places.store import Store
 from ollama_ferry.sending import SendOptions, Sent, SshTarget, send
 from ollama_ferry.ssh.line import Line, SshOptions
-from sshd import Sshd
+from sshd import Sshd, serving
 from stores import StoreBuilder, faults_of, tree, weights
 from test_export_command import assert_one_clear_error
 
@@ -264,6 +265,39 @@ def test_limit_of_the_bandwidth_is_kept(models: StoreBuilder, sshd: Sshd, tmp_pa
     # 3 MB at 2 MB/s: no faster than that, however fast the machine.
     assert time.monotonic() - started > 1.4
     assert_one_clear_error(sent(models, sshd, "qwen3:8b", "root@there", "--bwlimit", "fast"), 2)
+    started = time.monotonic()
+    got = ferry("fetch", f"root@there:{tmp_path}/far", "qwen3:8b", "--ssh", sshd.ssh, "--models", tmp_path / "got",
+                "--bwlimit", "2M", "-C")  # fmt: skip
+    assert got.returncode == 0, got.stderr
+    assert time.monotonic() - started > 1.4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")
+def test_files_there_belong_to_the_owner_of_the_store(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    os.chown(service, 12345, 23456)
+    assert sent(models, server, "*/*/*:*", f"root@there:{service}/models").returncode == 0
+    for path in [service / "models", *(service / "models").rglob("*")]:
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456), path
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_sudo_is_asked_over_there(models: StoreBuilder, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    sudo = programs / "sudo"
+    # As much of sudo as is called: -n, then a command.
+    sudo.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" = -n ] || exit 1\nshift\nexec "$@"\n')
+    sudo.chmod(0o755)
+    with serving(tmp_path / "sshd", path=f"{programs}:/usr/bin:/bin") as server:
+        done = sent(models, server, "qwen3:8b", f"root@there:{tmp_path}/far", "--sudo")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "calls").read_text().count("-n sh -c") >= 3
+        sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+        refused = sent(models, server, "qwen3:14b", f"root@there:{tmp_path}/far", "--sudo")
+        assert_one_clear_error(refused, 5)
+        assert "password" in refused.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["qwen3:8b"], ["root@there"], ["qwen3:8b", "qwen3:14b"], ["nothing:1", "a@b"]])

@@ -30,7 +30,7 @@ class SshOptions:
         command: the program and its options, split into words.
         compress: let ssh compress.
         sudo: run as root over there, where sudo asks for no password.
-        bytes_per_second: the most that is sent; 0 for no limit.
+        bytes_per_second: the most that crosses the line, either way; 0 for no limit.
     """
 
     command: tuple[str, ...] = ("ssh",)
@@ -136,7 +136,7 @@ class Call:
         self._process = process
         self._buffer = b""
         self._began = time.monotonic()
-        self._sent = 0
+        self._crossed = 0
 
     def __enter__(self) -> Call:
         return self
@@ -165,12 +165,8 @@ class Call:
                 # What the other side has said is a better reason than that it does not listen any more.
                 raise self._failure() from error
             view = view[count:]
-            self._sent += count
             self._line.sent += count
-            if limit:
-                ahead = self._sent / limit - (time.monotonic() - self._began)
-                if ahead > 0:
-                    time.sleep(ahead)
+            self._keep_to_limit(count)
 
     def end_of_data(self) -> None:
         """Tell the script that nothing more comes."""
@@ -201,7 +197,10 @@ class Call:
         if self._buffer:
             chunk, self._buffer = self._buffer[:size], self._buffer[size:]
             return chunk
-        return self._stdout.read(size) or b""
+        limit = self._line.options.bytes_per_second
+        chunk = self._stdout.read(min(size, max(4096, limit // 8)) if limit else size) or b""
+        self._keep_to_limit(len(chunk))
+        return chunk
 
     def expect_end(self) -> None:
         """Wait until the script has done all.
@@ -211,6 +210,15 @@ class Call:
         """
         if self.line() != "end":
             raise FerryError(f"{self._line.host} answered with something else than was asked for")
+
+    def _keep_to_limit(self, count: int) -> None:
+        """Wait until so many bytes more may have crossed the line."""
+        limit = self._line.options.bytes_per_second
+        if limit:
+            self._crossed += count
+            ahead = self._crossed / limit - (time.monotonic() - self._began)
+            if ahead > 0:
+                time.sleep(ahead)
 
     @property
     def _stdin(self) -> IO[bytes]:
