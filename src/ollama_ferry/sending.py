@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Thread
-from typing import ParamSpec, Protocol
+from typing import ParamSpec, Protocol, runtime_checkable
 
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import Plan, copy, plan
-from ollama_ferry.errors import AlreadyExists, Cancelled, Damaged, FerryError, Vanished
+from ollama_ferry.errors import AlreadyExists, Cancelled, Damaged, FerryError, UsageError, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling
@@ -88,6 +89,19 @@ class Target(Protocol):
         """Tell whether a blob is there with its size."""
         ...
 
+    def begun(self, blob: Descriptor) -> int:
+        """Return how many bytes of a blob are there of an earlier run, and are not moved again."""
+        ...
+
+
+@runtime_checkable
+class Aborts(Protocol):
+    """A sink that may hang, and can be told to give up from another thread."""
+
+    def abort(self) -> None:
+        """Give up what is under way."""
+        ...
+
 
 class SshTarget:
     """A store on a host."""
@@ -116,6 +130,9 @@ class SshTarget:
 
     def has(self, blob: Descriptor) -> bool:
         return self._place.has(blob)
+
+    def begun(self, blob: Descriptor) -> int:
+        return self._place.begun(blob)
 
 
 class FolderTarget:
@@ -148,6 +165,9 @@ class FolderTarget:
 
     def has(self, blob: Descriptor) -> bool:
         return not self._doubting and self._store.has(blob)
+
+    def begun(self, blob: Descriptor) -> int:
+        return 0
 
 
 def send(
@@ -185,13 +205,16 @@ def send(
     for model in wanted.models:
         store.require_whole(model.name, model.manifest)
     boats = [_Boat(target, Sent(target.label)) for target in targets]
+    twice = [label for label, count in Counter(boat.sent.target for boat in boats).items() if count > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} was named twice as a target")
     for boat in boats:
         boat.attempt(boat.look, wanted, options)
     under_way = [boat for boat in boats if boat.sent.error is None and boat.names]
     if dry_run:
         for boat in under_way:
             moving = [blob for blob in wanted.blobs if blob.digest in boat.needs and not boat.target.has(blob)]
-            boat.sent.blobs, boat.sent.size = len(moving), sum(blob.size for blob in moving)
+            boat.sent.blobs, boat.sent.size = len(moving), sum(blob.size - boat.target.begun(blob) for blob in moving)
             boat.sent.sent = sorted(boat.names.values())
     elif under_way:
         _carry(store, under_way, observer, cancel)
@@ -210,6 +233,7 @@ class _Boat:
         names: for each model that it needs, the name that it gets there.
         needs: the blobs of these models.
         sink: where it writes to, once it does.
+        vanished: how often a blob had gone from there when its model was to be published.
     """
 
     target: Target
@@ -217,6 +241,7 @@ class _Boat:
     names: dict[ModelName, ModelName] = field(default_factory=dict)
     needs: set[Digest] = field(default_factory=set)
     sink: Sink | None = None
+    vanished: int = 0
 
     def attempt(self, what: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
         """Do something; a failure is this target's own."""
@@ -226,6 +251,10 @@ class _Boat:
             raise
         except FerryError as error:
             self.sent.error = error
+            return False
+        except (OSError, ValueError) as error:
+            # What one target makes of itself is not to stop the others.
+            self.sent.error = FerryError(f"{self.sent.target} failed: {error}")
             return False
         return True
 
@@ -263,13 +292,11 @@ def _carry(store: Store, boats: list[_Boat], observer: Observer, cancel: Cancel)
             boat.attempt(boat.begin, stack, observer, cancel)
         fleet = _Fleet(boats)
         names = {name for boat in boats for name in boat.names}
-        for attempt in range(1, _ATTEMPTS + 1):
+        while True:
             try:
                 copy(plan(store, fleet, names), store, fleet, observer=observer, cancel=cancel)
                 return
             except Vanished as error:
-                if attempt == _ATTEMPTS:
-                    raise
                 observer(Noted(f"{error}; sending it again"))
             except _AllGone:
                 return
@@ -313,7 +340,8 @@ class _Fleet:
                     feed.give(chunk)
         except BaseException as error:
             for feed in feeds:
-                feed.give(error)
+                feed.abort(error)
+            for feed in feeds:
                 feed.wait()
             raise
         for feed in feeds:
@@ -331,7 +359,8 @@ class _Fleet:
                 continue
             if boat.attempt(sink.commit, there, manifest):
                 boat.sent.sent.append(there)
-            elif isinstance(boat.sent.error, Vanished):
+            elif isinstance(boat.sent.error, Vanished) and boat.vanished < _ATTEMPTS:
+                boat.vanished += 1
                 vanished, boat.sent.error = boat.sent.error, None
         if vanished is not None:
             raise vanished
@@ -347,6 +376,7 @@ class _Feed:
         self._chunks: Queue[bytes | BaseException] = Queue(_CHUNKS_AHEAD)
         self._ended = False
         self._failure: BaseException | None = None
+        self._begun = boat.target.begun(blob)
         self._thread = Thread(target=self._run, name="send", daemon=True)
         self._thread.start()
 
@@ -358,15 +388,22 @@ class _Feed:
             except Full:
                 continue
 
+    def abort(self, error: BaseException) -> None:
+        """Give up: the source has failed, or the user has had enough."""
+        if isinstance(self._sink, Aborts):
+            self._sink.abort()
+        self.give(error)
+
     def wait(self) -> None:
         self._thread.join()
-        if isinstance(self._failure, FerryError):
-            self._boat.sent.error = self._boat.sent.error or self._failure
-        elif self._failure is not None:
-            raise self._failure
-        elif self._boat.sent.error is None:
+        failure = self._failure
+        if isinstance(failure, FerryError):
+            self._boat.sent.error = self._boat.sent.error or failure
+        elif failure is not None and not isinstance(failure, KeyboardInterrupt):
+            self._boat.sent.error = self._boat.sent.error or FerryError(f"{self._boat.sent.target} failed: {failure}")
+        elif failure is None and self._boat.sent.error is None:
             self._boat.sent.blobs += 1
-            self._boat.sent.size += self._blob.size
+            self._boat.sent.size += self._blob.size - self._begun
 
     def read(self, size: int, /) -> bytes:
         if self._ended:

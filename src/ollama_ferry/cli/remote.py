@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -65,13 +64,10 @@ def place_of(word: str) -> Place:
     if word.startswith(("/", "./", "../", "~")) or word in (".", ".."):
         return Place("", word)
     if word.startswith("ssh://"):
-        parts = urlsplit(word)
-        try:
-            port = parts.port
-        except ValueError:
-            raise UsageError(f"{word[:200]!a} has no valid port") from None
-        user = f"{parts.username}@" if parts.username else ""
-        return Place(f"{user}{parts.hostname or ''}", unquote(parts.path), port)
+        found = re.fullmatch(r"ssh://((?:[^@/]*@)?)\[?([^/\[\]@]+?)\]?(?::([0-9]{1,5}))?(/.*)?", word, re.DOTALL)
+        if not found:
+            raise UsageError(f"{word[:200]!a} is no place", hint="ssh://user@host:22/path/to/models")
+        return Place(found[1] + found[2], found[4] or "", int(found[3]) if found[3] else None)
     bracketed = re.fullmatch(r"((?:[^@]*@)?)\[([0-9A-Fa-f:.%a-z]+)\](?::(.*))?", word, re.DOTALL)
     if bracketed:
         return Place(bracketed[1] + bracketed[2], bracketed[3] or "")
@@ -88,7 +84,10 @@ def is_host(word: str) -> bool:
 
 def open_ssh(stack: ExitStack, place: Place, words: SshWords) -> SshPlace:
     """Return a place on a host, whose line ends with the stack."""
-    command = tuple(shlex.split(words.ssh)) or ("ssh",)
+    try:
+        command = tuple(shlex.split(words.ssh)) or ("ssh",)
+    except ValueError as error:
+        raise UsageError(f"--ssh {words.ssh!r} can't be split into words: {error}") from None
     options = SshOptions(command, words.compress, words.sudo, words.bwlimit)
     return SshPlace(stack.enter_context(Line(place.host, place.port, options)), place.path)
 
@@ -113,4 +112,7 @@ def _rate(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)([kKmMgG]?)(?:i?[bB])?", text)
     if not found:
         raise UsageError(f"--bwlimit {text!r} is no rate", hint="For example 20M, which is 20 million bytes a second.")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    rate = int(float(found[1]) * _UNITS[found[2].lower()])
+    if not rate and text != "0":
+        raise UsageError(f"--bwlimit {text!r} is less than a byte a second")
+    return rate

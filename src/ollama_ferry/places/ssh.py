@@ -39,7 +39,9 @@ _BATCH_BYTES = 16 * 1024 * 1024
 # More would fill the line before anything is read from it.
 _ASKED_AT_ONCE = 4000
 _MANIFESTS_LIMIT = 32 * 1024 * 1024
-_ENTRY = re.compile(r"-\S+\s+\d+\s+\d+\s+\d+\s+(\d+)\s.*\s(sha256[-:][0-9a-f]{64})(\.partial)?")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_ENTRY = re.compile(r"-\S+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+([0-9]{1,18})\s.*\s(sha256[-:][0-9a-f]{64})(\.partial)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|[\ud800-\udfff]")
 # What a far disk needs beside the blobs.
 _SPARE = 4 * 1024 * 1024
 
@@ -86,6 +88,7 @@ class SshPlace:
         self._looked: Looked | None = None
         self._expected: deque[Descriptor] = deque()
         self._coming: _Coming | None = None
+        self._call: Call | None = None
         self._batch: list[tuple[Descriptor, bytes]] = []
         self._batch_size = 0
         self._batches = 0
@@ -217,6 +220,15 @@ class SshPlace:
         looked = self.looked
         return looked.blobs.get(blob.digest) == blob.size or looked.staged.get(blob.digest) == blob.size
 
+    def abort(self) -> None:
+        """End what is being sent, from any thread: the host may not be listening any more."""
+        if self._call is not None:
+            self._call.kill()
+
+    def begun(self, blob: Descriptor) -> int:
+        """Return how many bytes of a blob are there of an earlier run."""
+        return min(self.looked.begun.get(blob.digest, 0), blob.size) if blob.size > _SMALL else 0
+
     def prepare(self, plan: Plan) -> None:
         """Check that the far disk takes what the plan moves."""
         looked = self.looked
@@ -238,11 +250,8 @@ class SshPlace:
                 self._flush()
             return
         there = min(self.looked.begun.get(blob.digest, 0), blob.size)
-        try:
-            self._send(blob, data, there)
-        except Damaged:
-            self.looked.begun.pop(blob.digest, None)
-            raise
+        self.looked.begun.pop(blob.digest, None)
+        self._send(blob, data, there)
         self.looked.staged[blob.digest] = blob.size
 
     def commit(self, name: ModelName, manifest: Manifest) -> None:
@@ -279,6 +288,7 @@ class SshPlace:
         looked = self.looked
         parameters = [looked.root, looked.staging, blob.digest.file_name, str(blob.size), str(there)]
         with self.line.call(scripts.PUT, parameters) as call:
+            self._call = call
             passed = 0
             while chunk := data.read(_CHUNK):
                 skipped = max(0, min(len(chunk), there - passed))
@@ -349,7 +359,7 @@ class _Coming:
         """Return the next blob's bytes."""
         blob = self._blobs.popleft()
         words = self._call.line().split(" ")
-        if words[0] != "blob" or words[2:] != [blob.digest.file_name] or not words[1].isdigit():
+        if words[0] != "blob" or words[2:] != [blob.digest.file_name] or not _NUMBER.fullmatch(words[1]):
             raise MissingBlob(f"the blob {blob.digest} has gone from {self._place.label}", digest=str(blob.digest))
         return _Part(self._call, int(words[1]))
 
@@ -386,7 +396,7 @@ def _read_look(call: Call) -> Looked:
             looked.staging = rest
         elif word == "tar":
             looked.has_tar = True
-        elif word == "free" and rest.isdigit():
+        elif word == "free" and _NUMBER.fullmatch(rest):
             looked.free = int(rest) * 1024
         elif word == "names":
             while (path := call.line()) != ".":
@@ -400,7 +410,7 @@ def _read_look(call: Call) -> Looked:
                     kept[Digest.parse(found[2])] = int(found[1])
         elif word == "manifest":
             size_text, _, path = rest.partition(" ")
-            size = int(size_text) if size_text.isdigit() else MANIFEST_LIMIT + 1
+            size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
             manifest_bytes += size
             if size > MANIFEST_LIMIT or manifest_bytes > _MANIFESTS_LIMIT:
                 raise Damaged(f"the manifest {path[:300]!a} is too large to be read")
@@ -415,6 +425,6 @@ def _read_look(call: Call) -> Looked:
             except (InvalidName, Damaged):
                 # A file that is no manifest: no model, as for Ollama.
                 continue
-    if not looked.root.startswith("/") or not looked.staging.startswith("/"):
+    if any(not path.startswith("/") or _CONTROL.search(path) for path in (looked.root, looked.staging)):
         raise FerryError("the other host answered with something else than was asked for")
     return looked

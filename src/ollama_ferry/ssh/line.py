@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
@@ -18,8 +18,12 @@ from ollama_ferry.ssh.scripts import BOOTSTRAP
 
 _STDERR_LIMIT = 16 * 1024
 _LINE_LIMIT = 64 * 1024
-# AES is done by the processor; a server that lacks it falls back to what both have.
-_FAST_CIPHER = "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+# All lines of one answer together, in bytes.
+_ANSWER_LIMIT = 64 * 1024 * 1024
+# The processor does AES; of the ciphers that the user's configuration allows these are asked for first.
+_FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+# A socket's path has at most 104 bytes (macOS), and ssh makes a longer one for a moment.
+_SOCKET_LIMIT = 104 - 18
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Line:
         self.sent = 0
         self._port = ["-p", str(port)] if port else []
         self._folder: str | None = None
-        self._shared = self._sharing()
+        self._settings = self._chosen_settings()
 
     def __enter__(self) -> Line:
         return self
@@ -108,24 +112,39 @@ class Line:
         return f"sudo -n {BOOTSTRAP.removeprefix('exec ')}" if self.options.sudo else BOOTSTRAP
 
     def _base(self) -> list[str]:
-        return [*self.options.command, *self._port, "-T", "-o", _FAST_CIPHER, *self._shared]
+        return [*self.options.command, *self._port, "-T", *self._settings]
 
-    def _sharing(self) -> Sequence[str]:
-        """Share one login among the calls, unless the user's configuration does already."""
-        if os.name == "nt":
-            return ()
+    def _chosen_settings(self) -> list[str]:
+        """Ask ssh for the user's settings, and add what they leave open: never against them."""
         try:
             asked = subprocess.run(
                 [*self.options.command, "-G", "--", self.host], capture_output=True, text=True, timeout=10, check=False
             )
-        except (OSError, subprocess.TimeoutExpired):
-            return ()
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+            return []
         settings = dict(line.partition(" ")[::2] for line in asked.stdout.splitlines())
-        if asked.returncode or settings.get("controlpath", "none") != "none":
-            return ()
-        self._folder = tempfile.mkdtemp(prefix="ferry-")
-        path = f"{self._folder}/%C"
-        return ("-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60")
+        if asked.returncode:
+            return []
+        chosen: list[str] = []
+        ciphers = settings.get("ciphers", "").split(",")
+        fast = [cipher for cipher in _FAST_CIPHERS if cipher in ciphers]
+        if fast:
+            rest = [cipher for cipher in ciphers if cipher not in fast]
+            chosen += ["-o", f"Ciphers={','.join([*fast, *rest])}"]
+        if settings.get("serveraliveinterval") == "0":
+            # A host that has gone is noticed within a minute.
+            chosen += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+        if os.name != "nt" and settings.get("controlpath", "none") == "none":
+            chosen += self._sharing()
+        return chosen
+
+    def _sharing(self) -> list[str]:
+        """Share one login among the calls."""
+        self._folder = tempfile.mkdtemp(prefix="ferry-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108
+        path = f"{self._folder}/s"
+        if len(os.fsencode(path)) > _SOCKET_LIMIT:
+            return []
+        return ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60"]
 
 
 class Call:
@@ -135,6 +154,7 @@ class Call:
         self._line = line
         self._process = process
         self._buffer = b""
+        self._answered = 0
         self._began = time.monotonic()
         self._crossed = 0
 
@@ -148,6 +168,11 @@ class Call:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._process.wait()
+
+    def kill(self) -> None:
+        """End the call at once, from any thread; whoever sends or reads on it gets an error."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
 
     def send(self, data: bytes | memoryview) -> None:
         """Send bytes, no faster than is allowed.
@@ -187,6 +212,9 @@ class Call:
                 raise self._failure()
             self._buffer += more
         raw, _, self._buffer = self._buffer.partition(b"\n")
+        self._answered += len(raw) + 1
+        if self._answered > _ANSWER_LIMIT:
+            raise FerryError(f"{self._line.host} answers without an end")
         text = raw.decode("utf-8", "surrogateescape")
         if text.startswith("error "):
             raise self._refused(text.removeprefix("error "))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 BOOTSTRAP = (
     """exec sh -c 'n=$(printf "\\nx"); n=${n%x}; s=; while IFS= read -r l && [ "$l" != "#end" ]; """
-    """do s=$s$l$n; done; eval "$s"'"""
+    """do s=$s$l$n; done; [ "$l" = "#end" ] && eval "$s"'"""
 )
 """The one command line: read a script up to ``#end``, then run it. Any login shell passes it on as it is."""
 
@@ -29,8 +29,13 @@ elif command -v shasum >/dev/null 2>&1; then hash() { shasum -a 256; }; hash_fil
 else die nohash; fi
 own() { [ -z "$owner" ] || chown "$owner" "$@" 2>/dev/null || :; }
 owner=
-enter() {
+paths() {
     IFS= read -r root; IFS= read -r staging
+    case $root in /*) ;; *) die closed;; esac
+    case $staging in /*) ;; *) die closed;; esac
+}
+enter() {
+    paths
     cd "$root" 2>/dev/null || die closed
     if [ "$(id -u)" = 0 ]; then set -- $(ls -ldn .); owner=$3:$4; fi
 }
@@ -65,7 +70,7 @@ else
     first=; shut=
     for c in "$OLLAMA_MODELS" "$(unit)" /usr/share/ollama/.ollama/models /var/snap/ollama/common/models \
              "$HOME/.ollama/models"; do
-        [ -n "$c" ] || continue
+        case $c in /*) ;; *) continue;; esac
         if usable "$c"; then root=$c; break; fi
         d=$c; while [ ! -e "$d" ] && [ "$d" != / ]; do d=${d%/*}; d=${d:-/}; done
         if [ -d "$d" ] && [ ! -x "$d" ]; then shut=$c; fi
@@ -74,6 +79,7 @@ else
     [ -n "$root" ] || { [ -n "$shut" ] && die "closed $shut"; root=$first; }
     [ -n "$root" ] || die nostore
 fi
+case $root in /*) ;; *) die nostore;; esac
 say "root $root"
 say "os $(uname -s 2>/dev/null)"
 say "uid $(id -u)"
@@ -89,7 +95,11 @@ say "staging $staging"
 say blobs; ls -lnL "$root/blobs" 2>/dev/null; say .
 say staged; ls -lnL "$staging" 2>/dev/null; say .
 give() {
-    if [ -f "$1" ] && [ -r "$1" ]; then say "manifest $(size_of "$1") $1"; cat "$1"; say; fi
+    if [ -f "$1" ] && [ -r "$1" ]; then
+        n=$(size_of "$1")
+        # Larger ones are no manifests.
+        if [ "$n" -le 4194304 ]; then say "manifest $n $1"; cat "$1"; say; fi
+    fi
 }
 if cd "$root/manifests" 2>/dev/null; then
     say names; for f in */*/*/*; do say "$f"; done; say .
@@ -115,7 +125,7 @@ $list"; p=${d%/*}; d=${p:-/}; done
 $list
 EOT
 }
-IFS= read -r root; IFS= read -r staging
+paths
 make_store "$root"
 cd "$root" 2>/dev/null || die closed
 if [ "$(id -u)" = 0 ]; then set -- $(ls -ldn .); owner=$3:$4; fi
@@ -127,22 +137,28 @@ IFS= read -r kind
 cd "$staging" || die closed
 if [ "$kind" = many ]; then
     IFS= read -r batch
-    [ -d "$batch" ] || mkdir "$batch" || die closed
+    # What a batch that was cut has left is sent again.
+    rm -rf "$batch"
+    mkdir "$batch" || die closed
     cd "$batch" || die closed
     tar -xf - || die write
     set -- sha256-*
-    bad=
-    hashes=$(hash_files "$@")
-    while read -r h f; do
-        f=${f#\*}
-        if [ "sha256-$h" != "$f" ]; then bad=$f; rm -f "$f"; fi
-    done <<EOT
+    [ -e "$1" ] || set --
+    if [ $# -gt 0 ]; then
+        bad=; good=0
+        hashes=$(hash_files "$@") || die write
+        while read -r h f; do
+            f=${f#\*}
+            if [ "sha256-$h" = "$f" ]; then good=$((good + 1)); else bad=$f; fi
+        done <<EOT
 $hashes
 EOT
-    [ -z "$bad" ] || die "bad $bad"
-    chmod 644 "$@"; own "$@"
-    safe .
-    mv -f "$@" .. || die write
+        [ -z "$bad" ] || die "bad $bad"
+        [ "$good" = $# ] || die write
+        chmod 644 "$@"; own "$@"
+        sync "$@" 2>/dev/null || sync 2>/dev/null || :
+        mv -f "$@" .. || die write
+    fi
     cd .. && rmdir "$batch"
     say end
     exit
@@ -185,6 +201,7 @@ publish() {
     own "$@"
     (cd "$staging" && mv -f "$@" "$root/blobs/") || die write
 }
+all=
 set --
 while IFS= read -r b && [ "$b" != . ]; do
     if [ -f "$staging/$b" ]; then set -- "$@" "$b"; fi
@@ -207,6 +224,7 @@ while [ -n "$rest" ]; do
     d=$d/${rest%%/*}; rest=${rest#*/}
     [ -d "$d" ] || { mkdir "$d" && own "$d"; } || die closed
 done
+[ ! -d "$d/$tag" ] || die "write $d/$tag is a folder"
 mv -f "$m" "$d/$tag" || die write
 safe "$d"
 for b in $all; do [ -f "blobs/$b" ] || die "missing $b"; done
