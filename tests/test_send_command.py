@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import ferry
+from command_line import COMMAND, ferry
 from ollama_ferry.errors import FerryError, Unreachable
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.ssh import SshPlace
@@ -322,3 +322,100 @@ def test_host_without_a_posix_shell_is_told_so(models: StoreBuilder, tmp_path: P
     done = ferry("send", "--models", models.root, "--ssh", chatty, "qwen3:8b", "me@there")
     assert_one_clear_error(done, 1)
     assert "start-up file" in done.stderr
+
+
+def fake_ssh(folder: Path, body: str) -> Path:
+    """Make an ssh that answers as a far side would that is broken, or means harm."""
+    path = folder / "fake-ssh"
+    path.write_text(f'#!/bin/sh\ncase "$*" in *-G*) exit 1;; esac\n{body}\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "root /x\\nstaging /x/s\\nfree ²\\nblobs\\n-rw-r--r-- 1 0 0 ² x sha256-$h\\n.\\nmanifest ² a/b/c/d\\nend",
+        "root /x\\033]0;title\\007\\nstaging /x/s\\nend",
+        "root relative\\nstaging /x\\nend",
+        "root /x\\nstaging /x/s\\nmanifest 99999999999999999999999 a/b/c/d\\nend",
+        "root /x\\nstaging /x/s\\nmanifest 50 ../../../../x\\nend",
+        "end",
+        "error closed \\033[2J",
+        "",
+    ],
+)
+def test_far_side_that_lies_gets_one_clear_error(models: StoreBuilder, tmp_path: Path, answer: str) -> None:
+    ssh = fake_ssh(tmp_path, f"cat >/dev/null; printf 'ferry 1\\n{answer}\\n'")
+    for words in (["send", "--models", models.root, "qwen3:8b", "me@there"], ["list", "me@there"],
+                  ["fetch", "me@there", "qwen3:8b", "--models", tmp_path / "got"]):  # fmt: skip
+        done = ferry(*words, "--ssh", ssh)
+        assert "\x1b" not in done.stdout + done.stderr and "internal error" not in done.stderr
+        if done.returncode:
+            assert_one_clear_error(done, done.returncode)
+    assert not (tmp_path / "got").exists() or not tree(tmp_path / "got")
+
+
+def test_answer_without_end_is_given_up(models: StoreBuilder, tmp_path: Path) -> None:
+    body = "printf 'ferry 1\\nroot /x\\nnames\\n'; yes registry.ollama.ai/library/x/y"
+    assert_one_clear_error(ferry("list", "me@there", "--ssh", fake_ssh(tmp_path, body)), 1)
+
+
+def test_stalled_host_does_not_keep_us(models: StoreBuilder, tmp_path: Path) -> None:
+    # The first call answers; the second one never reads.
+    body = (
+        f"if [ -e {tmp_path}/second ]; then exec sleep 600; fi; touch {tmp_path}/second; cat >/dev/null\n"
+        "printf 'ferry 1\\nroot /x\\nstaging /x/s\\nend\\n'"
+    )
+    ssh = fake_ssh(tmp_path, body)
+    models.model("big", [("model", weights(20_000_000, 9))])
+    command = [*COMMAND, "send", "--models", str(models.root), "--ssh", str(ssh), "big", "me@there"]
+    sending = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "second").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    sending.terminate()
+    _, said = sending.communicate(timeout=30)
+    assert sending.returncode == 130 and b"interrupted" in said
+
+
+def test_leftovers_of_a_batch_that_was_cut_are_no_hindrance(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    target = tmp_path / "far"
+    (target / ".ollama-ferry-ssh/batch-1").mkdir(parents=True)
+    (target / f".ollama-ferry-ssh/batch-1/sha256-{'a' * 64}").write_bytes(b"cut")
+    done = sent(models, server, "qwen3:8b", f"root@there:{target}")
+    assert done.returncode == 0, done.stderr
+    assert not faults_of(target)
+
+
+def test_model_without_blobs_and_a_folder_in_the_tags_place(source: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
+    source.manifest("nothing:1", b'{"schemaVersion": 2, "layers": []}')
+    done = sent(source, server, "nothing:1", f"root@there:{tmp_path}/far")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "far/manifests/registry.ollama.ai/library/nothing/1").is_file()
+    (tmp_path / "other/manifests/registry.ollama.ai/library/nothing/1").mkdir(parents=True)
+    refused = sent(source, server, "nothing:1", f"root@there:{tmp_path}/other")
+    assert_one_clear_error(refused, refused.returncode)
+    assert refused.returncode
+
+
+def test_hashing_that_fails_over_there_publishes_nothing(models: StoreBuilder, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    openssl = programs / "openssl"
+    real = shutil.which("openssl") or "/usr/bin/openssl"
+    openssl.write_text(f'#!/bin/sh\n[ $# -le 3 ] || exit 137\nexec {real} "$@"\n')
+    openssl.chmod(0o755)
+    with serving(tmp_path / "sshd", path=f"{programs}:/usr/bin:/bin") as server:
+        done = sent(models, server, "qwen3:8b", f"root@there:{tmp_path}/far")
+    assert_one_clear_error(done, 6)
+    assert not list((tmp_path / "far").glob("blobs/*")) and not list((tmp_path / "far").glob("manifests/*"))
+
+
+@pytest.mark.parametrize(
+    "words", [["qwen3:8b", "a@b", "a@b"], ["qwen3:8b", "ssh://[x/"], ["qwen3:8b", "a@b", "--ssh", "ssh 'x"],
+              ["qwen3:8b", "a@b", "--bwlimit", "0.5"], ["qwen3:8b", "ssh://h:99999999/x"]]
+)  # fmt: skip
+def test_more_wrong_calls(models: StoreBuilder, words: list[str]) -> None:
+    assert_one_clear_error(ferry("send", "--models", models.root, *words), 2)

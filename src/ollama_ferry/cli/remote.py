@@ -64,10 +64,12 @@ def place_of(word: str) -> Place:
     if word.startswith(("/", "./", "../", "~")) or word in (".", ".."):
         return Place("", word)
     if word.startswith("ssh://"):
-        found = re.fullmatch(r"ssh://((?:[^@/]*@)?)\[?([^/\[\]@]+?)\]?(?::([0-9]{1,5}))?(/.*)?", word, re.DOTALL)
+        found = re.fullmatch(
+            r"ssh://((?:[^@/]*@)?)(\[[0-9A-Za-z:.%]+\]|[^/\[\]@:]+)(?::([0-9]{1,5}))?(/.*)?", word, re.DOTALL
+        )
         if not found:
             raise UsageError(f"{word[:200]!a} is no place", hint="ssh://user@host:22/path/to/models")
-        return Place(found[1] + found[2], found[4] or "", int(found[3]) if found[3] else None)
+        return Place(found[1] + found[2].strip("[]"), found[4] or "", int(found[3]) if found[3] else None)
     bracketed = re.fullmatch(r"((?:[^@]*@)?)\[([0-9A-Fa-f:.%a-z]+)\](?::(.*))?", word, re.DOTALL)
     if bracketed:
         return Place(bracketed[1] + bracketed[2], bracketed[3] or "")
