@@ -21,7 +21,7 @@ from ollama_ferry.errors import StoreNotFound
 from ollama_ferry.findings import LISTED_AT_MOST, Finding, Severity, quoted, shown
 from ollama_ferry.locating import System
 from ollama_ferry.places.store import Store
-from ollama_ferry.places.store_sink import staging_folder
+from ollama_ferry.places.store_staging import staging_folder
 from stores import StoreBuilder, tree
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")

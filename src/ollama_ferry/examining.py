@@ -27,7 +27,7 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest, parse_json
 from ollama_ferry.names import ModelName
 from ollama_ferry.owners import Owners
 from ollama_ferry.places.store import Store
-from ollama_ferry.places.store_sink import MANIFEST_IN_WORK, STAGING
+from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, STAGING
 from ollama_ferry.scanning import Blobs, ManifestFile, Some, leads_nowhere, scan_blobs, scan_manifests, size_of_folder
 
 _CONFIG_LIMIT = 1024 * 1024

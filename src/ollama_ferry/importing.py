@@ -16,7 +16,8 @@ from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFoun
 from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling, is_pattern, match
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream, Contents
+from ollama_ferry.places.archive_contents import Contents
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
 from ollama_ferry.places.base import Expects, Readable, Source
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink

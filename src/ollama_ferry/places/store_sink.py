@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
 from collections import deque
@@ -29,12 +28,8 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Readable
 from ollama_ferry.places.store import Store
+from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, is_mount_point, staging_folder
 from ollama_ferry.server import server_just_started
-
-STAGING = ".ollama-ferry"
-"""The folder where blobs wait for their manifest; :func:`staging_folder` says where it is."""
-MANIFEST_IN_WORK = ".ollama-ferry-manifest"
-"""The file that becomes a manifest: beside the blobs that wait, or in ``manifests/``, too high up to count as one."""
 
 _LOCK = "lock"
 _PARTIAL = ".partial"
@@ -54,18 +49,6 @@ _ATTEMPTS = 5
 _PRUNING_TIME = 2.0
 _LEFTOVER_AGE = 7 * 24 * 3600.0
 _KEPT = "What has arrived is kept, and the same command goes on from there."
-
-
-def staging_folder(store: Store) -> Path:
-    """Return where blobs wait: beside ``blobs/``, or in it where that is a link or a disk of its own.
-
-    Beside it, because a server that starts walks through ``blobs/`` and everything below, and gives up its start when a
-    file vanishes meanwhile (``server/fixblobs.go``); a folder in ``blobs/`` is left alone by its pruning, though.
-    """
-    blobs = store.blobs_folder
-    if os.path.lexists(blobs) and (blobs.is_symlink() or _is_mount_point(blobs)):
-        return blobs / STAGING
-    return store.root / STAGING
 
 
 class StoreSink:
@@ -104,7 +87,7 @@ class StoreSink:
         self._blobs = str(store.blobs_folder)
         self._staging = str(staging_folder(store))
         manifests = store.manifests_folder
-        apart = self._staging.startswith(self._blobs) or manifests.is_symlink() or _is_mount_point(manifests)
+        apart = self._staging.startswith(self._blobs) or manifests.is_symlink() or is_mount_point(manifests)
         self._manifest_in_work = os.path.join(manifests if apart else self._staging, MANIFEST_IN_WORK)
         self._owner: tuple[int, int] | None = None
         self._lock_fd: int | None = None
@@ -588,20 +571,3 @@ class StoreSink:
             yield
         except OSError as error:
             raise write_error(error, f"{what} into {self.store.root}", left=_KEPT) from error
-
-
-def _is_mount_point(path: Path) -> bool:
-    """Tell whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
-    if os.path.ismount(path):
-        return True
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            mounted = (line.split(" ", 5)[4] for line in table)
-            return any(_unescaped(point) == str(path.resolve()) for point in mounted)
-    except OSError:
-        return False
-
-
-def _unescaped(text: str) -> str:
-    """Undo what proc(5) does to blanks and backslashes in a path."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
