@@ -13,6 +13,7 @@ from ollama_ferry._version import __version__
 if TYPE_CHECKING:
     from ollama_ferry.api import export as export
     from ollama_ferry.api import import_archive as import_archive
+    from ollama_ferry.api import inventory as inventory
     from ollama_ferry.api import open_store as open_store
     from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "export": "api",
     "import_archive": "api",
+    "inventory": "api",
     "open_store": "api",
     "verify": "api",
     "FerryError": "errors",

@@ -18,6 +18,7 @@ from ollama_ferry.exporting import (
     plan_export,
 )
 from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream
+from ollama_ferry.inventories import inventory_text, read_inventories
 from ollama_ferry.locating import Located, locate, locate_target, this_system
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
@@ -46,6 +47,7 @@ def export(
     store: PathLike | None = None,
     compress: str = "auto",
     threads: int = 0,
+    have: PathLike | Iterable[PathLike] = (),
     replace: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
@@ -59,6 +61,8 @@ def export(
         store: the models folder; None finds it as the command does.
         compress: ``auto``, ``none``, ``fast`` or ``best``.
         threads: how many threads pack; 0 is one a core.
+        have: files that tell what the target has, which is left out: what :func:`inventory` returned there, or
+            archives that were imported there.
         replace: whether a file that is there may be replaced.
         observer: called with the events of :mod:`ollama_ferry.events`.
         cancel: stops the export from another thread.
@@ -78,10 +82,27 @@ def export(
     )
     located = _located(store, texts)
     place = Store(located.root)
-    planned = plan_export(place, select(located, texts))
+    files = [have] if isinstance(have, str | os.PathLike) else list(have)
+    inventory = read_inventories(map(Path, files)) if files else None
+    planned = plan_export(place, select(located, texts), inventory)
     if isinstance(archive, str | os.PathLike):
         return export_to_file(place, planned, Path(archive), options, observer=observer, cancel=cancel)
     return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, observer=observer, cancel=cancel)
+
+
+def inventory(store: PathLike | None = None) -> str:
+    """Tell what a store has, for ``export(have=...)`` on another machine.
+
+    Args:
+        store: the models folder; None finds it as the command does.
+
+    Returns:
+        The text of the file: a line for each blob that a model here names and that is here with its size.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is no store, or it can't be read.
+    """
+    return inventory_text(open_store(store))
 
 
 def import_archive(

@@ -7,10 +7,11 @@ same rules (:func:`copy_stream`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
+from ollama_ferry.disk import human_size
+from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, UsageError
 from ollama_ferry.events import Advanced, BlobDone, BlobStarted, Cancel, ModelDone, Observer, Started, ignore
 from ollama_ferry.hashing import BackgroundHash
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
@@ -18,6 +19,7 @@ from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import (
     Expects,
     Holder,
+    LeavesOut,
     ModelEntry,
     Prepares,
     Readable,
@@ -170,6 +172,7 @@ def copy_stream(
     choose: Choose,
     *,
     wanted: Collection[Digest] | None = None,
+    everything: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Copied:
@@ -180,11 +183,13 @@ def copy_stream(
         sink: where they go.
         choose: called once for each model; may raise.
         wanted: the blobs to take, where that is known; None takes all that the sink lacks.
+        everything: every model will be chosen, so that what the stream leaves out has to be there from the start.
         observer: told of every step but the amount, which the stream's own reads tell.
         cancel: stops the copy at the next chunk.
 
     Raises:
         MissingBlob: a model's blob is neither in the stream nor in the sink.
+        LeftOut: so it is, and the stream had said that it counts on the sink to have it.
         FerryError: what the stream, the sink or the check of a blob raised: nothing is committed then, for a manifest
             is sure when the stream has come to its end. What has arrived stays with a sink that resumes.
     """
@@ -200,6 +205,11 @@ def copy_stream(
 
     for entry in stream.entries():
         cancel.check()
+        if isinstance(entry, LeavesOut):
+            pending.left_out.update((blob.digest, blob) for blob in entry.blobs)
+            if everything and (lacking := [blob for blob in entry.blobs if not sink.has(blob)]):
+                raise left_out_error("the archive", lacking)
+            continue
         if isinstance(entry, ModelEntry):
             target = choose(entry.name, entry.manifest)
             if target in targets:
@@ -236,6 +246,18 @@ def copy_stream(
     return Copied(tuple(sorted(pending.committed)), tuple(moved.values()), tuple(present.values()))
 
 
+def left_out_error(label: str, lacking: Sequence[Descriptor]) -> LeftOut:
+    """Return the error for blobs that an archive leaves out and that its target does not have."""
+    size = human_size(sum(blob.size for blob in lacking))
+    return LeftOut(
+        f"{label} was made for a target that has more: it leaves out {len(lacking)} blobs ({size}) that are not here, "
+        f"among them {lacking[0].digest}",
+        hint="Import what it was made with --have of first, or make it anew: `ollama-ferry inventory > have.txt` here, "
+        "then `ollama-ferry export ... --have have.txt` there, or without --have.",
+        digest=str(lacking[0].digest),
+    )
+
+
 class _Pending:
     """Manifests that wait for their blobs; each is committed when it has the last one.
 
@@ -247,6 +269,7 @@ class _Pending:
 
     def __init__(self, sink: Sink, observer: Observer, *, at_end: bool = False) -> None:
         self._at_end = at_end
+        self.left_out: dict[Digest, Descriptor] = {}
         self.committed: list[ModelName] = []
         self.committed_blobs: set[Digest] = set()
         self._sink = sink
@@ -283,6 +306,8 @@ class _Pending:
         for name, missing in list(self._missing.items()):
             for blob in missing.values():
                 if not self._sink.has(blob):
+                    if blob.digest in self.left_out:
+                        raise left_out_error(f"{name}: the archive", [blob])
                     raise MissingBlob(
                         f"{name}: its {blob.kind} blob {blob.digest} of {blob.size} bytes is not in the archive, nor "
                         "was it here before",

@@ -12,6 +12,7 @@
     │   └── CloudStub          3   the model runs elsewhere: there are no weights to carry
     ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
     │   ├── MissingBlob        4   a manifest names a blob that is not there
+    │   │   ├── LeftOut        4   an archive leaves it out, and counts on its target to have it
     │   │   └── Vanished       4   a blob that was there has gone while it was counted on
     │   └── Unfinished         4   the blob is there as an unfinished download
     ├── NotPermitted           5   the operating system refused
@@ -106,6 +107,10 @@ class Damaged(FerryError):
 
 class MissingBlob(Damaged):
     """A manifest names a blob that is not there."""
+
+
+class LeftOut(MissingBlob):
+    """An archive counts on its target to have a blob, and it has not."""
 
 
 class Vanished(MissingBlob):

@@ -21,6 +21,7 @@ from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive import ArchiveSink
+from ollama_ferry.places.base import Holder
 from ollama_ferry.places.store import Store, mending
 from ollama_ferry.publishing import PendingFile
 
@@ -72,6 +73,7 @@ class Exported:
         sha256: its SHA-256 in hexadecimal.
         models: the models in it.
         blobs: the blobs in it.
+        left_out: the blobs that it leaves out, for its target has them.
         seconds: how long it took.
     """
 
@@ -81,6 +83,7 @@ class Exported:
     sha256: str
     models: tuple[ModelName, ...]
     blobs: tuple[Descriptor, ...]
+    left_out: tuple[Descriptor, ...]
     seconds: float
 
     @property
@@ -89,13 +92,18 @@ class Exported:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan_export(store: Store, names: Iterable[ModelName]) -> Plan:
+def plan_export(store: Store, names: Iterable[ModelName], have: Holder | None = None) -> Plan:
     """Find out what goes into an archive, and check that all of it is there.
+
+    Args:
+        store: where the models are.
+        names: the models.
+        have: tells what the target has already, which is left out; None for nothing.
 
     Raises:
         ModelNotFound, CloudStub, Damaged: a model can't be carried.
     """
-    planned = plan(store, None, names)
+    planned = plan(store, have, names)
     for model in planned.models:
         store.require_whole(model.name, model.manifest)
     return planned
@@ -235,8 +243,8 @@ def _how_to_mend(store: Store, planned: Plan, error: Damaged) -> str:
     return ""
 
 
-def _contents(planned: Plan) -> tuple[tuple[ModelName, ...], tuple[Descriptor, ...]]:
-    return tuple(model.name for model in planned.models), planned.blobs
+def _contents(planned: Plan) -> tuple[tuple[ModelName, ...], tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    return tuple(model.name for model in planned.models), planned.blobs, planned.present
 
 
 def _sample_points(planned: Plan) -> Iterator[tuple[Descriptor, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
-from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, plan
+from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, left_out_error, plan
 from ollama_ferry.disk import Disk, require_space
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFound, UsageError, Vanished
 from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
@@ -18,7 +18,7 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.archive_contents import Contents
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
-from ollama_ferry.places.base import Expects, Readable, Source
+from ollama_ferry.places.base import Expects, Partial, Readable, Source
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
 from ollama_ferry.selecting import Searchable, pick
@@ -351,7 +351,9 @@ def _import_stream(
 
     with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
         chosen = _Chosen(store, options, stream.label)
-        copied = copy_stream(stream, sink, choose, wanted=wanted, observer=observer, cancel=cancel)
+        copied = copy_stream(
+            stream, sink, choose, wanted=wanted, everything=not options.only, observer=observer, cancel=cancel
+        )
     if not chosen.models and not chosen.conflicts:
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
@@ -389,6 +391,8 @@ def _require_blobs(source: Importable, planned: Plan) -> None:
     Raises:
         MissingBlob, Damaged: it has not, or in another size.
     """
+    if isinstance(source, Partial) and (lacking := [b for b in planned.blobs if source.leaves_out(b.digest)]):
+        raise left_out_error(source.label, lacking)
     moving = {blob.digest for blob in planned.blobs}
     for model in planned.models:
         for blob in blobs_of(model.name, model.manifest):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Inspectable
+from ollama_ferry.places.base import Inspectable, Partial
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ModelSummary:
         own_size: the bytes that only this model uses; None where the manifest is not readable.
         problem: what is wrong with it, or an empty text.
         remote: the host where a cloud model runs, or an empty text.
+        left_out: the bytes of its blobs that an archive leaves out on purpose.
     """
 
     name: ModelName
@@ -29,6 +30,7 @@ class ModelSummary:
     own_size: int | None
     problem: str = ""
     remote: str = ""
+    left_out: int = 0
 
 
 def survey(store: Inspectable) -> list[ModelSummary]:
@@ -60,7 +62,12 @@ def survey(store: Inspectable) -> list[ModelSummary]:
             remote = store.remote_host(manifest) or ""
         except Damaged as error:
             problem = str(error)
-        summaries.append(ModelSummary(name, manifest, own, problem, remote))
+        left_out = (
+            sum(blob.size for blob in manifest.blobs if store.leaves_out(blob.digest))
+            if isinstance(store, Partial)
+            else 0
+        )
+        summaries.append(ModelSummary(name, manifest, own, problem, remote, left_out))
     return sorted(summaries, key=lambda summary: summary.name)
 
 

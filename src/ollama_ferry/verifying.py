@@ -19,6 +19,7 @@ from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, N
 from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
+from ollama_ferry.places.archive_contents import Contents
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
 from ollama_ferry.places.base import BlobEntry, Inspectable, Readable
 from ollama_ferry.places.store import Store
@@ -60,11 +61,13 @@ class Verdict:
         name: the model.
         manifest: its manifest, or None where that is not readable as one.
         problems: what is wrong with it; empty for a whole model.
+        left_out: how many of its blobs an archive leaves out on purpose; nothing is said of these.
     """
 
     name: ModelName
     manifest: Manifest | None
     problems: tuple[Problem, ...]
+    left_out: int = 0
 
     @property
     def good(self) -> bool:
@@ -173,6 +176,8 @@ def verify_source(
     problems: dict[Digest, Problem] = {}
     for digest, blob in needed.items():
         size = source.blob_size(digest)
+        if source.leaves_out(digest):
+            continue
         if size is None:
             problems[digest] = Problem(Fault.MISSING, "", blob)
         elif size != blob.size:
@@ -184,7 +189,7 @@ def verify_source(
     source.check_repeated(cancel)
     return Report(
         place=source.label,
-        models=_verdicts(manifests, {**_about(found, needed), **problems}, {}),
+        models=_verdicts(manifests, {**_about(found, needed), **problems}, {}, source.contents),
         blobs=len(to_hash),
         size=total,
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
@@ -225,13 +230,15 @@ def verify_stream(
     problems = _about(found, needed)
     for digest, blob in needed.items():
         here = contents.blobs.get(digest)
+        if here is None and digest in contents.left_out:
+            continue
         if here is None:
             problems[digest] = Problem(Fault.MISSING, "", blob)
         elif here[0] != blob.size:
             problems[digest] = Problem(Fault.SIZE, f"{here[0]} bytes instead of {blob.size}", blob)
     return Report(
         place=stream.label,
-        models=_verdicts(contents.models, problems, {}),
+        models=_verdicts(contents.models, problems, {}, contents),
         blobs=count,
         size=size,
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
@@ -400,13 +407,19 @@ def _about(found: Mapping[Digest, Problem], needed: Mapping[Digest, Descriptor])
 
 
 def _verdicts(
-    manifests: Mapping[ModelName, Manifest], problems: Mapping[Digest, Problem], broken: Mapping[ModelName, Problem]
+    manifests: Mapping[ModelName, Manifest],
+    problems: Mapping[Digest, Problem],
+    broken: Mapping[ModelName, Problem],
+    archive: Contents | None = None,
 ) -> tuple[Verdict, ...]:
     def verdicts() -> Iterator[Verdict]:
         for name, manifest in manifests.items():
             # A blob may be a layer twice, or be named by several models as something else.
             own = [replace(problems[blob.digest], blob=blob) for blob in manifest.blobs if blob.digest in problems]
-            yield Verdict(name, manifest, tuple(own))
+            left_out = 0
+            if archive is not None:
+                left_out = sum(b.digest in archive.left_out and b.digest not in archive.blobs for b in manifest.blobs)
+            yield Verdict(name, manifest, tuple(own), left_out)
         for name, problem in broken.items():
             yield Verdict(name, None, (problem,))
 

@@ -13,11 +13,11 @@ import re
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ollama_ferry.archives.kinds import Kind
+from ollama_ferry.archives.left_out import LeftOutBlob
 from ollama_ferry.archives.members import MEMBER_LIMIT
 from ollama_ferry.errors import Damaged
 
@@ -38,6 +38,7 @@ _GZIP_AROUND = len(_GZIP_EXTRA) + 2 + 4 + len(_GZIP_EMPTY)
 _ZSTD_AROUND = 8
 _FRAME = struct.Struct("<III")
 _SMALLEST_FRAME = 10
+_LEFT_OUT = re.compile(rb"([0-9]{1,19}) - ([0-9a-f]{64})")
 _FILE = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19}) ([0-9a-f]{64}) ([^\n]{1,4096})")
 # A frame that does not shrink is stored: 18 bytes around it and 5 for each 64 KiB.
 _PACKED_LIMIT = FRAME_LIMIT + 1024
@@ -114,10 +115,12 @@ class Index:
     Attributes:
         files: the regular files of the tar, in its order.
         frames: the frames.
+        left_out: the blobs that are not in it on purpose.
     """
 
     files: tuple[IndexedFile, ...]
     frames: Frames
+    left_out: tuple[LeftOutBlob, ...] = ()
 
 
 def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
@@ -130,6 +133,7 @@ def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
     """
     lines = [f"{writer} {index.frames.size}"]
     lines += [f"{file.size} {file.offset} {file.sha256} {file.path}" for file in index.files]
+    lines += [f"{size} - {sha256}" for sha256, size in index.left_out]
     head = "".join(line + "\n" for line in lines).encode()
     table = b"".join(
         _FRAME.pack(packed, unpacked, crc32)
@@ -202,7 +206,7 @@ def _parse(payload: bytes, packed_size: int) -> Index:
     head_size, count = struct.unpack_from("<II", payload, 8)
     if 16 + head_size + count * _FRAME.size + 32 != len(payload):
         raise Damaged("its index does not fit itself")
-    files = tuple(_read_files(payload[16 : 16 + head_size]))
+    files, left_out = _read_text(payload[16 : 16 + head_size])
     frames = Frames()
     for packed, unpacked, crc32 in _FRAME.iter_unpack(memoryview(payload)[16 + head_size : -32]):
         if not _SMALLEST_FRAME <= packed <= _PACKED_LIMIT or not 0 < unpacked <= FRAME_LIMIT:
@@ -212,17 +216,23 @@ def _parse(payload: bytes, packed_size: int) -> Index:
         raise Damaged("its index does not fit the file")
     if any(file.offset + file.size > frames.size for file in files):
         raise Damaged("its index names files behind the end")
-    return Index(files, frames)
+    return Index(files, frames, left_out)
 
 
-def _read_files(head: bytes) -> Iterator[IndexedFile]:
-    """Read the lines of text: who wrote it, then a file each."""
+def _read_text(head: bytes) -> tuple[tuple[IndexedFile, ...], tuple[LeftOutBlob, ...]]:
+    """Read the lines of text: who wrote it, then a file each, or a blob that was left out."""
     if head.count(b"\n") > MEMBER_LIMIT + 1:
         raise Damaged(f"its index names more than {MEMBER_LIMIT} files")
     _, *lines = head.split(b"\n")
     if not lines or lines.pop():
         raise Damaged("its index is not of the form that it should have")
+    files: list[IndexedFile] = []
+    left_out: list[LeftOutBlob] = []
     for line in lines:
+        absent = _LEFT_OUT.fullmatch(line)
+        if absent:
+            left_out.append((absent[2].decode(), int(absent[1])))
+            continue
         found = _FILE.fullmatch(line)
         if not found:
             raise Damaged("its index is not of the form that it should have")
@@ -230,7 +240,8 @@ def _read_files(head: bytes) -> Iterator[IndexedFile]:
             path = found[4].decode()
         except UnicodeDecodeError as error:
             raise Damaged("its index is not of the form that it should have") from error
-        yield IndexedFile(path, int(found[1]), int(found[2]), found[3].decode())
+        files.append(IndexedFile(path, int(found[1]), int(found[2]), found[3].decode()))
+    return tuple(files), tuple(left_out)
 
 
 def _empty_member(content: bytes) -> bytes:

@@ -18,6 +18,8 @@ from ollama_ferry.errors import Damaged
 # A name in Ollama's layout is below 700 bytes, and a path on Linux below 4,096.
 _EXTENSION_LIMIT = 256 * 1024
 _EXTENSIONS_A_MEMBER = 8
+_GLOBALS_IN_A_ROW = 64
+_COMMENTS_LIMIT = 16 * 1024 * 1024
 _SIZE_LIMIT = 2**63
 
 _KINDS = {
@@ -44,9 +46,14 @@ class TarReader:
 
     Args:
         data: the unpacked archive.
+
+    Attributes:
+        comments: those of the global headers that were met so far; whoever reads them may take them away.
     """
 
     def __init__(self, data: Unpacked) -> None:
+        self.comments: list[bytes] = []
+        self._comment_bytes = 0
         self._data = data
         self._left = 0
         self._padding = 0
@@ -67,10 +74,10 @@ class TarReader:
             if count > MEMBER_LIMIT:
                 raise Damaged(f"it has more than {MEMBER_LIMIT} members")
             if header[156:157] == b"g":
-                _refuse_global(_pax_records(self._extension(header)))
+                self._take_global(_pax_records(self._extension(header)))
                 globals_in_a_row += 1
-                if globals_in_a_row > _EXTENSIONS_A_MEMBER:
-                    raise Damaged(f"it has more than {_EXTENSIONS_A_MEMBER} global headers in a row")
+                if globals_in_a_row > _GLOBALS_IN_A_ROW:
+                    raise Damaged(f"it has more than {_GLOBALS_IN_A_ROW} global headers in a row")
                 continue
             globals_in_a_row = 0
             yield self._member(header)
@@ -177,6 +184,17 @@ class TarReader:
         check = header[CHECK] if header[257:265] == b"ustar  \0" else b""
         return Member(name, kind, self._left, self._data.position, check if any(check) else b"")
 
+    def _take_global(self, records: dict[bytes, bytes]) -> None:
+        """Let comments and times pass; what would rename or resize every member is refused."""
+        for key, value in records.items():
+            if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
+                raise Damaged(f"a global PAX header sets {key[:80]!a} of all members")
+            if key == b"comment":
+                self._comment_bytes += len(value)
+                if self._comment_bytes > _COMMENTS_LIMIT:
+                    raise Damaged(f"its comments have more than {_COMMENTS_LIMIT} bytes")
+                self.comments.append(value)
+
     def _extension(self, header: bytes) -> bytes:
         size = _number(header[124:136], "size")
         if size > _EXTENSION_LIMIT:
@@ -255,10 +273,3 @@ def _pax_records(content: bytes) -> dict[bytes, bytes]:
         records[found[2]] = content[found.end() : end - 1]
         at = end
     return records
-
-
-def _refuse_global(records: dict[bytes, bytes]) -> None:
-    """Let comments and times pass; what would rename or resize every member is refused."""
-    for key in records:
-        if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
-            raise Damaged(f"a global PAX header sets {key[:80]!a} of all members")

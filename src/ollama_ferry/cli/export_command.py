@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ import click
 from ollama_ferry.api import source_date_epoch
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.cli.options import (
+    ARCHIVE,
     Output,
     complete_models,
     find_store,
@@ -33,7 +35,9 @@ from ollama_ferry.exporting import (
     export_to_stream,
     plan_export,
 )
+from ollama_ferry.inventories import read_inventories
 from ollama_ferry.listing import layers_in_use
+from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
@@ -54,6 +58,15 @@ _TARGET = "/usr/share/ollama/.ollama/models"
     show_default=True,
     help="auto and fast pack at full speed and store what does not shrink; best is smallest and many times slower.",
 )
+@click.option(
+    "--have",
+    "have",
+    multiple=True,
+    metavar="FILE",
+    type=ARCHIVE,
+    help="Leave out what the target has: FILE is what `ollama-ferry inventory` printed there, or an archive that was "
+    "imported there. May be repeated.",
+)
 @click.option("--threads", type=click.IntRange(1, 64), help="How many threads pack.  [default: one a core, up to 8]")
 @click.option(
     "--format",
@@ -69,6 +82,7 @@ def command(
     dry_run: bool,
     force: bool,
     compress: str,
+    have: tuple[Path, ...],
     threads: int | None,
     format_: str | None,
     models: Path | None,
@@ -100,6 +114,7 @@ def command(
     if streaming and as_json and not dry_run:
         raise UsageError("--json writes to stdout, where the archive goes")
 
+    inventory = read_inventories(have) if have else None
     located = find_store(models, output, texts)
     store = Store(located.root)
     names = select(located, texts, everything=everything)
@@ -112,7 +127,7 @@ def command(
         replace=force,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
-    planned = plan_export(store, names)
+    planned = plan_export(store, names, inventory)
     if path is not None:
         check_output(path, store)
     if dry_run:
@@ -182,6 +197,7 @@ def _print_plan(
                     {"path": name, "size": size, "shared_with": shared.get(name.partition("/")[2], [])}
                     for name, size in files
                 ],
+                "left_out": [{"digest": str(blob.digest), "size": blob.size} for blob in planned.present],
                 "total": total,
                 "expected_archive_size": expected,
             }
@@ -194,6 +210,8 @@ def _print_plan(
     )
     click.echo()
     click.echo(f"{len(files)} files, {human_size(total)} ({total} bytes), all in {store.root}")
+    if planned.present:
+        click.echo(_left_out(planned.present))
     click.echo(f"{target} would take about {human_size(expected)}; nothing was written")
 
 
@@ -205,12 +223,19 @@ def _print_done(done: Exported, *, err: bool) -> None:
     click.echo(f"exported {names} to {target}", err=err)
     click.echo(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
     click.echo(f"  SHA-256  {done.sha256}", err=err)
+    if done.left_out:
+        click.echo(f"  {_left_out(done.left_out)}", err=err)
     click.echo(f"  took     {seconds:.1f} s, {human_size(done.blob_size / seconds)}/s", err=err)
     if done.path is not None:
         file = shlex.quote(str(done.path))
         click.echo("restore it on the target:", err=err)
         click.echo(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
         click.echo(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
+
+
+def _left_out(blobs: Sequence[Descriptor]) -> str:
+    size = human_size(sum(blob.size for blob in blobs))
+    return f"left out {len(blobs)} blobs ({size}) that the target has; the archive is of no use where they are not"
 
 
 def _fields(done: Exported) -> dict[str, object]:
@@ -221,6 +246,7 @@ def _fields(done: Exported) -> dict[str, object]:
         "sha256": done.sha256,
         "models": [str(name) for name in done.models],
         "blobs": [{"digest": str(blob.digest), "size": blob.size} for blob in done.blobs],
+        "left_out": [{"digest": str(blob.digest), "size": blob.size} for blob in done.left_out],
         "blob_size": done.blob_size,
         "seconds": round(done.seconds, 3),
     }

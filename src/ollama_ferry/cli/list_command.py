@@ -69,8 +69,12 @@ def _row(summary: ModelSummary) -> tuple[str, ...]:
         human_size(manifest.size),
         human_size(summary.own_size or 0),
         _ago(manifest.modified),
-        f"damaged: {summary.problem}" if summary.problem else "",
+        f"damaged: {summary.problem}" if summary.problem else _left_out(summary),
     )
+
+
+def _left_out(summary: ModelSummary) -> str:
+    return f"counts on {human_size(summary.left_out)} at its target" if summary.left_out else ""
 
 
 def _fields(summary: ModelSummary) -> dict[str, object]:
@@ -85,6 +89,7 @@ def _fields(summary: ModelSummary) -> dict[str, object]:
         "modified": manifest.modified if manifest else None,
         "problem": summary.problem or None,
         "remote_host": summary.remote or None,
+        "left_out": summary.left_out,
     }
 
 

@@ -21,7 +21,7 @@ from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
 from ollama_ferry.listing import LayerUse, layers_in_use
 from ollama_ferry.names import ModelName, is_pattern
-from ollama_ferry.places.base import Inspectable
+from ollama_ferry.places.base import Inspectable, Partial
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
 
@@ -81,7 +81,7 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
                 layer.blob.media_type + (f" {layer.blob.name}" if layer.blob.name else ""),
                 human_size(layer.blob.size),
                 layer.blob.digest.short,
-                place.where(layer.blob.digest) + _state(layer),
+                place.where(layer.blob.digest) + _state(place, layer),
                 ", ".join(map(str, layer.shared_with)) or "-",
             )
             for layer in layers
@@ -90,7 +90,9 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
     )
 
 
-def _state(layer: LayerUse) -> str:
+def _state(place: Inspectable, layer: LayerUse) -> str:
+    if isinstance(place, Partial) and place.leaves_out(layer.blob.digest):
+        return " (left out: its target has it)"
     if layer.here is None:
         return " (missing)"
     if layer.here != layer.blob.size:

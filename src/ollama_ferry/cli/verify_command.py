@@ -30,7 +30,16 @@ from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
 from ollama_ferry.selecting import pick, select
-from ollama_ferry.verifying import Fault, Problem, Report, verify_file, verify_store, verify_stream, verify_there
+from ollama_ferry.verifying import (
+    Fault,
+    Problem,
+    Report,
+    Verdict,
+    verify_file,
+    verify_store,
+    verify_stream,
+    verify_there,
+)
 
 
 @click.command("verify")
@@ -171,7 +180,7 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
                     str(model.name),
                     model.manifest.digest.short if model.manifest else "-",
                     human_size(model.manifest.size) if model.manifest else "-",
-                    "good" if model.good else "damaged: " + "; ".join(_said(problem) for problem in model.problems[:3]),
+                    _result(model),
                 )
                 for model in report.models
             ],
@@ -189,6 +198,12 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
         click.echo(f"repaired {repaired} blobs and manifests")
     for problem in report.unnamed:
         click.echo(f"damaged, and named by no model: {_said(problem)}")
+
+
+def _result(model: Verdict) -> str:
+    if not model.good:
+        return "damaged: " + "; ".join(_said(problem) for problem in model.problems[:3])
+    return f"good, but for {model.left_out} blobs that it counts on at its target" if model.left_out else "good"
 
 
 def _said(problem: Problem) -> str:
@@ -230,6 +245,7 @@ def _fields(report: Report, repaired: int | None) -> dict[str, object]:
                 "name": str(model.name),
                 "id": model.manifest.digest.short if model.manifest else None,
                 "good": model.good,
+                "left_out": model.left_out,
                 "problems": [_problem_fields(problem) for problem in model.problems],
             }
             for model in report.models

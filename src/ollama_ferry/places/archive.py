@@ -9,6 +9,7 @@ from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE, FrameWriter
 from ollama_ferry.archives.index import Index, IndexedFile, index_bytes
 from ollama_ferry.archives.kinds import Compression, Kind
+from ollama_ferry.archives.left_out import LeftOutBlob, left_out_headers
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.copying import Plan
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
@@ -47,15 +48,18 @@ class ArchiveSink:
         self._fixed_time = fixed_time
         self._times: dict[Digest, int] = {}
         self._written: set[Digest] = set()
+        self._left_out: tuple[LeftOutBlob, ...] = ()
         self._folders: set[str] = set()
         self._position = 0
         # Headers, padding and manifests wait here for the next frame.
         self._pending = bytearray()
 
     def prepare(self, plan: Plan) -> None:
-        """Learn the blobs' times: that of the newest manifest that needs it."""
+        """Learn the blobs' times, that of the newest manifest that needs it, and name those that are left out."""
         for digest, models in plan.needed_by.items():
             self._times[digest] = max(self._time_of(model.manifest) for model in models)
+        self._left_out = tuple((blob.digest.hex, blob.size) for blob in plan.present)
+        self._pend(left_out_headers(self._left_out))
 
     def has(self, blob: Descriptor) -> bool:
         """Tell whether the archive being written holds the blob already."""
@@ -99,7 +103,7 @@ class ArchiveSink:
         self._frames.close()
         if self._kind is not Kind.TAR:
             # A plain tar's headers are index enough.
-            index = Index(tuple(self._files), self._frames.frames)
+            index = Index(tuple(self._files), self._frames.frames, self._left_out)
             self._write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
 
     def abandon(self) -> None:

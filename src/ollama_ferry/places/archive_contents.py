@@ -28,6 +28,7 @@ class Contents:
         models: the manifests.
         blobs: for each blob its size in bytes, and where its content is (what ``Member.offset`` says).
         repeated: blobs that occur more than once: size and place of each further time.
+        left_out: blobs that are not in it on purpose, with their sizes; one that is in it all the same counts as in it.
         ignored: how many members are none of Ollama's.
         ignored_names: the first few of these.
     """
@@ -35,6 +36,7 @@ class Contents:
     models: dict[ModelName, Manifest] = field(default_factory=dict)
     blobs: dict[Digest, tuple[int, int]] = field(default_factory=dict)
     repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
+    left_out: dict[Digest, int] = field(default_factory=dict)
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
 

@@ -11,17 +11,19 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from ollama_ferry.archives.frame_reading import FramePart, FrameReader
 from ollama_ferry.archives.index import Index, read_index
+from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.tar_reading import TarReader
 from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, packing_of, unpacked
 from ollama_ferry.archives.zip_reading import ZipReader
+from ollama_ferry.copying import left_out_error
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, MissingBlob, ModelNotFound, NotFound, NotPermitted
 from ollama_ferry.events import Cancel
 from ollama_ferry.hashing import sha256_of
@@ -29,7 +31,7 @@ from ollama_ferry.layout import meaning_of
 from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, remote_host
 from ollama_ferry.names import ModelName, nearest
 from ollama_ferry.places.archive_contents import Contents, Gathering
-from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable
+from ollama_ferry.places.base import BlobEntry, LeavesOut, ModelEntry, Readable
 
 _CONFIG_LIMIT = 1024 * 1024
 
@@ -91,12 +93,17 @@ class ArchiveStream:
         with _naming(label):
             self._unpacked = unpacked(Joined(start, metered), packing)
 
-    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
-        """Give blobs and manifests as they pass by."""
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
+        """Give blobs and manifests as they pass by; what is left out first."""
         with _naming(self.label):
             reader = TarReader(self._unpacked)
             gathering = Gathering(self.contents)
             for member in reader:
+                if reader.comments:
+                    left_out = _left_out(pair for comment in reader.comments for pair in left_out_of(comment))
+                    reader.comments.clear()
+                    self.contents.left_out.update(left_out)
+                    yield LeavesOut(tuple(Descriptor(digest, size) for digest, size in left_out.items()))
                 meaning = gathering.take(member)
                 if isinstance(meaning, Digest):
                     blob = Descriptor(meaning, member.size)
@@ -171,10 +178,15 @@ class ArchiveSource:
         """Return the blob's path in the archive."""
         return f"blobs/{digest.file_name}"
 
+    def leaves_out(self, digest: Digest) -> bool:
+        """Tell whether a blob is not in the archive on purpose."""
+        return digest in self.contents.left_out and digest not in self.contents.blobs
+
     def require_whole(self, name: ModelName, manifest: Manifest) -> None:
-        """Check that each blob of a model is in the archive with its size."""
+        """Check that each blob of a model is in the archive with its size, or was left out on purpose."""
         for blob in manifest.blobs:
-            self.require_blob(blob, name)
+            if not self.leaves_out(blob.digest):
+                self.require_blob(blob, name)
         host = self.remote_host(manifest)
         if host:
             raise CloudStub(f"{name} is a cloud model: it runs at {host} and has no weights")
@@ -221,6 +233,8 @@ class ArchiveSource:
         """
         whose = f"{name}: its {blob.kind} blob {blob.digest}" if name else f"the blob {blob.digest}"
         found = self.contents.blobs.get(blob.digest)
+        if found is None and blob.digest in self.contents.left_out:
+            raise left_out_error(self.label, [blob])
         if found is None:
             raise MissingBlob(
                 f"{whose} is not in {self.label}",
@@ -284,6 +298,16 @@ class ArchiveFile:
             self._frames.close()
         self._file.close()
 
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes of the file, at most ``size``."""
+        self._file.seek(0)
+        start = b""
+        with _naming(self.label):
+            reader = _Metered(self._file, self.label, _no_tick)
+            while len(start) < size and (more := reader.read(size - len(start))):
+                start += more
+        return start
+
     @property
     def searchable(self) -> bool:
         """Whether :meth:`source` gives one, without reading the archive."""
@@ -333,7 +357,7 @@ class ArchiveFile:
         return self._frames
 
     def _indexed_contents(self, index: Index) -> Contents:
-        contents = Contents()
+        contents = Contents(left_out=_left_out(index.left_out))
         gathering = Gathering(contents)
         reader = self._framed(index)
         for file in index.files:
@@ -381,7 +405,7 @@ class _FramedStream(ArchiveStream):
         self._index = index
         self._unpacked = _Told(reader.part(0, index.frames.size), tick)
 
-    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         yield from super().entries()
         said = Contents()
         gathering = Gathering(said)
@@ -391,7 +415,8 @@ class _FramedStream(ArchiveStream):
             models = {meaning_of(file.path): file.sha256 for file in self._index.files} if not said.ignored else {}
             found: dict[Digest | ModelName | None, str] = {digest: digest.hex for digest in self.contents.blobs}
             found.update((name, manifest.digest.hex) for name, manifest in self.contents.models.items())
-            if said.blobs != self.contents.blobs or models != found:
+            left_out = _left_out(self._index.left_out)
+            if said.blobs != self.contents.blobs or models != found or left_out != self.contents.left_out:
                 raise Damaged("its index says something else than is in it")
 
 
@@ -495,6 +520,10 @@ def _naming(label: str) -> Iterator[None]:
             raise
         hint = error.hint or "Copy the archive again from where it came from; `ollama-ferry verify` checks a copy."
         raise Damaged(f"{label}: {error.message}", hint=hint, digest=error.digest) from error
+
+
+def _left_out(pairs: Iterable[LeftOutBlob]) -> dict[Digest, int]:
+    return {Digest(sha256): size for sha256, size in pairs}
 
 
 def _read_manifest(reader: TarReader) -> bytes:

@@ -69,10 +69,20 @@ class ModelEntry:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class LeavesOut:
+    """Blobs that a stream counts on, and does not have: the target has them, whoever made it was told.
+
+    It comes before the blobs and models that do pass by.
+    """
+
+    blobs: tuple[Descriptor, ...]
+
+
 class StreamSource(Protocol):
     """A place whose models pass by once, in an order that nobody chose: an archive that can't be searched."""
 
-    def entries(self) -> Iterator[BlobEntry | ModelEntry]:
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give what passes by. Blobs may come before or after the manifests that name them.
 
         Raises:
@@ -166,4 +176,13 @@ class Inspectable(Source, Protocol):
 
     def remote_host(self, manifest: Manifest) -> str | None:
         """Return the host that a cloud stub names in its config; None for a model with weights."""
+        ...
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """A source that may lack blobs on purpose: what its target has already."""
+
+    def leaves_out(self, digest: Digest) -> bool:
+        """Tell whether a blob was left out on purpose."""
         ...
