@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.unpacking import Input
+from ollama_ferry.archives.volumes import volume_size
+from ollama_ferry.errors import UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.exporting import (
     ByteStream,
@@ -48,6 +50,7 @@ def export(
     compress: str = "auto",
     threads: int = 0,
     have: PathLike | Iterable[PathLike] = (),
+    split: int | str | None = None,
     replace: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
@@ -63,6 +66,8 @@ def export(
         threads: how many threads pack; 0 is one a core.
         have: files that tell what the target has, which is left out: what :func:`inventory` returned there, or
             archives that were imported there.
+        split: write volumes ``ARCHIVE.001`` and so on of at most this size: bytes, or a text such as ``4G`` or
+            ``fat32``.
         replace: whether a file that is there may be replaced.
         observer: called with the events of :mod:`ollama_ferry.events`.
         cancel: stops the export from another thread.
@@ -71,13 +76,14 @@ def export(
         What was written: path, size in bytes, SHA-256, models, blobs, seconds.
 
     Raises:
-        FerryError: one of the tree in :mod:`ollama_ferry.errors`; no file is left.
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; no file is left, but whole volumes are.
     """
     texts = [models] if isinstance(models, str) else list(models)
     options = ExportOptions(
         compression=Compression.parse(compress),
         threads=threads,
         replace=replace,
+        split=volume_size(split) if isinstance(split, str) else split,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
     located = _located(store, texts)
@@ -85,6 +91,8 @@ def export(
     files = [have] if isinstance(have, str | os.PathLike) else list(have)
     inventory = read_inventories(map(Path, files)) if files else None
     planned = plan_export(place, select(located, texts), inventory)
+    if split is not None and not isinstance(archive, str | os.PathLike):
+        raise UsageError("a stream has no volumes: split needs a path")
     if isinstance(archive, str | os.PathLike):
         return export_to_file(place, planned, Path(archive), options, observer=observer, cancel=cancel)
     return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, observer=observer, cancel=cancel)
@@ -183,8 +191,6 @@ def source_date_epoch(text: str | None) -> int | None:
     Raises:
         UsageError: it is set to something else.
     """
-    from ollama_ferry.errors import UsageError
-
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:

@@ -160,11 +160,11 @@ def write_error(error: OSError, path: str | Path, *, left: str = "Nothing half-w
     if error.errno == errno.EFBIG:
         return NoSpace(
             f"can't write {path}: a file may not grow that large there",
-            hint="FAT32 ends at 4 GiB, and `ulimit -f` sets a limit of its own. Use another disk.",
+            hint="FAT32 ends at 4 GiB: `--split fat32` writes volumes that fit. `ulimit -f` sets a limit of its own.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
         return NotPermitted(f"can't write {path}: {os.strerror(error.errno)}")
-    return FerryError(f"can't write {path}: {error.strerror or error}")
+    return FerryError(f"can't write {path}: {error.strerror or error}", hint=left)
 
 
 def human_size(size: float) -> str:

@@ -14,9 +14,10 @@ from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
+from ollama_ferry.archives.volumes import Ask, Volumes
 from ollama_ferry.copying import Plan, copy, plan
 from ollama_ferry.disk import require_space
-from ollama_ferry.errors import BrokenStream, Damaged, FerryError, UsageError
+from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
@@ -24,6 +25,7 @@ from ollama_ferry.places.archive import ArchiveSink
 from ollama_ferry.places.base import Holder
 from ollama_ferry.places.store import Store, mending
 from ollama_ferry.publishing import PendingFile
+from ollama_ferry.splitting import PendingVolumes, Volume
 
 # How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
 _SAMPLES = 32
@@ -45,12 +47,14 @@ class ExportOptions:
         compression: how hard to pack.
         threads: how many threads pack; the archive's bytes do not depend on it.
         replace: whether a file of the archive's name may be replaced.
+        split: the size of volumes in bytes; None writes the archive in one piece.
         fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
     """
 
     compression: Compression = Compression.AUTO
     threads: int = 0
     replace: bool = False
+    split: int | None = None
     fixed_time: int | None = None
 
     @property
@@ -67,7 +71,7 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        path: the archive, or None where it went to a stream.
+        path: the archive, or None where it went to a stream; of volumes, what they are called without their numbers.
         kind: its format.
         size: its size in bytes.
         sha256: its SHA-256 in hexadecimal.
@@ -75,6 +79,7 @@ class Exported:
         blobs: the blobs in it.
         left_out: the blobs that it leaves out, for its target has them.
         seconds: how long it took.
+        volumes: the volumes, where it was split.
     """
 
     path: Path | None
@@ -85,6 +90,7 @@ class Exported:
     blobs: tuple[Descriptor, ...]
     left_out: tuple[Descriptor, ...]
     seconds: float
+    volumes: tuple[Volume, ...] = ()
 
     @property
     def blob_size(self) -> int:
@@ -148,18 +154,30 @@ def export_to_file(
     path: Path,
     options: ExportOptions,
     *,
+    ask: Ask | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Exported:
-    """Write a plan's models to a file, which appears under its name only when it is whole.
+    """Write a plan's models to a file, which appears under its name only when it is whole; or to volumes.
+
+    Args:
+        store: where the models are.
+        planned: what :func:`plan_export` returned.
+        path: the file; its extension tells the format.
+        options: how it is written.
+        ask: asks for the next medium where one has no room for a volume; may be called from another thread.
+        observer: told of every step.
+        cancel: stops it at the next chunk.
 
     Raises:
-        FerryError: it could not be done; no file is left.
+        FerryError: it could not be done; no file is left, but volumes are, for the next run to go on from.
     """
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
     check_output(path, store)
+    if options.split is not None:
+        return _export_to_volumes(store, planned, path, kind, options, ask, observer, cancel)
     with PendingFile(path, replace=options.replace) as file:
         expected = expected_size(store, planned, kind, options.compression)
         # Samples are off by a percent at most; what is doubtful is left to the disk to decide.
@@ -169,6 +187,33 @@ def export_to_file(
         _write(store, planned, file.write, kind, options, observer, cancel)
         file.publish()
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
+
+
+def _export_to_volumes(
+    store: Store,
+    planned: Plan,
+    path: Path,
+    kind: Kind,
+    options: ExportOptions,
+    ask: Ask | None,
+    observer: Observer,
+    cancel: Cancel | None,
+) -> Exported:
+    assert options.split is not None  # noqa: S101 -- whoever calls has looked
+    if os.path.lexists(path) and not options.replace:
+        raise AlreadyExists(f"{path} is there already, in one piece", hint="Name another file, or remove that one.")
+    started = time.monotonic()
+    names = Volumes(path)
+    with PendingVolumes(names, options.split, replace=options.replace, ask=ask) as volumes:
+        if ask is None:
+            expected = expected_size(store, planned, kind, options.compression)
+            here = sum(names.path(number).stat().st_size for number in names.numbers())
+            doubt = 0 if kind is Kind.TAR else expected // 50
+            require_space(path.parent, expected - doubt - here - options.split, f"the archive {path.name}")
+        _write(store, planned, volumes.write, kind, options, observer, cancel)
+        volumes.publish()
+    seconds = time.monotonic() - started
+    return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
 
 
 def export_to_stream(
@@ -218,6 +263,7 @@ def _write(
     observer: Observer,
     cancel: Cancel | None,
 ) -> None:
+    cancel = cancel or Cancel()
     sink = ArchiveSink(
         write,
         kind,
@@ -229,6 +275,8 @@ def _write(
         copy(planned, store, sink, observer=observer, cancel=cancel)
         sink.close()
     except BaseException as error:
+        # The thread that writes may be waiting for a medium.
+        cancel.set()
         sink.abandon()
         if isinstance(error, Damaged) and not error.hint:
             error.hint = _how_to_mend(store, planned, error)

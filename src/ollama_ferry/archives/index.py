@@ -151,6 +151,11 @@ def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
     return b"".join(map(_empty_member, [*parts, tail]))
 
 
+def ends_with_index(end: bytes) -> bool:
+    """Tell whether the last bytes of a file, at least 50, are those of an index."""
+    return _TAIL_MAGIC in end[-(_TAIL.size + _GZIP_AROUND) :]
+
+
 def read_index(file: BinaryIO, packing: str) -> Index | None:
     """Read the index of an archive's file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from ollama_ferry.errors import UsageError
@@ -44,7 +45,10 @@ def looks_like_archive(word: str) -> bool:
     ``-`` is standard input; a path is told by its first letters or its extension, none of which a name of a model
     has (a model called ``x.zip`` has a tag: ``x.zip:latest``).
     """
-    return word == "-" or word.startswith(("/", "./", "../", "~")) or word.lower().endswith(READABLE)
+    if word == "-" or word.startswith(("/", "./", "../", "~")):
+        return True
+    lower = word.lower()
+    return lower.endswith(READABLE) or bool(re.search(r"\.[0-9]{3}\Z", lower) and lower[:-4].endswith(READABLE))
 
 
 class Compression(Enum):

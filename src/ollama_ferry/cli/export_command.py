@@ -12,6 +12,8 @@ import click
 
 from ollama_ferry.api import source_date_epoch
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
+from ollama_ferry.archives.volumes import Volumes, volume_size
+from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import (
     ARCHIVE,
     Output,
@@ -26,6 +28,7 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.copying import Plan
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import AlreadyExists, UsageError
+from ollama_ferry.events import Cancel
 from ollama_ferry.exporting import (
     Exported,
     ExportOptions,
@@ -59,6 +62,13 @@ _TARGET = "/usr/share/ollama/.ollama/models"
     help="auto and fast pack at full speed and store what does not shrink; best is smallest and many times slower.",
 )
 @click.option(
+    "--split",
+    metavar="SIZE",
+    help="Write volumes ARCHIVE.001, .002, ... of at most SIZE: 4G, 700M, or fat32. Broken off, it goes on when it is "
+    "run again.",
+)
+@click.option("--prompt", is_flag=True, help="With --split: ask for the next medium where this one is full.")
+@click.option(
     "--have",
     "have",
     multiple=True,
@@ -82,6 +92,8 @@ def command(
     dry_run: bool,
     force: bool,
     compress: str,
+    split: str | None,
+    prompt: bool,
     have: tuple[Path, ...],
     threads: int | None,
     format_: str | None,
@@ -114,6 +126,10 @@ def command(
     if streaming and as_json and not dry_run:
         raise UsageError("--json writes to stdout, where the archive goes")
 
+    if split is not None and streaming:
+        raise UsageError("--split writes files; a stream has no volumes")
+    if prompt and split is None:
+        raise UsageError("--prompt goes with --split")
     inventory = read_inventories(have) if have else None
     located = find_store(models, output, texts)
     store = Store(located.root)
@@ -125,6 +141,7 @@ def command(
         compression=Compression.parse(compress),
         threads=threads or 0,
         replace=force,
+        split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
     planned = plan_export(store, names, inventory)
@@ -139,15 +156,18 @@ def command(
         if not quiet:
             _print_done(done, err=True)
         return
+    cancel = Cancel()
+    ask = MediumPrompt(cancel) if prompt else None
     if path.exists() and not force:
         # Before the progress bar, and before the space is looked at.
         raise AlreadyExists(f"{path} is there already", hint="Name another file, or replace this one with --force.")
-    with progress("exporting", quiet=quiet or (as_json and not verbose)) as observer:
-        done = export_to_file(store, planned, path, options, observer=observer)
+    with progress("exporting", quiet=quiet or (as_json and not verbose), lines=prompt) as observer:
+        done = export_to_file(store, planned, path, options, ask=ask, observer=observer, cancel=cancel)
     if as_json:
         output.document(_fields(done))
     elif quiet:
-        click.echo(f"{done.sha256}  {done.path}")
+        for file in done.volumes or (done,):
+            click.echo(f"{file.sha256}  {file.path}")
     else:
         _print_done(done, err=False)
 
@@ -220,6 +240,8 @@ def _print_done(done: Exported, *, err: bool) -> None:
     seconds = max(done.seconds, 0.001)
     share = f", {done.size * 100 / done.blob_size:.1f} % of its blobs" if done.blob_size else ""
     target = str(done.path) if done.path else "the stream"
+    if done.volumes:
+        target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")
     click.echo(f"exported {names} to {target}", err=err)
     click.echo(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
     click.echo(f"  SHA-256  {done.sha256}", err=err)
@@ -229,7 +251,13 @@ def _print_done(done: Exported, *, err: bool) -> None:
     if done.path is not None:
         file = shlex.quote(str(done.path))
         click.echo("restore it on the target:", err=err)
-        click.echo(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
+        if done.volumes:
+            click.echo(f"  sha256sum -c {shlex.quote(str(Volumes(done.path).sums_path.name))}", err=err)
+            click.echo(f"  cat {file}.* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
+            click.echo("or, where the volumes are on several media:", err=err)
+            click.echo(f"  ollama-ferry import {file}.001 --prompt", err=err)
+        else:
+            click.echo(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
         click.echo(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
 
 
@@ -244,6 +272,7 @@ def _fields(done: Exported) -> dict[str, object]:
         "format": done.kind.value[1:],
         "size": done.size,
         "sha256": done.sha256,
+        "volumes": [{"path": str(v.path), "size": v.size, "sha256": v.sha256} for v in done.volumes],
         "models": [str(name) for name in done.models],
         "blobs": [{"digest": str(blob.digest), "size": blob.size} for blob in done.blobs],
         "left_out": [{"digest": str(blob.digest), "size": blob.size} for blob in done.left_out],

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import click
 
+from ollama_ferry.archives.volumes import Volumes, VolumeStream
+from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option, open_stdin, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
+from ollama_ferry.events import Cancel
 from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream, plan_import
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
@@ -26,6 +30,7 @@ _ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace a model of the same name that is another one.")
 @click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
+@click.option("--prompt", is_flag=True, help="Ask for the next medium where a volume (ARCHIVE.001, ...) is not there.")
 @models_option
 @output_options
 def command(
@@ -35,6 +40,7 @@ def command(
     dry_run: bool,
     force: bool,
     verify_existing: bool,
+    prompt: bool,
     models: Path | None,
     quiet: bool,
     verbose: bool,
@@ -48,6 +54,7 @@ def command(
 
     \b
       ollama-ferry import ./deepseek-r1-8b.tar.gz
+      ollama-ferry import /media/stick/models.tar.gz.001 --prompt
       ollama-ferry import ./models.tar.gz --model qwen3:8b --as qwen3:mine
       ssh server 'cat models.tar.gz' | ollama-ferry import -
     """
@@ -56,6 +63,10 @@ def command(
         raise UsageError("no archive was named", hint="ollama-ferry import ARCHIVE...   (- is standard input)")
     if Path("-") in archives and (dry_run or len(archives) > 1):
         raise UsageError("a stream is read once, and alone: it goes with no other archive and no --dry-run")
+    if prompt and (dry_run or len(archives) > 1 or Volumes.named(archives[0]) is None):
+        raise UsageError("--prompt goes with one archive in volumes (ARCHIVE.001), and with no --dry-run")
+    cancel = Cancel()
+    ask = MediumPrompt(cancel) if prompt else None
     if rename is not None and len(archives) > 1:
         raise UsageError("--as names one model, and there are several archives")
     options = ImportOptions(only, ModelName.parse(rename) if rename else None, force, verify_existing)
@@ -68,7 +79,10 @@ def command(
     failed: list[FerryError] = []
     for archive in archives:
         try:
-            done.append(_import_one(archive, store, options, output, dry_run=dry_run))
+            if ask is not None:
+                done.append(_import_from_media(archive, store, options, output, ask, cancel))
+            else:
+                done.append(_import_one(archive, store, options, output, dry_run=dry_run))
             if not as_json:
                 _print_done(done[-1], store, output, dry_run=dry_run)
         except FerryError as error:
@@ -112,6 +126,18 @@ def _import_one(archive: Path, store: Store, options: ImportOptions, output: Out
             with open_stdin() as stdin:
                 return import_stream(stdin, "the stream", store, options, observer=observer)
         return import_file(archive, store, options, observer=observer)
+
+
+def _import_from_media(
+    archive: Path, store: Store, options: ImportOptions, output: Output, ask: MediumPrompt, cancel: Cancel
+) -> Imported:
+    volumes = Volumes.named(archive)
+    assert volumes is not None  # noqa: S101 -- command() has looked
+    with (
+        progress("importing", quiet=output.quiet or output.as_json, lines=True) as observer,
+        closing(VolumeStream(volumes, ask)) as stream,
+    ):
+        return import_stream(stream, str(volumes.whole), store, options, observer=observer, cancel=cancel)
 
 
 def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) -> None:

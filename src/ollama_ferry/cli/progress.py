@@ -17,16 +17,17 @@ _LINE_EVERY = 10.0
 
 
 @contextmanager
-def progress(what: str, *, quiet: bool) -> Iterator[Observer]:
+def progress(what: str, *, quiet: bool, lines: bool = False) -> Iterator[Observer]:
     """Show how far a copy has got.
 
     Args:
         what: the work, as a participle: ``exporting``.
         quiet: show nothing.
+        lines: show lines where there would be a bar: somebody will be asked something meanwhile.
     """
     if quiet:
         yield _notes_only
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not lines:
         with _bar(what) as observer:
             yield observer
     else:

@@ -23,7 +23,7 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.disk import human_size
-from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotPermitted, UsageError
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.events import Advanced, Observer
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
@@ -39,11 +39,12 @@ from ollama_ferry.verifying import (
     verify_store,
     verify_stream,
     verify_there,
+    verify_volumes,
 )
 
 
 @click.command("verify")
-@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | HOST]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | SUMS | HOST]", shell_complete=complete_models)
 @click.option(
     "--repair",
     "archives",
@@ -75,6 +76,7 @@ def command(
       ollama-ferry verify                          every model of the store
       ollama-ferry verify deepseek-r1:8b           one
       ollama-ferry verify ./models.tar.gz          an archive, before or after it travels
+      ollama-ferry verify ./models.sha256          the volumes of one that are here, each by itself
       ollama-ferry verify --repair ./models.tar.gz
       ollama-ferry verify user@server              every model there; hashed there
     """
@@ -84,6 +86,11 @@ def command(
         if archives or words[0] != of_host[0] or len(of_host) > 1:
             raise UsageError("verify takes one host, then models of it if not all, and repairs nothing there")
         _finish(_verify_host(of_host[0], words[1:], ssh_words, output), output, store=None)
+        return
+    if words and words[0].endswith(".sha256"):
+        if len(words) > 1 or archives:
+            raise UsageError("verify takes one file of sums, and nothing else")
+        _verify_volumes(Path(words[0]).expanduser(), output)
         return
     of_archive = [word for word in words if looks_like_archive(word)]
     if of_archive:
@@ -141,6 +148,21 @@ def _verify_archive(word: str, threads: int, output: Output) -> Report:
                 stream = ArchiveStream(stdin, "the stream", tick=_ticking(observer))
                 return verify_stream(stream, observer=observer)
         return verify_file(Path(word).expanduser(), threads=threads, observer=observer)
+
+
+def _verify_volumes(sums: Path, output: Output) -> None:
+    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
+        verdicts = verify_volumes(sums, observer=observer)
+    if output.as_json:
+        output.document({"sums": str(sums), "volumes": [{"name": v.name, "result": v.result} for v in verdicts]})
+    elif not output.quiet:
+        print_table(("VOLUME", "RESULT"), [(verdict.name, verdict.result) for verdict in verdicts])
+    damaged = [verdict.name for verdict in verdicts if verdict.result == "damaged"]
+    missing = [verdict.name for verdict in verdicts if verdict.result == "not here"]
+    if damaged:
+        raise Damaged(f"{', '.join(damaged[:8])} of {sums} are damaged", hint="Copy them again.")
+    if missing:
+        raise NotFound(f"{', '.join(missing[:8])} of {sums} are not here", hint="What is here is good.")
 
 
 def _ticking(observer: Observer) -> Callable[[int], None]:

@@ -22,6 +22,7 @@ from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.tar_reading import TarReader
 from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, packing_of, unpacked
+from ollama_ferry.archives.volumes import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.copying import left_out_error
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, MissingBlob, ModelNotFound, NotFound, NotPermitted
@@ -254,7 +255,7 @@ class ArchiveFile:
     """An archive's file, opened for reading; what it is is told by its content.
 
     Args:
-        path: the file.
+        path: the file; or the first of its volumes, the others of which lie beside it.
         tick: told of every read of :meth:`stream`.
 
     Attributes:
@@ -272,7 +273,8 @@ class ArchiveFile:
         self.label = str(path)
         self._tick = tick
         self._file = _open_file(path)
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.size = self._file.seek(0, io.SEEK_END)
+        self._file.seek(0)
         try:
             self.packing = packing_of(_Metered(self._file, self.label, _no_tick).read(6))
         except BaseException:
@@ -293,9 +295,11 @@ class ArchiveFile:
     def __enter__(self) -> ArchiveFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
         if self._frames is not None:
             self._frames.close()
+        if isinstance(value, Damaged) and isinstance(self._file, JoinedVolumes) and self._file.last_is_full:
+            value.hint = f"Perhaps volumes are missing: the last one in {self.path.parent} is a full one."
         self._file.close()
 
     def peek(self, size: int) -> bytes:
@@ -557,6 +561,9 @@ def _zip_member(reader: ZipReader, number: int, offset: int) -> Iterator[Readabl
 
 
 def _open_file(path: Path) -> BinaryIO:
+    volumes = Volumes.named(path)
+    if volumes is not None:
+        return cast(BinaryIO, JoinedVolumes(volumes.require_all()))
     try:
         # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
