@@ -20,18 +20,18 @@ class BackgroundHash:
     """A SHA-256 whose ``update`` returns at once; ``hexdigest`` waits for all of it.
 
     Args:
-        expected: the bytes to come, as far as known; small amounts are hashed on the spot.
+        expected: the bytes to come, where that is known; small amounts are hashed on the spot.
     """
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int | None = None) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[bytes | None] | None = None
-        if expected >= _INLINE:
+        self._queue: queue.Queue[bytes | memoryview | None] | None = None
+        if expected is None or expected >= _INLINE:
             self._queue = queue.Queue(_AHEAD)
             self._thread = threading.Thread(target=self._run, args=(self._queue,), name="hash", daemon=True)
             self._thread.start()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Add bytes, which must not change any more."""
         if self._queue is None:
             self._hash.update(data)
@@ -50,7 +50,7 @@ class BackgroundHash:
             self._thread.join()
             self._queue = None
 
-    def _run(self, chunks: queue.Queue[bytes | None]) -> None:
+    def _run(self, chunks: queue.Queue[bytes | memoryview | None]) -> None:
         while (chunk := chunks.get()) is not None:
             self._hash.update(chunk)
 

@@ -7,13 +7,13 @@ was killed, so a leftover is taken over by the next run instead of staying for e
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
 
 from ollama_ferry.disk import lock, start_writing_back, sync_folder, write_error
 from ollama_ferry.errors import AlreadyExists, UsageError
+from ollama_ferry.hashing import BackgroundHash
 
 # How much is handed to the disk at a time while more is being written, so that the last sync is short.
 _SYNC_EVERY = 32 * 1024 * 1024
@@ -37,7 +37,8 @@ class PendingFile:
         self.partial = path.with_name(path.name + ".partial")
         self.size = 0
         self._replace = replace
-        self._hash = hashlib.sha256()
+        # Beside the thread that writes, which is the busiest one where little is packed.
+        self._hash = BackgroundHash()
         self._unsynced = 0
         if path.is_dir():
             raise UsageError(f"can't write {path}: it is a folder", hint="Name a file, for example one in it.")
@@ -50,16 +51,17 @@ class PendingFile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hash.close()
         if self._fd is not None:
             self._discard()
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what was written so far, in hexadecimal."""
+        """The SHA-256 of what was written, in hexadecimal; nothing may be written afterwards."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add bytes.
+        """Add bytes, which must not change any more.
 
         Raises:
             NoSpace, FerryError: the disk did not take them.

@@ -7,7 +7,6 @@ whole volumes stay, and in an unfinished one writing begins where they first dif
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes
 from ollama_ferry.disk import free_space, human_size, lock, start_writing_back, sync_folder, write_error
 from ollama_ferry.errors import AlreadyExists, FerryError, UsageError
+from ollama_ferry.hashing import BackgroundHash
 
 _SYNC_EVERY = 32 * 1024 * 1024
 _LEFT = "What is whole stays: run the same command again, and it goes on from there."
@@ -71,7 +71,7 @@ class PendingVolumes:
         self._volume_size = size
         self._ask = ask
         self._room = room
-        self._hash = hashlib.sha256()
+        self._hash = BackgroundHash()
         self._medium = _medium_of(volumes.whole.parent)
         folder = volumes.whole.parent
         if not folder.is_dir():
@@ -94,16 +94,17 @@ class PendingVolumes:
 
     def __exit__(self, *_: object) -> None:
         if self._current is not None:
-            self._current.leave()
+            self._current.close()
             self._current = None
+        self._hash.close()
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all that was written so far, in hexadecimal."""
+        """The SHA-256 of all that was written, in hexadecimal; nothing may be written afterwards."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add bytes.
+        """Add bytes, which must not change any more.
 
         Raises:
             AlreadyExists: a volume is there that has other bytes.
@@ -198,10 +199,11 @@ class _Target:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        self._hash = hashlib.sha256()
+        self._hash = BackgroundHash()
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of the whole volume."""
         return self._hash.hexdigest()
 
     def write(self, data: memoryview) -> None:
@@ -215,8 +217,13 @@ class _Target:
     def end(self) -> None:
         """Make the volume whole, under its name."""
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Let go of it, as it is."""
+        self._hash.close()
+        self.leave()
+
+    def leave(self) -> None:
+        """Close its file."""
 
 
 class _Elsewhere(_Target):

@@ -1,8 +1,8 @@
 """Turn a run of bytes into one frame: a gzip member, a zstd frame, or the bytes themselves.
 
-A frame is a list of buffers to be written one after the other; they may be parts of the input, so a stored
-frame costs no copy. Frames are independent: any number of threads may pack them, and each can be unpacked
-alone. The same input gives the same frame on every machine that has the same accelerators.
+A frame is a list of few buffers, to be written one after the other: each one costs a call, after which another thread
+may have to be waited for, so what is small is joined. Frames are independent: any number of threads may pack them, and
+each can be unpacked alone. The same input gives the same frame on every machine that has the same accelerators.
 
 Sources: RFC 1951 and 1952 (gzip), RFC 8878 (zstd).
 """
@@ -17,7 +17,7 @@ from typing import Any
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.zstd_library import load_zstd
 
-Frame = list[bytes | memoryview]
+Frame = list[bytes]
 Packer = Callable[[bytes], Frame]
 
 # RFC 1952: magic, deflate, no flags, no mtime, no extra flags, unknown system: nothing that varies.
@@ -52,32 +52,32 @@ def packer(kind: Kind, compression: Compression) -> Packer:
 def stored_gzip(data: bytes) -> Frame:
     """Return a gzip member of stored deflate blocks: 5 bytes more for each 64 KiB."""
     view = memoryview(data)
-    frame: Frame = [GZIP_HEADER]
+    frame: list[bytes | memoryview] = [GZIP_HEADER]
     last = max(0, (len(data) - 1) // _STORED_LIMIT * _STORED_LIMIT)
     for start in range(0, last + 1, _STORED_LIMIT):
         part = view[start : start + _STORED_LIMIT]
         frame.append(struct.pack("<BHH", start == last, len(part), len(part) ^ 0xFFFF))
         frame.append(part)
     frame.append(_gzip_trailer(data))
-    return frame
+    return [b"".join(frame)]
 
 
 def gzip_member(data: bytes, deflated: bytes) -> Frame:
     """Return a gzip member around an already deflated stream."""
-    return [GZIP_HEADER, deflated, _gzip_trailer(data)]
+    return [b"".join((GZIP_HEADER, deflated, _gzip_trailer(data)))]
 
 
 def stored_zstd(data: bytes) -> Frame:
     """Return a zstd frame of raw blocks, its content size given, without a checksum."""
     view = memoryview(data)
     # Single segment, content size in four bytes.
-    frame: Frame = [struct.pack("<IBI", _ZSTD_MAGIC, 0b1010_0000, len(data))]
+    frame: list[bytes | memoryview] = [struct.pack("<IBI", _ZSTD_MAGIC, 0b1010_0000, len(data))]
     last = max(0, (len(data) - 1) // _ZSTD_BLOCK * _ZSTD_BLOCK)
     for start in range(0, last + 1, _ZSTD_BLOCK):
         part = view[start : start + _ZSTD_BLOCK]
         frame.append((len(part) << 3 | (start == last)).to_bytes(3, "little"))
         frame.append(part)
-    return frame
+    return [b"".join(frame)]
 
 
 def _smaller(packed: Frame, data: bytes, store: Packer) -> Frame:
