@@ -8,12 +8,14 @@ import tarfile
 import zlib
 from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 
 import ollama_ferry
 from command_line import COMMAND
 from ollama_ferry.archives import packing
+from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.names import ModelName
 from stores import StoreBuilder, tree, weights
 from tools import require_tool
@@ -178,6 +180,20 @@ def test_same_bytes_whatever_the_threads(store: StoreBuilder, tmp_path: Path, ki
     target.mkdir()
     assert untar("tar", path, target) == 0
     assert tree(target) == needed(store, "big:1") | needed(store, "big:2")
+
+
+@pytest.mark.parametrize("kind", [Kind.TAR_GZ, Kind.TAR_ZST])
+def test_auto_stores_what_is_not_worth_packing(kind: Kind) -> None:
+    random = Random(4)
+    hardly = random.randbytes(2**20 - 5000) + bytes(5000)  # saves half a percent
+    fewer = bytes(random.choices(range(192), k=2**20))  # saves five percent
+
+    def packed_size(compression: Compression, frame: bytes) -> int:
+        return sum(map(len, packing.packer(kind, compression)(frame)))
+
+    assert len(hardly) <= packed_size(Compression.AUTO, hardly) < len(hardly) + 200
+    assert packed_size(Compression.FAST, hardly) < 0.998 * len(hardly)
+    assert packed_size(Compression.AUTO, fewer) == packed_size(Compression.FAST, fewer) < 0.985 * len(fewer)
 
 
 @pytest.mark.parametrize("accelerated", [True, False], ids=["isal", "zlib"])

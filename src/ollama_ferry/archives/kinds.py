@@ -55,7 +55,7 @@ class Compression(Enum):
     """How much time to give for a smaller archive."""
 
     AUTO = "auto"
-    """What pays: frames are packed fast, and stored where that does not shrink them."""
+    """What pays: frames are packed fast, and stored where that saves less than a hundredth."""
     NONE = "none"
     """Store only; the archive keeps its format."""
     FAST = "fast"
