@@ -22,7 +22,7 @@ _TOOLS: dict[str, Sequence[str]] = {
 
 
 def describe(work: Path) -> dict[str, str]:
-    """Return facts by name: processor, cores, memory, kernel, the file system of ``work``, versions."""
+    """Return facts by name: the processor and what else it has to do, memory, kernel, file system, versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     facts = {
         "processor": _processor(),
@@ -30,6 +30,7 @@ def describe(work: Path) -> dict[str, str]:
         "memory": f"{memory:.0f} GB",
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": _file_system(work),
+        "load before the run": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
         "commit": _version(["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]),
     }

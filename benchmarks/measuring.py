@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -161,14 +162,14 @@ def _launch(command: str, said: IO[bytes]) -> tuple[int, float, int]:
         launcher, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(write,), start_new_session=True
     )
     os.close(write)
-    limit = threading.Timer(_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+    limit = threading.Timer(_LIMIT, _kill_session, (process.pid,))
     limit.start()
     try:
         with os.fdopen(read) as told:
             words = told.read().split()
         process.wait()
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
+        _kill_session(process.pid)
         process.wait()
         raise
     finally:
@@ -176,6 +177,11 @@ def _launch(command: str, said: IO[bytes]) -> tuple[int, float, int]:
     if len(words) != 3:
         return (process.returncode or 1), 0.0, 0
     return int(words[0]), float(words[1]), int(words[2])
+
+
+def _kill_session(leader: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _last_words(said: IO[bytes], work: Path) -> str:
@@ -211,6 +217,11 @@ def in_a_process(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function in a process of its own: a child inherits the peak of memory of whoever starts it."""
     process = get_context("spawn").Process(target=function, args=arguments)
     process.start()
-    process.join()
+    try:
+        process.join()
+    except BaseException:
+        process.terminate()
+        process.join()
+        raise
     if process.exitcode:
         raise PartFailedError(f"{function.__name__} ended with {process.exitcode}")

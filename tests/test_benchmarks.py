@@ -112,9 +112,9 @@ def test_the_whole_machinery_with_a_broken_alternative(tmp_path: Path) -> None:
     (others / "bin").mkdir(parents=True)
     (others / "bin/ollamazip").write_text("#!/bin/sh\necho the wheel came off >&2\nexit 3\n")
     (others / "bin/ollamazip").chmod(0o755)
-    command = [sys.executable, f"{ROOT}/benchmarks/run.py", "--quick", "--runs", "1", "--only", "one-model"]
+    command = [sys.executable, f"{ROOT}/benchmarks/run.py", "--quick", "--gigabytes", "0.001", "--runs", "1"]
     done = subprocess.run(
-        [*command, "--work", work, "--report", written, "--others", others],
+        [*command, "--only", "one-model", "--work", work, "--report", written, "--others", others],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -129,7 +129,7 @@ def test_the_whole_machinery_with_a_broken_alternative(tmp_path: Path) -> None:
     assert cells["ollamazip pack --compress zstd"][:2] == ["failed with 3: the wheel came off", ""]
     assert cells["ollamazip unpack, --compress zstd"][0] == "needs the file of ollamazip pack --compress zstd"
     assert cells["ollama-tool-cli backup"][0] == "not installed: ollama-tool-cli"
-    assert "faster than `ollamazip pack --compress zstd` (`ollama-ferry export .tar.gz`) |  | not measured |" in text
+    assert "faster than `ollamazip pack --compress zstd` (`ollama-ferry export .tar.zst`) |  | not measured |" in text
     assert "a quick run" in text and "Not in this run: weight-kinds" in text
     # Neither this machine's folders nor digests are of any use to a reader.
     assert str(tmp_path) not in text and sys.executable not in text and "sha256-" not in text
