@@ -143,11 +143,14 @@ def model_tools(carried: Carried, others: Path) -> Iterator[Chain]:
         command = line(ollamazip, "pack", carried.model, "-o", archive, "--compress", compression)
         unpack = line(ollamazip, "unpack", archive)
         here, there = (line("env", f"OLLAMA_MODELS={store}") for store in (carried.store, carried.target))
-        yield carried.chain(
+        steps = [
             carried.pack(f"ollamazip pack {name}", f"{here} {command}", archive, missing=missing),
             carried.unpack(f"ollamazip unpack, {name}", f"{there} {unpack}", missing=missing),
-            carried.unpack(f"ollamazip unpack --verify, {name}", f"{there} {unpack} --verify", missing=missing),
-        )
+        ]
+        if compression == "zstd":
+            verified = f"{there} {unpack} --verify"
+            steps.append(carried.unpack(f"ollamazip unpack --verify, {name}", verified, missing=missing))
+        yield carried.chain(*steps)
 
     missing = "" if (others / "bin/ollama-tool-cli").exists() else "not installed: ollama-tool-cli"
     model, _, tag = carried.model.partition(":")

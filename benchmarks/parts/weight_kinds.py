@@ -25,18 +25,14 @@ def _one(setting: Setting, kind: str) -> list[Row]:
     warm(store)
     blob, check = biggest_blob(store), partial(what_is_wrong, setting.work / "target", model)
     carried = Carried(store, model, blob, blob.stat().st_size, setting.work, check)
-    chains = [copy_and_sync(carried)]
-    for extension in (".tar.gz", ".tar.zst"):
-        archive = setting.work / f"ours{extension}"
-        export = line(*FERRY, "export", "-qf", "--models", store, model, archive)
-        unpack = line(*FERRY, "import", "-q", "--models", carried.target, archive)
-        chains.append(
-            carried.chain(
-                carried.pack(f"export {extension}", export, archive, ours=True),
-                carried.unpack(f"import {extension}", unpack, ours=True),
-            )
-        )
-    rows = run_rounds(chains, setting.runs, CP, setting.work)
+    archive = setting.work / "ours.tar.gz"
+    export = line(*FERRY, "export", "-qf", "--models", store, model, archive)
+    unpack = line(*FERRY, "import", "-q", "--models", carried.target, archive)
+    ours = carried.chain(
+        carried.pack("export .tar.gz", export, archive, ours=True),
+        carried.unpack("import .tar.gz", unpack, ours=True),
+    )
+    rows = run_rounds([copy_and_sync(carried), ours], setting.runs, CP, setting.work)
     remove(store)
     table = f"{kind.upper()} weights, {carried.content / 1e9:.3g} GB"
     return [replace(row, name=f"{kind}: {row.name}", table=table) for row in rows]
