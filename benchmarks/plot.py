@@ -1,0 +1,103 @@
+"""The plot of a run, as SVG: wall time against cp on a logarithmic axis. No fonts or other files from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from alternatives import ARRIVING, LEAVING
+from figures import Figures, Row
+
+_WIDTH, _LEFT, _RIGHT = 980, 330, 190
+_LINE, _TOP, _GAP = 22, 64, 62
+_TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+_OURS, _OTHER, _GRID, _TEXT, _FAINT = "#0b6e99", "#9a9a9a", "#e2e2e2", "#222222", "#666666"
+
+
+def plot(figures: Figures) -> str:
+    """Draw the export and the import of one model: a dot for the median of the ratios, a line for their range."""
+    rows = figures.parts.get("one-model", [])
+    panels = [("Export", LEAVING), ("Import", ARRIVING)]
+    shown = {title: [row for row in rows if row.table == table] for title, table in panels}
+    ratios = [ratio for row in rows for ratio in row.ratios] or [1.0]
+    axis = _Axis(min(ratios), max(ratios))
+    parts: list[str] = []
+    y = _TOP
+    for title, contained in shown.items():
+        parts += _panel(title, contained, axis, y)
+        y += len(contained) * _LINE + _GAP
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" '
+        f'font-family="sans-serif" font-size="13" fill="{_TEXT}">'
+    )
+    title = f"Wall time against cp and sync: one model of {figures.gigabytes:g} GB, 4-bit weights"
+    machine = f"{figures.machine.get('processor', '')}, {figures.machine.get('cores', '?')} cores, {figures.date}"
+    return "\n".join(
+        [
+            head,
+            f"<title>{escape(title)}</title>",
+            f'<rect width="{_WIDTH}" height="{y}" fill="#ffffff"/>',
+            _text(16, 26, title, size=16),
+            _text(16, 45, f"left is faster; blue is ollama-ferry, which hashes and syncs; {machine}", colour=_FAINT),
+            *parts,
+            "</svg>",
+            "",
+        ]
+    )
+
+
+class _Axis:
+    """Places a ratio; the range is that of the ratios, out to the next tick."""
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least = max((tick for tick in _TICKS if tick <= least), default=_TICKS[0])
+        self.most = min((tick for tick in _TICKS if tick >= most), default=_TICKS[-1])
+        if self.most <= self.least:
+            self.most = self.least * 2
+
+    def at(self, ratio: float) -> float:
+        share = math.log(ratio / self.least) / math.log(self.most / self.least)
+        return _LEFT + min(1.0, max(0.0, share)) * (_WIDTH - _LEFT - _RIGHT)
+
+    @property
+    def ticks(self) -> list[float]:
+        return [tick for tick in _TICKS if self.least <= tick <= self.most]
+
+
+def _panel(title: str, rows: Sequence[Row], axis: _Axis, top: int) -> list[str]:
+    bottom = top + 16 + len(rows) * _LINE
+    drawn = [_text(16, top + 8, title, size=14, bold=True)]
+    for tick in axis.ticks:
+        x = axis.at(tick)
+        colour = _FAINT if tick == 1 else _GRID
+        drawn.append(f'<line x1="{x:.1f}" y1="{top + 12}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}"/>')
+        drawn.append(_text(x, bottom + 15, f"{tick:g}×", colour=_FAINT, anchor="middle", size=11))
+    for number, row in enumerate(rows):
+        drawn += _row(row, axis, top + 16 + number * _LINE + _LINE // 2)
+    return drawn
+
+
+def _row(row: Row, axis: _Axis, y: int) -> list[str]:
+    colour = _OURS if row.ours else _OTHER
+    drawn = [_text(_LEFT - 10, y + 4, row.name, anchor="end", bold=row.ours)]
+    if not row.ratios:
+        return [*drawn, _text(_LEFT + 6, y + 4, row.failed[:60] or "not measured", colour=_FAINT)]
+    left, middle, right = axis.at(min(row.ratios)), axis.at(row.ratio), axis.at(max(row.ratios))
+    size = f", {row.size / row.content * 100:.1f} % of the size" if row.size and row.content else ""
+    wrong = f", {row.wrong}" if row.wrong else ""
+    return [
+        *drawn,
+        f'<line x1="{left:.1f}" y1="{y}" x2="{right:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>',
+        f'<circle cx="{middle:.1f}" cy="{y}" r="5" fill="{colour}"/>',
+        _text(max(middle, right) + 10, y + 4, f"{row.ratio:.2f}×{size}{wrong}", size=11),
+    ]
+
+
+def _text(
+    x: float, y: float, words: str, *, size: int = 13, colour: str = "", anchor: str = "", bold: bool = False
+) -> str:
+    more = f' fill="{colour}"' if colour else ""
+    more += f' text-anchor="{anchor}"' if anchor else ""
+    more += ' font-weight="bold"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y}" font-size="{size}"{more}>{escape(words)}</text>'
