@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ollama_ferry.api import export as export
     from ollama_ferry.api import import_archive as import_archive
     from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.api import serve as serve
     from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
     from ollama_ferry.events import Cancel as Cancel
@@ -30,6 +31,7 @@ _HOMES = {
     "export": "api",
     "import_archive": "api",
     "open_store": "api",
+    "serve": "api",
     "verify": "api",
     "FerryError": "errors",
     "Cancel": "events",
