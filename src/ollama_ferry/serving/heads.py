@@ -7,6 +7,9 @@ import time
 
 from ollama_ferry.serving.requests import HEAD_LIMIT, BadRequest
 
+# What the first message of a TLS connection begins with (RFC 8446, 5.1).
+_TLS = b"\x16"
+
 
 class HeadReader:
     """Reads heads; what a client sends ahead (pipelining) waits here for its turn.
@@ -36,6 +39,9 @@ class HeadReader:
             # An empty line or two before a request are to be passed over (RFC 9112, 2.2).
             while self._buffer.startswith(b"\r\n"):
                 del self._buffer[:2]
+            if self._buffer[:1] == _TLS:
+                # Told at once, a client of https says what is wrong, and does not wait for its time to be up.
+                raise BadRequest(400, "this is a server of plain http, and the client speaks https")
             end = self._buffer.find(b"\r\n\r\n", max(0, searched - 3))
             if 0 <= end <= HEAD_LIMIT:
                 head = bytes(self._buffer[:end])

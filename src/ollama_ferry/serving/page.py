@@ -65,6 +65,8 @@ def page(models: Sequence[ServedModel], host: str, *, token_needed: bool) -> byt
         )
     else:
         lines.append("The first line fetches a model, the second gives it its own name.</p>")
+    if host.startswith("["):
+        lines.append("<p>Ollama's names can't hold an IPv6 address: put this machine's name in its place.</p>")
     for model in models:
         lines.append(f"<h2>{escape(str(model.name))}</h2>")
         lines.append(f"<p>{escape(human_size(model.manifest.size))}, ID {escape(model.manifest.digest.short)}</p>")

@@ -26,6 +26,10 @@ from ollama_ferry.serving.shelf import Shelf
 # bytes unread takes the answer with it.
 _LINGER = 1.0
 _LINGER_BYTES = 256 * 1024
+# How long a connection may be without a request before it has to make room for another, in seconds; and how often that is
+# looked at while there is no room.
+_GRACE = 0.25
+_LOOK_AGAIN = 0.05
 # How long close() waits for threads, together.
 _CLOSING = 5.0
 
@@ -112,9 +116,9 @@ class Server:
         self.host, self.port = self._listener.getsockname()[:2]
         self._registry = Registry(shelf, token=token, only_loopback=is_loopback(self.host))
         self._room = threading.Condition()
-        # Every connection with its thread; in `_idle` those that wait for a request, the longest first.
+        # Every connection with its thread; in `_idle` those that wait for a request, and since when.
         self._open: dict[socket.socket, threading.Thread] = {}
-        self._idle: dict[socket.socket, None] = {}
+        self._idle: dict[socket.socket, float] = {}
         self._closing = False
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, name="serve", daemon=True)
@@ -172,18 +176,21 @@ class Server:
         """Wait until one more connection may be taken; False where the server ends."""
         with self._room:
             while not self._closing and len(self._open) >= self._limits.connections:
-                if self._idle:
-                    _shut(next(iter(self._idle)))
-                    self._idle.pop(next(iter(self._idle)))
-                self._room.wait()
+                self._end_idlest()
+                self._room.wait(_LOOK_AGAIN)
             return not self._closing
 
     def _make_room(self) -> None:
-        """Wait until a connection has ended, at most for a moment."""
+        """Let an idle connection end, and wait a moment for that."""
         with self._room:
-            if self._idle:
-                _shut(next(iter(self._idle)))
-            self._room.wait(0.1)
+            self._end_idlest()
+            self._room.wait(_LOOK_AGAIN)
+
+    def _end_idlest(self) -> None:
+        longest = next(iter(self._idle), None)
+        if longest is not None and time.monotonic() - self._idle[longest] > _GRACE:
+            del self._idle[longest]
+            _shut(longest)
 
     def _begin(self, connection: socket.socket, peer: Any) -> None:
         client = shown_peer(peer)
@@ -218,12 +225,12 @@ class Server:
         """Answer one request; tell whether another one may follow."""
         request: Request | None = None
         with self._room:
-            self._idle[connection] = None
+            self._idle[connection] = time.monotonic()
         try:
             head = heads.read()
         except BadRequest as error:
             head = b""
-            answer = failure(error.status, "no request", "UNSUPPORTED", error.why)
+            answer = failure(error.status, f"no request: {error.why}", "UNSUPPORTED", error.why)
         finally:
             with self._room:
                 self._idle.pop(connection, None)
@@ -235,10 +242,14 @@ class Server:
                 request = parse_head(head)
                 answer = self._registry.answer(request, _reached_at(connection))
             except BadRequest as error:
-                answer = failure(error.status, "no request", "UNSUPPORTED", error.why)
+                answer = failure(error.status, f"no request: {error.why}", "UNSUPPORTED", error.why)
+            except Exception as error:  # noqa: BLE001 -- one request must not end in a traceback, nor end the others
+                answer = failure(500, f"internal error: {error!r}"[:500], "UNKNOWN", "internal error")
         keep = request is not None and request.keep_alive and not request.has_body
-        sent, trouble = self._send(connection, answer, keep=keep, bare=request is not None and request.method == "HEAD")
-        self._tell(Served(client, answer.status, answer.what, sent, time.monotonic() - started, trouble))
+        bare = request is not None and request.method == "HEAD"
+        sent, trouble = self._send(connection, answer, keep=keep, bare=bare)
+        what = f"HEAD {answer.what}" if bare and answer.status < 400 else answer.what
+        self._tell(Served(client, answer.status, what, sent, time.monotonic() - started, trouble))
         if trouble:
             return False
         if not keep:
