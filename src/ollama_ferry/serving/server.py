@@ -26,8 +26,8 @@ from ollama_ferry.serving.shelf import Shelf
 # bytes unread takes the answer with it.
 _LINGER = 1.0
 _LINGER_BYTES = 256 * 1024
-# How long a connection may be without a request before it has to make room for another, in seconds; and how often that is
-# looked at while there is no room.
+# How long a connection may be without a request before it has to make room for another, in seconds; and how often that
+# is looked at while there is no room.
 _GRACE = 0.25
 _LOOK_AGAIN = 0.05
 # How long close() waits for threads, together.
