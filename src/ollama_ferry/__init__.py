@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ollama_ferry.api import import_archive as import_archive
     from ollama_ferry.api import inventory as inventory
     from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.api import serve as serve
     from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
     from ollama_ferry.events import Cancel as Cancel
@@ -32,6 +33,7 @@ _HOMES = {
     "import_archive": "api",
     "inventory": "api",
     "open_store": "api",
+    "serve": "api",
     "verify": "api",
     "FerryError": "errors",
     "Cancel": "events",

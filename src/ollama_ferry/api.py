@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.unpacking import Input
@@ -26,6 +28,9 @@ from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
 from ollama_ferry.verifying import Report, verify_file, verify_store
+
+if TYPE_CHECKING:
+    from ollama_ferry.serving.server import Served, Server
 
 PathLike = str | os.PathLike[str]
 
@@ -183,6 +188,48 @@ def verify(
     place = Store(located.root)
     names = select(located, texts) if texts else list(place.names())
     return verify_store(place, names, threads=threads, observer=observer, cancel=cancel)
+
+
+@contextmanager
+def serve(
+    models: str | Iterable[str] = (),
+    *,
+    archive: PathLike | None = None,
+    store: PathLike | None = None,
+    listen: str = "127.0.0.1:11435",
+    token: str = "",
+    log: Callable[[Served], None] | None = None,
+) -> Iterator[Server]:
+    """Serve models as a read-only registry until the block ends; threads of this process do it.
+
+    Args:
+        models: names and patterns of the models to serve; none serves all.
+        archive: the path of an archive to serve out of, instead of a store.
+        store: the models folder; None finds it as the command does.
+        listen: ``ADDRESS:PORT``; port 0 takes a free one.
+        token: what requests must carry; empty lets everybody read.
+        log: told of every answer, from the server's threads.
+
+    Returns:
+        The server: its ``address``, and what is on its ``shelf``.
+
+    Raises:
+        FerryError: a model is not there or not whole, the archive can't be searched, or the address is taken.
+    """
+    from ollama_ferry.serving.addresses import Address
+    from ollama_ferry.serving.server import Server, log_nothing
+    from ollama_ferry.serving.shelving import shelve_archive, shelve_store
+    from ollama_ferry.serving.tokens import check_token
+
+    texts = [models] if isinstance(models, str) else list(models)
+    address = Address.parse(listen)
+    secret = check_token(token) if token else ""
+    with ExitStack() as stack:
+        if archive is not None:
+            shelved = stack.enter_context(shelve_archive(Path(archive), texts))
+        else:
+            shelved = shelve_store(_located(store, texts), texts, everything=not texts)
+        yield stack.enter_context(Server(shelved.shelf, address, token=secret, log=log or log_nothing))
 
 
 def source_date_epoch(text: str | None) -> int | None:

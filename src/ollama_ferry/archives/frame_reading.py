@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
+from weakref import WeakSet
 
 from ollama_ferry.archives.index import Frames
 from ollama_ferry.archives.packing import GZIP_HEADER, crc32
@@ -26,15 +27,20 @@ class FrameReader:
         frames: where the frames are.
         packing: ``gzip`` or ``zstd``.
         threads: how many unpack at once.
+        keep: how many frames to keep for other parts that want the same ones at about the same time.
     """
 
-    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int) -> None:
+    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int, keep: int = 0) -> None:
         self._file = file
         self._frames = frames
         self._inflate = inflater(packing)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack")
         self._ahead = threads + 1
+        self._keep = keep
+        self._kept: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._kept_lock = threading.Lock()
+        self._parts: WeakSet[FramePart] = WeakSet()
 
     def close(self) -> None:
         """End the threads."""
@@ -42,7 +48,28 @@ class FrameReader:
 
     def part(self, offset: int, size: int) -> FramePart:
         """Return some bytes of the unpacked tar, to be read in order."""
-        return FramePart(self.frame, self._pool, self._frames, offset, size, self._ahead)
+        if not self._keep:
+            return FramePart(self._order, self._frames, offset, size, self._ahead)
+        # Each of many parts orders less ahead, lest their frames push each other out before they are read.
+        with self._kept_lock:
+            ahead = max(1, min(self._ahead, self._keep // (2 * (len(self._parts) + 1))))
+            part = FramePart(self._order_shared, self._frames, offset, size, ahead)
+            self._parts.add(part)
+        return part
+
+    def _order(self, number: int) -> Future[bytes]:
+        return self._pool.submit(self.frame, number)
+
+    def _order_shared(self, number: int) -> Future[bytes]:
+        with self._kept_lock:
+            kept = self._kept.get(number)
+            # What failed is tried again: a disk may recover.
+            if kept is None or kept.cancelled() or (kept.done() and kept.exception() is not None):
+                kept = self._kept[number] = self._order(number)
+            self._kept.move_to_end(number)
+            if len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+            return kept
 
     def frame(self, number: int) -> bytes:
         """Return a frame, unpacked and checked.
@@ -82,16 +109,14 @@ class FramePart:
 
     def __init__(
         self,
-        frame: Callable[[int], bytes],
-        pool: ThreadPoolExecutor,
+        order: Callable[[int], Future[bytes]],
         frames: Frames,
         offset: int,
         size: int,
         ahead: int,
     ) -> None:
         self.position = offset
-        self._frame = frame
-        self._pool = pool
+        self._begin = order
         self._frames = frames
         self._end = offset + size
         self._ahead = ahead
@@ -112,6 +137,8 @@ class FramePart:
         if self._at == len(self._frame_left):
             self._order()
             number, coming = self._coming.popleft()
+            # The old frame goes before the new one is waited for: a slow reader holds one, not two.
+            self._frame_left, self._at = b"", 0
             self._frame_left = coming.result()
             self._at = self.position - self._frames.start(number)
         wanted = min(size, self._end - self.position, len(self._frame_left) - self._at)
@@ -147,7 +174,7 @@ class FramePart:
         while len(self._coming) < self._ahead and self._next < len(self._frames):
             if self._frames.start(self._next) >= self._end:
                 break
-            self._coming.append((self._next, self._pool.submit(self._frame, self._next)))
+            self._coming.append((self._next, self._begin(self._next)))
             self._next += 1
 
 

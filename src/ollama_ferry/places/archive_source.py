@@ -35,6 +35,8 @@ from ollama_ferry.places.archive_contents import Contents, Gathering
 from ollama_ferry.places.base import BlobEntry, LeavesOut, ModelEntry, Readable
 
 _CONFIG_LIMIT = 1024 * 1024
+# A frame has up to 1 MiB.
+_FRAMES_KEPT = 64
 
 Tick = Callable[[int], None]
 """Told how many bytes of the archive's file were read since the last call; may raise to stop."""
@@ -257,6 +259,7 @@ class ArchiveFile:
     Args:
         path: the file; or the first of its volumes, the others of which lie beside it.
         tick: told of every read of :meth:`stream`.
+        shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
 
     Attributes:
         size: of the file, in bytes.
@@ -268,9 +271,10 @@ class ArchiveFile:
         NotFound, NotPermitted: there is no such file, or it can't be read.
     """
 
-    def __init__(self, path: Path, *, tick: Tick = _no_tick) -> None:
+    def __init__(self, path: Path, *, tick: Tick = _no_tick, shared: bool = False) -> None:
         self.path = path
         self.label = str(path)
+        self._keep = _FRAMES_KEPT if shared else 0
         self._tick = tick
         self._file = _open_file(path)
         self.size = self._file.seek(0, io.SEEK_END)
@@ -357,7 +361,8 @@ class ArchiveFile:
 
     def _framed(self, index: Index) -> FrameReader:
         if self._frames is None:
-            self._frames = FrameReader(self._file, index.frames, self.packing, threads=min(8, os.cpu_count() or 1))
+            threads = min(8, os.cpu_count() or 1)
+            self._frames = FrameReader(self._file, index.frames, self.packing, threads=threads, keep=self._keep)
         return self._frames
 
     def _indexed_contents(self, index: Index) -> Contents:

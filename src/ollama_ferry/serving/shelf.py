@@ -1,0 +1,170 @@
+"""What is served: chosen models under the paths that a pull can name, and the blobs that they name.
+
+Source of the paths: the OCI distribution specification, and ``PullModel`` in ``server/images.go`` of Ollama, which asks
+for ``/v2/<namespace>/<model>/manifests/<tag>`` whatever the host. A model's own host has no place in a path, so models
+of different hosts must not meet in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ollama_ferry.copying import blobs_of
+from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
+from ollama_ferry.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.base import Inspectable, Readable
+
+
+class Servable(Inspectable, Protocol):
+    """A place whose models can be served: a store, or an archive that can be searched."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model, and where it is served.
+
+    Attributes:
+        name: its name in the place that it comes from.
+        manifest: its manifest; the bytes are served as they are.
+        repository: the path below ``/v2/``, for example ``library/deepseek-r1``.
+        tag: the tag in that repository.
+    """
+
+    name: ModelName
+    manifest: Manifest
+    repository: str
+    tag: str
+
+    @classmethod
+    def of(cls, name: ModelName, manifest: Manifest) -> ServedModel:
+        """Return a model under its own namespace, model and tag; its host is left out."""
+        return cls(name, manifest, f"{name.namespace}/{name.model}", name.tag)
+
+    @property
+    def path(self) -> str:
+        """What a pull names behind the server's address: ``library/deepseek-r1:8b``."""
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass
+class _Repository:
+    tags: dict[str, ServedModel] = field(default_factory=dict)
+    digests: dict[Digest, ServedModel] = field(default_factory=dict)
+    blobs: dict[Digest, Descriptor] = field(default_factory=dict)
+
+
+class Shelf:
+    """Looks up what a request asks for. Letter case does not count in repositories and tags, as with Ollama.
+
+    It is made once and never changes: what the place gets later is not served, and what it loses is not found.
+
+    Args:
+        source: where the blobs are.
+        models: what is served.
+
+    Raises:
+        UsageError: two models would be served under one path.
+        Damaged: a manifest contradicts itself.
+    """
+
+    def __init__(self, source: Inspectable, models: Iterable[ServedModel]) -> None:
+        self.models = tuple(sorted(models, key=lambda model: model.name))
+        self._source = source
+        self._repositories: dict[str, _Repository] = {}
+        for model in self.models:
+            repository = self._repositories.setdefault(model.repository.lower(), _Repository())
+            other = repository.tags.setdefault(model.tag.lower(), model)
+            if other is not model:
+                raise UsageError(
+                    f"{other.name.path} and {model.name.path} would both be served as {model.path}",
+                    hint="Name the models to serve, only one of these two; or serve the other on another port.",
+                )
+            repository.digests.setdefault(model.manifest.digest, model)
+            repository.blobs.update((blob.digest, blob) for blob in blobs_of(model.name, model.manifest))
+
+    def model(self, repository: str, reference: str) -> ServedModel | None:
+        """Return the model of a repository that a tag or a manifest's digest names; None where there is none."""
+        found = self._repositories.get(repository.lower())
+        if found is None:
+            return None
+        if ":" in reference:
+            digest = _digest(reference)
+            return found.digests.get(digest) if digest else None
+        return found.tags.get(reference.lower())
+
+    def tags(self, repository: str) -> list[str] | None:
+        """Return a repository's tags, sorted; None where there is no such repository."""
+        found = self._repositories.get(repository.lower())
+        return sorted(model.tag for model in found.tags.values()) if found else None
+
+    def blob(self, repository: str, reference: str) -> Descriptor | None:
+        """Return the blob of a digest if a model of that repository names it."""
+        found, digest = self._repositories.get(repository.lower()), _digest(reference)
+        return found.blobs.get(digest) if found and digest else None
+
+    def require(self, blob: Descriptor) -> None:
+        """Check that a blob is still there with its size.
+
+        Raises:
+            MissingBlob, Damaged: it is not.
+        """
+        size = self._source.blob_size(blob.digest)
+        if size is None:
+            raise MissingBlob(f"the blob {blob.digest} has gone since it is served")
+        if size != blob.size:
+            raise Damaged(f"the blob {blob.digest} has {size} bytes, and should have {blob.size}")
+
+    def open(self, blob: Descriptor, offset: int) -> AbstractContextManager[Readable]:
+        """Open a blob's bytes from ``offset`` on."""
+        return self._source.open(blob, offset)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A model that was meant by a pattern, or by all, and can't be served."""
+
+    name: ModelName
+    why: FerryError
+
+
+def choose(
+    place: Servable, names: Iterable[ModelName], required: Container[ModelName] = ()
+) -> tuple[list[ServedModel], list[LeftOut]]:
+    """Find the models that can be served.
+
+    Args:
+        place: where they are.
+        names: which to serve.
+        required: those that must be whole; others that are not are left out.
+
+    Raises:
+        FerryError: a required model is not whole, or none is.
+    """
+    served: list[ServedModel] = []
+    left_out: list[LeftOut] = []
+    for name in names:
+        try:
+            manifest = place.manifest(name)
+            blobs_of(name, manifest)
+            place.require_whole(name, manifest)
+            served.append(ServedModel.of(name, manifest))
+        except FerryError as error:
+            if name in required:
+                raise
+            left_out.append(LeftOut(name, error))
+    if not served and left_out:
+        raise left_out[0].why
+    return served, left_out
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text) if text.startswith("sha256:") else None
+    except Damaged:
+        return None

@@ -1,0 +1,83 @@
+"""Make a shelf of what a user named: models of a store, or of one archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ferry.errors import ModelNotFound, UsageError
+from ollama_ferry.locating import Located
+from ollama_ferry.names import ModelName, is_pattern
+from ollama_ferry.places.archive_source import ArchiveFile
+from ollama_ferry.places.store import Store
+from ollama_ferry.selecting import Searchable, pick, select
+from ollama_ferry.serving.shelf import LeftOut, Shelf, choose
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A shelf, and what did not get onto it.
+
+    Attributes:
+        shelf: what can be served.
+        left_out: models that a pattern or all of the place meant, and that can't be served.
+        place: what the models come from, for people.
+    """
+
+    shelf: Shelf
+    left_out: tuple[LeftOut, ...]
+    place: str
+
+
+def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> Shelved:
+    """Make a shelf of models of a store.
+
+    Args:
+        located: the store.
+        texts: names and patterns; a model that is named in full must be whole.
+        everything: take every model; ``texts`` are not looked at.
+
+    Raises:
+        FerryError: a named model is not there or not whole, or nothing can be served.
+    """
+    store = Store(located.root)
+    names = select(located, texts, everything=everything)
+    models, left_out = choose(store, names, () if everything else _in_full(store, texts))
+    return Shelved(Shelf(store, models), tuple(left_out), store.label)
+
+
+@contextmanager
+def shelve_archive(path: Path, only: Sequence[str]) -> Iterator[Shelved]:
+    """Make a shelf of models of an archive, which is open until the block ends.
+
+    Args:
+        path: the archive's file.
+        only: names and patterns of the models to serve; none takes all.
+
+    Raises:
+        UsageError: it is packed and has no index: nothing in it can be found.
+        FerryError: it can't be read, or a named model is not there or not whole, or nothing can be served.
+    """
+    if path == Path("-"):
+        raise UsageError("a stream passes by once and can't be served", hint="Save it as a file, and name that.")
+    with ArchiveFile(path, shared=True) as file:
+        source = file.source()
+        if source is None:
+            why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
+            raise UsageError(
+                f"can't serve out of this archive: {why}",
+                hint="Import it and serve the store, or let ollama-ferry export it anew:\n"
+                f"  ollama-ferry import {path}\n  ollama-ferry serve MODEL...",
+            )
+        names = pick(source, only, source.label) if only else list(source.names())
+        if not names:
+            raise ModelNotFound(f"{path} holds no model")
+        models, left_out = choose(source, names, _in_full(source, only))
+        yield Shelved(Shelf(source, models), tuple(left_out), source.label)
+
+
+def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:
+    """Return the models that were named, and not only meant by a pattern."""
+    return {place.resolve(ModelName.parse(text)) for text in texts if not is_pattern(text)}

@@ -1,0 +1,126 @@
+"""``ollama pull`` from ``ollama-ferry serve``: what a real Ollama asks for, and what it has then."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_line import ferry
+from ollama_ferry.sample import write_sample_store
+from ollama_server import BINARY, Ollama, serving
+from served import serve_process
+from stores import StoreBuilder, faults_of
+
+pytestmark = [
+    pytest.mark.ollama,
+    pytest.mark.skipif(not BINARY, reason="no Ollama: set OLLAMA_BIN or put ollama on PATH"),
+]
+
+SAMPLE = "ferry-sample:4m"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Ollama]:
+    """A server with an empty store."""
+    with serving(tmp_path / "target", tmp_path) as server:
+        yield server
+
+
+def pull_and_rename(server: Ollama, model: dict[str, str]) -> None:
+    """Run the two lines that serve prints."""
+    for line in (model["pull"], model["rename"]):
+        done = server.run(*line.split()[1:])
+        assert done.returncode == 0, done.stderr
+
+
+def same_content(source: Path, target: Path, name: str) -> None:
+    """Compare two manifests of a name: the same layers and config, whatever else a pull writes."""
+    path = f"manifests/registry.ollama.ai/library/{name.replace(':', '/')}"
+    before, after = (json.loads((root / path).read_bytes()) for root in (source, target))
+
+    def digests(manifest: dict[str, object]) -> str:
+        return json.dumps([manifest["config"], manifest["layers"]], sort_keys=True)
+
+    assert digests(before) == digests(after)
+    assert not faults_of(target)
+
+
+@pytest.mark.parametrize("kind", ["store", ".tar", ".tar.gz", ".tar.zst"])
+def test_pull_and_rename_give_the_same_model(target: Ollama, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    write_sample_store(source)
+    (source / "manifests/hf.co/Org/Repo-GGUF").mkdir(parents=True)
+    manifest = (source / "manifests/registry.ollama.ai/library/ferry-sample/4m").read_bytes()
+    (source / "manifests/hf.co/Org/Repo-GGUF/Q4_K_M").write_bytes(manifest)
+    words: list[str | Path] = ["--all", "--models", source]
+    if kind != "store":
+        words = [tmp_path / f"models{kind}"]
+        assert ferry("export", "--all", words[0], "--models", source).returncode == 0
+    with serve_process(tmp_path, *words) as serve:
+        for model in serve.document["models"]:
+            pull_and_rename(target, model)
+        log = serve.log
+    same_content(source, target.models, SAMPLE)
+    listed = target.listed()
+    assert {SAMPLE, "ferry-sample:4m-chat"} <= set(listed)
+    assert "hf.co/org/repo-gguf:q4_k_m" in {name.lower() for name in listed}
+    # Up to 0.12 a pull writes the manifest anew, so the ID changes; later ones keep the bytes.
+    kept = (target.models / "manifests/registry.ollama.ai/library/ferry-sample/4m").read_bytes() == manifest
+    assert (listed[SAMPLE] == serve.document["models"][-2]["id"]) is kept
+    # It asks for a blob's size, then where it is, and then for its parts.
+    weights = re.findall(r"(\d{3}) (HEAD )?model blob", log)
+    assert weights[:3] == [("200", "HEAD "), ("200", ""), ("206", "")]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("store", 1_000_000_000), (".tar", 250_000_000), (".tar.gz", 250_000_000)])
+def test_large_blob_is_pulled_in_parts(
+    target: Ollama, source: StoreBuilder, tmp_path: Path, kind: str, size: int
+) -> None:
+    weights = bytes(range(256)) * 4096
+    content = source.blob_path(source.blob(b"")).with_name("large")
+    with content.open("wb") as file:
+        # Sparse but for its ends, and larger than a part of a download.
+        file.write(weights)
+        file.seek(size - len(weights))
+        file.write(weights)
+    import hashlib
+
+    with content.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
+    content.rename(content.with_name(f"sha256-{digest.hexdigest()}"))
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest.hexdigest()}", "size": size}
+    config = {
+        **source.layer("config", b'{"model_format":"gguf"}'),
+        "mediaType": "application/vnd.docker.container.image.v1+json",
+    }
+    source.manifest("large:1", json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode())
+    words: list[str | Path] = ["large:1", "--models", source.root]
+    if kind != "store":
+        words = [tmp_path / f"large{kind}"]
+        assert ferry("export", "large:1", words[0], "--models", source.root).returncode == 0
+    with serve_process(tmp_path, *words) as serve:
+        pull_and_rename(target, serve.document["models"][0])
+        parts = re.findall(r"206 model blob \w+ of library/large, (\d+) to (\d+)", serve.log)
+    assert len(parts) == -(-size // 100_000_000)
+    same_content(source.root, target.models, "large:1")
+
+
+def test_token_is_more_than_ollama_can_send(target: Ollama, tmp_path: Path) -> None:
+    write_sample_store(tmp_path / "source")
+    with serve_process(tmp_path, SAMPLE, "--models", tmp_path / "source", "--token", "tok") as serve:
+        done = target.run(*serve.document["models"][0]["pull"].split()[1:])
+    assert done.returncode != 0
+    assert " 401 GET /v2/library/ferry-sample/manifests/4m" in serve.log
+    assert target.listed() == {}
+
+
+def test_pull_over_https_is_told_at_once_that_this_is_http(target: Ollama, tmp_path: Path) -> None:
+    write_sample_store(tmp_path / "source")
+    with serve_process(tmp_path, SAMPLE, "--models", tmp_path / "source") as serve:
+        done = target.run("pull", f"127.0.0.1:{serve.port}/library/{SAMPLE}")
+    assert done.returncode != 0
+    assert "server gave HTTP response to HTTPS client" in done.stderr
