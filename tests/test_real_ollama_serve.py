@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from command_line import ferry
+from command_line import ferry, ferry_as_nobody
 from ollama_ferry.sample import write_sample_store
 from ollama_server import BINARY, Ollama, serving
 from served import serve_process
 from stores import StoreBuilder, faults_of
+from test_tar_compatibility import everybody
 
 pytestmark = [
     pytest.mark.ollama,
@@ -124,3 +127,33 @@ def test_pull_over_https_is_told_at_once_that_this_is_http(target: Ollama, tmp_p
         done = target.run("pull", f"127.0.0.1:{serve.port}/library/{SAMPLE}")
     assert done.returncode != 0
     assert "server gave HTTP response to HTTPS client" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz"])
+def test_a_server_whose_store_we_cannot_read_takes_a_model(target: Ollama, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    write_sample_store(source)
+    archive = tmp_path / f"models{kind}"
+    assert ferry("export", "--models", source, "--all", archive).returncode == 0
+    everybody(tmp_path)
+    target.models.chmod(0o700)
+    assert ferry_as_nobody("verify", "--models", target.models).returncode == 5
+    done = ferry_as_nobody("import", archive, "--via-server", OLLAMA_HOST=target.address)
+    assert done.returncode == 0, done.stderr
+    names = {"ferry-sample:4m", "ferry-sample:4m-chat"}
+    assert set(target.listed()) == names
+    for name in names:
+        same_content(source, target.models, name)
+    ids = {name: manifest_id(source, name) for name in names}
+    if target.listed() != ids:
+        assert "writes manifests anew" in done.stderr
+    else:
+        again = ferry_as_nobody("import", archive, "--via-server", OLLAMA_HOST=target.address)
+        assert again.stdout.count("is there already, the same") == 2
+    assert not list((target.models / "blobs").glob("*partial*"))
+
+
+def manifest_id(store: Path, name: str) -> str:
+    raw = (store / "manifests/registry.ollama.ai/library" / name.replace(":", "/")).read_bytes()
+    return hashlib.sha256(raw).hexdigest()[:12]

@@ -12,6 +12,7 @@ from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option, open_stdin, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.through_server import import_through_server
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
 from ollama_ferry.events import Cancel
@@ -31,6 +32,14 @@ _ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
 @click.option("-f", "--force", is_flag=True, help="Replace a model of the same name that is another one.")
 @click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
 @click.option("--prompt", is_flag=True, help="Ask for the next medium where a volume (ARCHIVE.001, ...) is not there.")
+@click.option(
+    "--via-server", is_flag=True, help="Write into no store: let the server at OLLAMA_HOST pull the models from here."
+)
+@click.option(
+    "--listen",
+    metavar="ADDRESS:PORT",
+    help="With --via-server: where that server reaches this machine.  [default: a free port of 127.0.0.1]",
+)
 @models_option
 @output_options
 def command(
@@ -41,6 +50,8 @@ def command(
     force: bool,
     verify_existing: bool,
     prompt: bool,
+    via_server: bool,
+    listen: str | None,
     models: Path | None,
     quiet: bool,
     verbose: bool,
@@ -73,6 +84,15 @@ def command(
     for text in only:
         if not any(c in text for c in "*?["):
             ModelName.parse(text)
+    if via_server:
+        if prompt or dry_run or verify_existing or models is not None or len(archives) > 1 or Path("-") in archives:
+            raise UsageError(
+                "--via-server takes one archive's file, and no --prompt, --dry-run, --verify-existing or --models"
+            )
+        import_through_server(archives[0], options, listen, output)
+        return
+    if listen is not None:
+        raise UsageError("--listen goes with --via-server")
     located = find_target(models, output)
     store = Store(located.root)
     done: list[Imported] = []

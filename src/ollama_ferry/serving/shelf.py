@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ollama_ferry.copying import blobs_of
+from ollama_ferry.copying import blobs_of, left_out_error
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Inspectable, Readable
+from ollama_ferry.places.base import Inspectable, Partial, Readable
 
 
 class Servable(Inspectable, Protocol):
@@ -67,6 +67,9 @@ class Shelf:
     Args:
         source: where the blobs are.
         models: what is served.
+
+    Attributes:
+        models: sorted by name.
 
     Raises:
         UsageError: two models would be served under one path.
@@ -153,6 +156,8 @@ def choose(
             manifest = place.manifest(name)
             blobs_of(name, manifest)
             place.require_whole(name, manifest)
+            if isinstance(place, Partial) and (lacking := [b for b in manifest.blobs if place.leaves_out(b.digest)]):
+                raise left_out_error(f"{name}: {place.label}", lacking)
             served.append(ServedModel.of(name, manifest))
         except FerryError as error:
             if name in required:

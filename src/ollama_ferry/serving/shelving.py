@@ -10,10 +10,10 @@ from pathlib import Path
 from ollama_ferry.errors import ModelNotFound, UsageError
 from ollama_ferry.locating import Located
 from ollama_ferry.names import ModelName, is_pattern
-from ollama_ferry.places.archive_source import ArchiveFile
+from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import Searchable, pick, select
-from ollama_ferry.serving.shelf import LeftOut, Shelf, choose
+from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,16 @@ def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = F
 
 @contextmanager
 def shelve_archive(path: Path, only: Sequence[str]) -> Iterator[Shelved]:
-    """Make a shelf of models of an archive, which is open until the block ends.
+    """Make a shelf of models of an archive, which is open until the block ends; see :func:`choose_of_archive`."""
+    with choose_of_archive(path, only) as (source, models, left_out):
+        yield Shelved(Shelf(source, models), tuple(left_out), source.label)
+
+
+@contextmanager
+def choose_of_archive(
+    path: Path, only: Sequence[str]
+) -> Iterator[tuple[ArchiveSource, list[ServedModel], list[LeftOut]]]:
+    """Find the models of an archive that can be served; it is open until the block ends.
 
     Args:
         path: the archive's file.
@@ -74,8 +83,7 @@ def shelve_archive(path: Path, only: Sequence[str]) -> Iterator[Shelved]:
         names = pick(source, only, source.label) if only else list(source.names())
         if not names:
             raise ModelNotFound(f"{path} holds no model")
-        models, left_out = choose(source, names, _in_full(source, only))
-        yield Shelved(Shelf(source, models), tuple(left_out), source.label)
+        yield source, *choose(source, names, _in_full(source, only))
 
 
 def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:

@@ -1,0 +1,140 @@
+"""A server that speaks as much of Ollama's API as an import through it needs, and can be told to fail."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ollama_ferry.names import ModelName
+
+
+class ServerDouble:
+    """The models of a server in memory.
+
+    Attributes:
+        manifests: by full name.
+        blobs: by digest.
+        fault: what goes wrong: ``error``, ``break``, ``copy``, ``garbage``, ``forget``, or nothing.
+        rewrites: whether manifests are written anew, as up to 0.12.
+        asked: the requests, in order.
+    """
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.fault = ""
+        self.rewrites = False
+        self.asked: list[str] = []
+        self.address = ""
+
+    def pull(self, model: str) -> Iterator[dict[str, Any]]:
+        scheme, _, rest = model.partition("://")
+        host, _, path = rest.partition("/")
+        repository, _, tag = path.partition(":")
+        base = f"{scheme}://{host}/v2/{repository}"
+        yield {"status": "pulling manifest"}
+        raw = _get(f"{base}/manifests/{tag}")
+        manifest = json.loads(raw)
+        for layer in [manifest["config"], *manifest["layers"]]:
+            digest, total = layer["digest"], layer["size"]
+            yield {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total, "completed": total // 2}
+            if self.fault == "error":
+                yield {"error": "max retries exceeded: EOF"}
+                return
+            if self.fault == "break":
+                return
+            if digest not in self.blobs:
+                content = _get(f"{base}/blobs/{digest}")
+                assert f"sha256:{hashlib.sha256(content).hexdigest()}" == digest
+                self.blobs[digest] = content
+            yield {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total, "completed": total}
+        name = f"{host}/{path}"
+        self.manifests[name] = json.dumps(manifest).encode() if self.rewrites else raw
+        yield {"status": "success"}
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def _full(text: str) -> str:
+    return str(ModelName.parse(text).path)
+
+
+@contextlib.contextmanager
+def serving_double() -> Iterator[ServerDouble]:
+    """Run one until the block ends."""
+    double = ServerDouble()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.0"
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+        def answer(self, status: int, body: Any) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+        def body(self) -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            double.asked.append(f"{self.path} {found.get('model') or found.get('source')}")
+            return found
+
+        def do_GET(self) -> None:
+            if double.fault == "garbage":
+                self.answer(200, b'{"models": [{"name": 3}, {"name": "..", "digest": ""}, 7, "x"], "x": ' + b"[" * 9999)
+                return
+            models = [
+                # Short names for people, as a server gives them.
+                {"name": str(ModelName.parse(_short(name))), "digest": hashlib.sha256(raw).hexdigest()}
+                for name, raw in double.manifests.items()
+            ]
+            self.answer(200, {"models": models})
+
+        def do_POST(self) -> None:
+            asked = self.body()
+            if self.path == "/api/pull":
+                self.send_response(200)
+                self.end_headers()
+                for line in double.pull(asked["model"]):
+                    self.wfile.write(json.dumps(line).encode() + b"\n")
+                return
+            source = asked["source"]
+            if double.fault == "copy" or source not in double.manifests:
+                self.answer(500, {"error": "no space left on device"})
+                return
+            if double.fault != "forget":
+                double.manifests[_full(asked["destination"])] = double.manifests[source]
+            self.answer(200, b"")
+
+        def do_DELETE(self) -> None:
+            name = self.body()["model"]
+            found = double.manifests.pop(name, None)
+            self.answer(200 if found else 404, {} if found else {"error": f"model '{name}' not found"})
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    double.address = f"127.0.0.1:{server.server_address[1]}"
+    try:
+        yield double
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _short(name: str) -> str:
+    host, namespace, rest = name.split("/", 2)
+    model, _, tag = rest.replace("/", ":").partition(":")
+    return f"{host}/{namespace}/{model}:{tag}"

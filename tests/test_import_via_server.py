@@ -1,0 +1,137 @@
+"""``import --via-server``: a server that takes the models from us, by its API alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_line import ferry
+from ollama_ferry.names import ModelName
+from server_double import ServerDouble, serving_double
+from stores import StoreBuilder, weights
+from test_export_command import assert_one_clear_error
+
+
+@pytest.fixture
+def double() -> Iterator[ServerDouble]:
+    with serving_double() as server:
+        yield server
+
+
+@pytest.fixture
+def archive(source: StoreBuilder, tmp_path: Path) -> Path:
+    shared = weights(1_500_000)
+    source.model("qwen3:8b", [("model", shared), ("template", b"{{ .Prompt }}")])
+    source.model("qwen3:14b", [("model", shared), ("template", b"User: {{ .Prompt }}")])
+    # The same namespace, model and tag on two hosts.
+    source.model("hf.co/org/repo:Q4_K_M", [("model", weights(1000, 3))])
+    source.model("other.co/org/repo:Q4_K_M", [("model", weights(1000, 4))])
+    path = tmp_path / "models.tar.gz"
+    assert ferry("export", "--models", source.root, "--all", path).returncode == 0
+    return path
+
+
+def give(server: ServerDouble, archive: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    # A proxy of the environment must not be asked for 127.0.0.1.
+    return ferry("import", archive, "--via-server", *more, OLLAMA_HOST=server.address, HTTP_PROXY="http://127.0.0.1:9")
+
+
+def listed(server: ServerDouble) -> set[str]:
+    return set(server.manifests)
+
+
+def test_every_model_arrives_with_its_bytes_and_nothing_temporary_stays(
+    double: ServerDouble, source: StoreBuilder, archive: Path
+) -> None:
+    done = give(double, archive)
+    assert done.returncode == 0, done.stderr
+    names = ("qwen3:8b", "qwen3:14b", "hf.co/org/repo:Q4_K_M", "other.co/org/repo:Q4_K_M")
+    assert double.manifests == {ModelName.parse(name).path: source.manifest_path(name).read_bytes() for name in names}
+    assert done.stdout.count("imported ") == 4
+    again = give(double, archive)
+    assert again.returncode == 0 and again.stdout.count("is there already, the same") == 4
+    assert sum("/api/pull" in line for line in double.asked) == 4
+
+
+def test_a_part_under_another_name(double: ServerDouble, source: StoreBuilder, archive: Path) -> None:
+    done = give(double, archive, "--model", "qwen3:8b", "--as", "qwen3:mine", "--json")
+    assert done.returncode == 0, done.stderr
+    assert listed(double) == {"registry.ollama.ai/library/qwen3/mine"}
+    model = json.loads(done.stdout)["models"][0]
+    assert model["name"] == "qwen3:mine" and model["manifest_digest"] == model["manifest_digest_in_archive"]
+
+
+def test_another_model_of_that_name_stays_unless_forced(double: ServerDouble, archive: Path) -> None:
+    double.manifests["registry.ollama.ai/library/qwen3/8b"] = b"{}"
+    assert_one_clear_error(give(double, archive, "--model", "qwen3:8b"), 7)
+    assert double.manifests["registry.ollama.ai/library/qwen3/8b"] == b"{}"
+    assert not [line for line in double.asked if "/api/pull" in line]
+    assert give(double, archive, "--model", "qwen3:8b", "--force").returncode == 0
+    assert double.manifests["registry.ollama.ai/library/qwen3/8b"] != b"{}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("error", 1, "max retries exceeded"),
+        ("break", 8, "broke off in the middle"),
+        ("copy", 1, "no space left on device"),
+        ("forget", 1, "does not list"),
+        ("garbage", 0, ""),
+    ],
+)
+def test_what_fails_there_is_one_clear_error(
+    double: ServerDouble, archive: Path, fault: str, code: int, said: str
+) -> None:
+    double.fault = fault
+    done = give(double, archive, "--model", "qwen3:8b")
+    if fault == "garbage":
+        assert done.returncode == 1 and "does not list" in done.stderr
+    else:
+        assert_one_clear_error(done, code)
+        assert said in done.stderr
+    # Nothing temporary: at most the model itself is left.
+    assert listed(double) <= {"registry.ollama.ai/library/qwen3/8b"}
+    double.fault = ""
+    assert give(double, archive, "--model", "qwen3:8b").returncode == 0
+
+
+def test_a_server_that_writes_manifests_anew_is_told(
+    double: ServerDouble, source: StoreBuilder, archive: Path, tmp_path: Path
+) -> None:
+    # Bytes that are written otherwise when somebody parses them and writes them again.
+    spaced = json.dumps(json.loads(source.manifest_path("qwen3:8b").read_bytes()), indent=3).encode()
+    source.manifest("qwen3:8b", spaced)
+    path = tmp_path / "spaced.tar"
+    assert ferry("export", "--models", source.root, "qwen3:8b", path).returncode == 0
+    double.rewrites = True
+    done = give(double, path)
+    assert done.returncode == 0, done.stderr
+    assert "writes manifests anew" in done.stderr
+
+
+def test_no_server_is_told(archive: Path) -> None:
+    done = ferry("import", archive, "--via-server", OLLAMA_HOST="127.0.0.1:9")
+    assert_one_clear_error(done, 8)
+    assert "OLLAMA_HOST" in done.stderr
+
+
+def test_what_goes_not_together_is_refused(double: ServerDouble, archive: Path, tmp_path: Path) -> None:
+    for more in (["--dry-run"], ["--models", str(tmp_path)], ["--verify-existing"], [str(archive)]):
+        assert_one_clear_error(give(double, archive, *more), 2)
+    assert_one_clear_error(ferry("import", archive, "--listen", "127.0.0.1:0"), 2)
+
+
+def test_a_packed_archive_without_an_index_says_what_to_do(
+    double: ServerDouble, source: StoreBuilder, tmp_path: Path
+) -> None:
+    source.model("qwen3:8b")
+    path = tmp_path / "plain.tar.gz"
+    subprocess.run(["tar", "-czf", path, "-C", source.root, "blobs", "manifests"], check=True)
+    done = give(double, path)
+    assert_one_clear_error(done, 2)
+    assert "no index" in done.stderr
