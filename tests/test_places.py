@@ -16,7 +16,7 @@ from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive import ArchiveSink
-from ollama_ferry.places.archive_source import ArchiveFile
+from ollama_ferry.places.archive_file import ArchiveFile
 from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
 from ollama_ferry.places.memory import MemoryPlace
 from ollama_ferry.places.ssh import SshPlace

@@ -17,7 +17,9 @@ from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, igno
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.archive_contents import Contents
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
+from ollama_ferry.places.archive_file import ArchiveFile
+from ollama_ferry.places.archive_source import ArchiveSource
+from ollama_ferry.places.archive_stream import ArchiveStream
 from ollama_ferry.places.base import Expects, Partial, Readable, Source
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink

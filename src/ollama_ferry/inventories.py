@@ -13,7 +13,7 @@ from pathlib import Path
 from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, UsageError
 from ollama_ferry.manifests import Descriptor, Digest
-from ollama_ferry.places.archive_source import ArchiveFile, read_contents
+from ollama_ferry.places.archive_file import ArchiveFile, read_contents
 from ollama_ferry.places.store import Store
 
 _TITLE = "# ollama-ferry inventory "

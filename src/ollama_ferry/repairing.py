@@ -12,7 +12,7 @@ from ollama_ferry.events import Advanced, BlobDone, Cancel, Noted, Observer, Sta
 from ollama_ferry.importing import ImportOptions, import_file
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_source import ArchiveFile
+from ollama_ferry.places.archive_file import ArchiveFile
 from ollama_ferry.places.base import BlobEntry
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink

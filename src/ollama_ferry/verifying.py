@@ -21,7 +21,9 @@ from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_contents import Contents
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource, ArchiveStream
+from ollama_ferry.places.archive_file import ArchiveFile
+from ollama_ferry.places.archive_source import ArchiveSource
+from ollama_ferry.places.archive_stream import ArchiveStream
 from ollama_ferry.places.base import BlobEntry, Inspectable, Readable
 from ollama_ferry.places.store import Store
 

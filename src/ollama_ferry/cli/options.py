@@ -117,7 +117,7 @@ def open_contents(archive: Path, output: Output) -> ArchiveSource:
     """Find out what an archive holds; one that has to be read to its end for that says so."""
     from ollama_ferry.cli.progress import progress
     from ollama_ferry.events import Advanced, Started
-    from ollama_ferry.places.archive_source import ArchiveFile, read_contents
+    from ollama_ferry.places.archive_file import ArchiveFile, read_contents
 
     if archive == Path("-"):
         raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")

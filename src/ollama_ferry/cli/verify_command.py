@@ -26,7 +26,8 @@ from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.events import Advanced, Observer
 from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveStream
+from ollama_ferry.places.archive_file import ArchiveFile
+from ollama_ferry.places.archive_stream import ArchiveStream
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
 from ollama_ferry.selecting import pick, select

@@ -10,7 +10,8 @@ from pathlib import Path
 from ollama_ferry.errors import ModelNotFound, UsageError
 from ollama_ferry.locating import Located
 from ollama_ferry.names import ModelName, is_pattern
-from ollama_ferry.places.archive_source import ArchiveFile, ArchiveSource
+from ollama_ferry.places.archive_file import ArchiveFile
+from ollama_ferry.places.archive_source import ArchiveSource
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import Searchable, pick, select
 from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
