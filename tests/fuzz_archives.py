@@ -58,15 +58,20 @@ T = TypeVar("T")
 MODULES = [
     "ollama_ferry.archives.frame_reading",
     "ollama_ferry.archives.index",
+    "ollama_ferry.archives.left_out",
     "ollama_ferry.archives.tar_reading",
     "ollama_ferry.archives.unpacking",
+    "ollama_ferry.archives.volumes",
     "ollama_ferry.archives.zip_reading",
     "ollama_ferry.copying",
     "ollama_ferry.errors",
     "ollama_ferry.importing",
     "ollama_ferry.layout",
     "ollama_ferry.manifests",
+    "ollama_ferry.places.archive_contents",
+    "ollama_ferry.places.archive_file",
     "ollama_ferry.places.archive_source",
+    "ollama_ferry.places.archive_stream",
     "ollama_ferry.places.store",
     "ollama_ferry.places.store_sink",
 ]
@@ -173,7 +178,7 @@ def size_field(choices: Choices) -> bytes:
 
 
 def any_member(choices: Choices) -> bytes:
-    name, how = choices.one_of(NAMES), choices.number(9)
+    name, how = choices.one_of(NAMES), choices.number(10)
     content = choices.one_of([b"", b"x", MADE.weights, MADE.config, MADE.manifest, OTHER.manifest])
     if how == 0:
         return member(name, content)
@@ -194,12 +199,33 @@ def any_member(choices: Choices) -> bytes:
         return spoilt_header(choices, header(name, len(content))) + padded(content)
     if how == 7:
         return bytes(BLOCK * choices.number(4))
+    if how == 8:
+        return left_out(choices)
     return choices.bytes(100)
+
+
+def left_out(choices: Choices) -> bytes:
+    """Return a header that names what is left out: true, a lie, or damaged."""
+    lines = [b"%d %s\n" % blob for blob in left_out_blobs(choices)] + [choices.bytes(30)]
+    title = choices.one_of([b"ollama-ferry leaves out\n", b"ollama-ferry leaves out", b""])
+    return pax({b"comment": title + b"".join(lines)}, choices.one_of([b"g", b"x"]))
+
+
+def left_out_blobs(choices: Choices) -> list[tuple[int, bytes]]:
+    known = [MADE.weights, MADE.config, OTHER.weights, b"of nobody"]
+    found = []
+    for _ in range(choices.number(4)):
+        content = choices.one_of(known)
+        size = choices.one_of(NUMBERS) if choices.chance(3) else len(content)
+        found.append((size, hashlib.sha256(content).hexdigest().encode()))
+    return found
 
 
 def build_tar(choices: Choices) -> bytes:
     parts: list[bytes] = []
     models = [MADE, OTHER][: 1 + choices.number(2)]
+    if choices.chance(4):
+        parts.append(left_out(choices))
     for model in models:
         files = [(name, content) for name, content in model.files.items() if not choices.chance(12)]
         if choices.chance(4):
@@ -285,7 +311,8 @@ def indexed(choices: Choices, data: bytes) -> bytes:
             offset = choices.one_of(NUMBERS)
         files.append(IndexedFile(path, stated, offset, hashlib.sha256(data[at : at + size]).hexdigest()))
         at += size + -size % BLOCK
-    return b"".join(parts) + index_bytes(Index(tuple(files), frames), kind, "fuzz")
+    absent = tuple((sha256.decode(), size) for size, sha256 in left_out_blobs(choices)) if choices.chance(3) else ()
+    return b"".join(parts) + index_bytes(Index(tuple(files), frames, absent), kind, "fuzz")
 
 
 PACKINGS: list[Callable[[bytes], bytes]] = [
@@ -368,6 +395,8 @@ class Target:
 
         path, root = self._folder / "attack", self._folder / "models"
         path.write_bytes(archive)
+        volumes = self._write_volumes(archive)
+        outcomes: dict[str, bool] = {}
 
         def look() -> None:
             with ArchiveFile(path) as file:
@@ -392,6 +421,9 @@ class Target:
             import_file(path, Store(root), ImportOptions(), disk=HastyDisk())
             self.imported += 1
 
+        def take_volumes() -> None:
+            import_file(volumes, Store(root), ImportOptions(), disk=HastyDisk())
+
         def take_one() -> None:
             import_file(path, Store(root), ImportOptions(only=("*",)), disk=HastyDisk())
 
@@ -401,23 +433,36 @@ class Target:
         def plan() -> None:
             plan_import(path, Store(root), ImportOptions())
 
-        for step in (look, scan, scan_slowly, plan, take_file, take_one, take_stream):
+        for step in (look, scan, scan_slowly, plan, take_file, take_volumes, take_one, take_stream):
             try:
                 step()
+                outcomes[step.__name__] = True
             except FerryError as error:
                 self.refused += step is take_file
                 _check_message(step.__name__, error.message + error.hint)
             except Exception as error:
                 raise Failure(f"{step.__name__}: {type(error).__name__}: {error}") from error
-            if step in (take_file, take_one, take_stream):
+            if step in (take_file, take_volumes, take_one, take_stream):
                 self._check(root, step.__name__)
                 shutil.rmtree(root, ignore_errors=True)
+        if len(archive) > 2 and outcomes.get("take_file") != outcomes.get("take_volumes"):
+            raise Failure("in one piece and in volumes it is not the same")
+
+    def _write_volumes(self, archive: bytes) -> Path:
+        """Write an archive in up to three volumes; return the first."""
+        folder = self._folder / "volumes"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        size = -(-len(archive) // 3) or 1
+        for number, at in enumerate(range(0, len(archive), size), 1):
+            (folder / f"x.tar.{number:03d}").write_bytes(archive[at : at + size])
+        return folder / "x.tar.001"
 
     def _check(self, root: Path, step: str) -> None:
         if faults := faults_of(root):
             raise Failure(f"{step}: the store is not whole: {faults}")
         around = sorted(os.listdir(self._folder))
-        if around not in (["attack", "models", "outside"], ["attack", "outside"]):
+        if around not in (["attack", "models", "outside", "volumes"], ["attack", "outside", "volumes"]):
             raise Failure(f"{step}: something else was written: {around}")
         if (self._folder / "outside/secret").read_bytes() != b"must stay":
             raise Failure(f"{step}: a file elsewhere was changed")

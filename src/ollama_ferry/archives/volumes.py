@@ -189,9 +189,18 @@ class JoinedVolumes(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give at most ``size`` bytes, which end at the latest where the volume does; none only at the end."""
-        if self._at >= self._starts[-1] or not size:
-            return b""
+        """Give ``size`` bytes, or what is left: as of a file on a disk, no less."""
+        left = max(0, self._starts[-1] - self._at)
+        size = left if size < 0 else min(size, left)
+        chunk = self._read_some(size) if size else b""
+        if len(chunk) == size:
+            return chunk
+        parts = [chunk]
+        while (size := size - len(parts[-1])) > 0:
+            parts.append(self._read_some(size))
+        return b"".join(parts)
+
+    def _read_some(self, size: int) -> bytes:
         number = self._number
         if not (number >= 0 and self._starts[number] <= self._at < self._starts[number + 1]):
             number = next(n for n in range(len(self._paths)) if self._at < self._starts[n + 1])
@@ -199,8 +208,7 @@ class JoinedVolumes(io.RawIOBase):
             self._file, self._number = self._paths[number].open("rb", buffering=0), number
         assert self._file is not None  # noqa: S101 -- it was opened with the number
         self._file.seek(self._at - self._starts[number])
-        left = self._starts[number + 1] - self._at
-        chunk = self._file.read(left if size < 0 else min(size, left))
+        chunk = self._file.read(min(size, self._starts[number + 1] - self._at))
         if not chunk:
             raise Damaged(f"the volume {self._paths[number].name} has become shorter while it was read")
         self._at += len(chunk)
