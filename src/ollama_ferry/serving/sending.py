@@ -7,6 +7,8 @@ import io
 import os
 import select
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,9 @@ from ollama_ferry.places.base import Readable
 _CHUNK = 1024 * 1024
 # How much one call gives to the kernel: it sends what fits into the socket's buffer.
 _MOST = 1 << 30
+# Whether a timeout of the kernel's own can be set for what is sent; elsewhere its form is another.
+_BLOCKS = sys.platform == "linux"
+_STALLED = "the client took nothing for too long"
 # What a file system or a socket answers that knows no sendfile.
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -82,8 +87,11 @@ def _send_file(connection: socket.socket, file: int, offset: int, count: int) ->
     """Send a piece of a file; None where that can't be done with this file."""
     while True:
         try:
-            return os.sendfile(connection.fileno(), file, offset, count)
-        except BlockingIOError:
+            with _blocking(connection):
+                return os.sendfile(connection.fileno(), file, offset, count)
+        except BlockingIOError as error:
+            if _BLOCKS:
+                raise ClientGone(_STALLED) from error
             _wait_until_writable(connection)
         except OSError as error:
             if error.errno in _NO_SENDFILE:
@@ -91,6 +99,26 @@ def _send_file(connection: socket.socket, file: int, offset: int, count: int) ->
             if isinstance(error, ConnectionError) or error.errno in (errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT):
                 raise ClientGone("the client has gone") from error
             raise
+
+
+@contextmanager
+def _blocking(connection: socket.socket) -> Iterator[None]:
+    """Let the kernel wait for the client, where it can be told for how long: one call then sends all of a blob.
+
+    Otherwise each call sends what fits into the socket's buffer, and with twenty clients the interpreter's lock is
+    handed around thousands of times a second.
+    """
+    timeout = connection.gettimeout()
+    if not _BLOCKS or timeout is None:
+        yield
+        return
+    seconds, fraction = divmod(timeout, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(fraction * 1e6)))
+    connection.setblocking(True)
+    try:
+        yield
+    finally:
+        connection.settimeout(timeout)
 
 
 def _wait_until_writable(connection: socket.socket) -> None:
@@ -103,7 +131,7 @@ def _wait_until_writable(connection: socket.socket) -> None:
         else:
             ready = bool(select.select([], [connection], [], timeout)[1])
     if not ready:
-        raise ClientGone("the client took nothing for too long")
+        raise ClientGone(_STALLED)
 
 
 @contextmanager
@@ -111,6 +139,6 @@ def _client_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise ClientGone("the client took nothing for too long") from error
+        raise ClientGone(_STALLED) from error
     except (OSError, ValueError) as error:
         raise ClientGone("the client has gone") from error
