@@ -43,6 +43,12 @@ def describe(work: Path) -> dict[str, str]:
     return facts
 
 
+def summary() -> str:
+    """Name the processor, its cores, the memory and Python, in a line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, Python {platform.python_version()}"
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

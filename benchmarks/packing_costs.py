@@ -5,7 +5,6 @@ Writes docs/compression.md, whose figures are the reason for what ``--compress a
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from datetime import date
@@ -15,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
+from machine import summary
 from ollama_ferry.archives.frame_reading import inflater
 from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind
@@ -70,7 +70,7 @@ def main() -> None:
             part = content[:SIZE_OF_BEST] if compression is Compression.BEST else content
             rows.append(_row(name, part, kind, compression))
             print(rows[-1])
-    text = HEAD.format(date=date.today(), machine=f"{_processor()}, Python {platform.python_version()}")
+    text = HEAD.format(date=date.today(), machine=summary())
     DOCUMENT.write_text(text + "\n".join(rows) + "\n" + TAIL, encoding="utf-8")
 
 
@@ -92,14 +92,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
-from run import BENCH, FERRY, ROOT, machine
+from machine import summary
+from measuring import FERRY
+
+ROOT = Path(__file__).parent.parent
+BENCH = "bench:q4_0"
 
 sys.path.insert(0, str(ROOT / "tests"))
 CLIENTS = (1, 20)
@@ -105,7 +109,7 @@ def report(rows: list[Row], size: int, runs: int) -> None:
     lines = [
         "# Benchmarks: serving",
         "",
-        f"`.venv/bin/python benchmarks/serving.py --runs {runs}` on {date.today()}: {machine()}.",
+        f"`.venv/bin/python benchmarks/serving.py --runs {runs}` on {date.today()}: {summary()}.",
         f"One blob of {size / 1e9:.2f} GB of 4-bit weights (Q4_0), page cache warm, fetched by 1 and by 20 curls",
         "at once over loopback, on the same cores; medians, all rows in turn. nginx has sendfile and two workers.",
         "",
@@ -137,9 +141,10 @@ def report(rows: list[Row], size: int, runs: int) -> None:
 
 
 def _build(store: Path, size: int) -> None:
-    from sample_stores import quantised_store
+    from sample_stores import one_model
 
-    quantised_store(store, size)
+    if not (store / "manifests").exists():
+        one_model(store, BENCH, size, "q4_0")
 
 
 def _peak(process: int) -> int:
