@@ -213,7 +213,8 @@ def test_members_are_independent_and_cut_at_blobs(
         rest = inflate.unused_data
     assert max(map(len, members)) == 2**20
     for path, content in needed(store, "big:1").items():
-        if path.startswith("blobs/") and content:
+        # Small ones share frames with the headers around them.
+        if path.startswith("blobs/") and len(content) >= 64 * 1024:
             parts = [content[at : at + 2**20] for at in range(0, len(content), 2**20)]
             assert any(members[at : at + len(parts)] == parts for at in range(len(members)))
     (tmp_path / "t").mkdir()

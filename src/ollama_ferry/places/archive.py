@@ -16,12 +16,15 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Readable
 
+# A blob below this has no frame of its own: around thousands of them that would be more than packing saves.
+_SMALL = 64 * 1024
+
 
 class ArchiveSink:
     """Writes manifests and blobs as a tar archive that restores into a store with any tar.
 
-    The content of a blob has frames of its own; headers and padding go into frames between them. A blob's
-    bytes are thus those of its frames, no more and no less, and can be read, unpacked and hashed alone.
+    The content of a blob has frames of its own; headers, padding, manifests and small blobs go into frames between
+    them. A large blob's bytes are thus those of its frames, no more and no less: it can be unpacked and hashed alone.
 
     Args:
         write: takes the archive's bytes in order.
@@ -69,12 +72,17 @@ class ArchiveSink:
         """Write a blob; when ``data`` raises, the archive is of no use and must be abandoned."""
         name = f"blobs/{blob.digest.file_name}"
         self._pend(tar.file_header(name, blob.size, self._times.get(blob.digest, self._fixed_time or 0)))
-        self._flush()
-        self._files.append(IndexedFile(name, blob.size, self._position, blob.digest.hex))
+        if blob.size >= _SMALL:
+            self._flush()
+        self._files.append(IndexedFile(name, blob.size, self._position + len(self._pending), blob.digest.hex))
         while chunk := data.read(FRAME_SIZE):
-            self._frames.write(chunk)
-            self._position += len(chunk)
+            if blob.size < _SMALL:
+                self._pend(chunk)
+            else:
+                self._frames.write(chunk)
+                self._position += len(chunk)
         self._pend(tar.padding(blob.size))
+        self._flush_whole_frames()
         self._written.add(blob.digest)
 
     def commit(self, name: ModelName, manifest: Manifest) -> None:
@@ -93,8 +101,7 @@ class ArchiveSink:
         self._files.append(IndexedFile(path, len(manifest.raw), offset, manifest.digest.hex))
         self._pend(manifest.raw)
         self._pend(tar.padding(len(manifest.raw)))
-        if len(self._pending) >= FRAME_SIZE:
-            self._flush()
+        self._flush_whole_frames()
 
     def close(self) -> None:
         """Write the end of the archive and its index, and wait until all of it is written."""
@@ -117,6 +124,10 @@ class ArchiveSink:
 
     def _pend(self, data: bytes) -> None:
         self._pending += data
+
+    def _flush_whole_frames(self) -> None:
+        if len(self._pending) >= FRAME_SIZE:
+            self._flush()
 
     def _flush(self) -> None:
         pending = bytes(self._pending)

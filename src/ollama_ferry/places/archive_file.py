@@ -163,7 +163,9 @@ class ArchiveFile:
     def _framed(self, index: Index) -> FrameReader:
         if self._frames is None:
             threads = min(8, os.cpu_count() or 1)
-            self._frames = FrameReader(self._file, index.frames, self.packing, threads=threads, keep=self._keep)
+            # Even one reader comes back to a frame: small blobs share them.
+            keep = self._keep or 2 * (threads + 1)
+            self._frames = FrameReader(self._file, index.frames, self.packing, threads=threads, keep=keep)
         return self._frames
 
     def _indexed_contents(self, index: Index) -> Contents:
