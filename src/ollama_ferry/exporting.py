@@ -21,6 +21,7 @@ from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive import ArchiveSink
+from ollama_ferry.places.base import Inspectable, Source
 from ollama_ferry.places.store import Store, mending
 from ollama_ferry.publishing import PendingFile
 
@@ -89,7 +90,7 @@ class Exported:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan_export(store: Store, names: Iterable[ModelName]) -> Plan:
+def plan_export(store: Inspectable, names: Iterable[ModelName]) -> Plan:
     """Find out what goes into an archive, and check that all of it is there.
 
     Raises:
@@ -101,7 +102,7 @@ def plan_export(store: Store, names: Iterable[ModelName]) -> Plan:
     return planned
 
 
-def expected_size(store: Store, planned: Plan, kind: Kind, compression: Compression) -> int:
+def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:
     """Foretell an archive's size in bytes by packing samples spread evenly over the blobs."""
     entries = [blob.size for blob in planned.blobs] + [len(m.manifest.raw) for m in planned.models]
     framing = sum(tar.BLOCK + len(tar.padding(size)) for size in entries) + tar.RECORD
@@ -135,7 +136,7 @@ def check_output(path: Path, store: Store) -> None:
 
 
 def export_to_file(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     path: Path,
     options: ExportOptions,
@@ -151,11 +152,16 @@ def export_to_file(
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
-    check_output(path, store)
+    if isinstance(store, Store):
+        check_output(path, store)
     with PendingFile(path, replace=options.replace) as file:
-        expected = expected_size(store, planned, kind, options.compression)
-        # Samples are off by a percent at most; what is doubtful is left to the disk to decide.
-        doubt = 0 if kind is Kind.TAR else expected // 50
+        if kind is Kind.TAR or isinstance(store, Store):
+            expected = expected_size(store, planned, kind, options.compression)
+            # Samples are off by a percent at most; what is doubtful is left to the disk to decide.
+            doubt = 0 if kind is Kind.TAR else expected // 50
+        else:
+            # Samples would have to be fetched from far away; weights hardly shrink by a third.
+            expected, doubt = planned.size, planned.size // 3
         require_space(path.parent, expected - doubt, f"the archive {path.name}")
         started = time.monotonic()
         _write(store, planned, file.write, kind, options, observer, cancel)
@@ -164,7 +170,7 @@ def export_to_file(
 
 
 def export_to_stream(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     stream: ByteStream,
     kind: Kind,
@@ -202,7 +208,7 @@ def export_to_stream(
 
 
 def _write(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     write: Callable[[bytes | memoryview], object],
     kind: Kind,
@@ -227,8 +233,10 @@ def _write(
         raise
 
 
-def _how_to_mend(store: Store, planned: Plan, error: Damaged) -> str:
+def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
     """Say how the blob that an error is about is got rid of."""
+    if not isinstance(store, Store):
+        return ""
     for digest, models in planned.needed_by.items():
         if str(digest) == error.digest:
             return mending(models[0].name, store.blob_path(digest))
