@@ -110,6 +110,9 @@ class Answer:
                 raise Damaged(f"{what} of more than {limit} bytes is not read")
             if time.monotonic() > self._end:
                 raise LineBroke("the answer came too slowly")
+        if not parts and self.length is None:
+            # What is cut within its headers looks like an answer without a body.
+            raise LineBroke("the answer ended early")
         return b"".join(parts)
 
     def close(self) -> None:
@@ -154,8 +157,8 @@ def broken(error: BaseException) -> LineBroke:
     fresh = any(isinstance(one, NewConnectionError | ConnectTimeoutError) for one in seen)
     kind = NotConnected if fresh else LineBroke
     for one in seen:
-        if isinstance(one, TimeoutError | ReadTimeoutError | ConnectTimeoutError):
-            return kind("no answer in time")
         if isinstance(one, OSError) and one.strerror:
             return kind(one.strerror)
+    if any(isinstance(one, TimeoutError | ReadTimeoutError | ConnectTimeoutError) for one in seen):
+        return kind("no answer in time")
     return kind(ascii(str(seen[-1])[:200])[1:-1] or type(error).__name__)

@@ -20,7 +20,7 @@ from ollama_ferry.events import Cancel
 from ollama_ferry.manifests import parse_json
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import FAILURES, Answer, LineBroke, NotConnected, NotTrusted, broken, retry_after
-from ollama_ferry.registries.connections import Connections, Origin, origin_of
+from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
 from ollama_ferry.registries.credentials import Credential, find_credential
 from ollama_ferry.registries.throttle import Slowed, Throttle, sleep_until
 from ollama_ferry.registries.tokens import (
@@ -171,9 +171,7 @@ class Client:
                 return answer
             with answer:
                 location = answer.header("Location")
-            if not location:
-                raise Damaged(f"{what}: {answer.origin} sends one on, and does not say where to")
-            url = urllib.parse.urljoin(url, location)
+            url = self.absolute(url, location, what)
         raise FerryError(
             f"{what}: {self.registry} sends one on more than {_MOST_REDIRECTS} times",
             hint="The registry, or a proxy before it, is set up wrongly.",
@@ -204,6 +202,13 @@ class Client:
                 if used is None:
                     raise self._refusal(answer, what)
         return answer
+
+    def absolute(self, base: str, location: str, what: str) -> str:
+        """Return what a ``Location`` from outside means; see :func:`absolute`."""
+        try:
+            return absolute(base, location)
+        except Damaged as error:
+            raise Damaged(f"{what}: {self.registry}: {error.message}", hint=error.hint) from error
 
     def origin_at(self, url: str, what: str) -> Origin:
         """Return where a URL from outside leads; see :func:`origin_of`."""

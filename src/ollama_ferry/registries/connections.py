@@ -33,6 +33,25 @@ class Origin:
         return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
 
 
+def absolute(base: str, location: str) -> str:
+    """Return what a ``Location`` from outside means.
+
+    Args:
+        base: what was asked.
+        location: the header's text.
+
+    Raises:
+        Damaged: it is none.
+    """
+    # Python's reading of URLs passes over tabs and line ends, which others do not.
+    if not location or len(location) > URL_LIMIT or not location.isascii() or not location.isprintable():
+        raise Damaged("the registry points to a URL that is none")
+    try:
+        return urllib.parse.urljoin(base, location)
+    except ValueError:
+        raise Damaged("the registry points to a URL that is none") from None
+
+
 def origin_of(url: str, *, plain: bool) -> Origin:
     """Return where a URL from outside leads.
 

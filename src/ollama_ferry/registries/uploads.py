@@ -265,13 +265,13 @@ class _Session:
         text = answer.header("Location")
         if not text and not required:
             return
-        url = urllib.parse.urljoin(answer.url, text)
         client = self.client
+        url = client.absolute(answer.url, text, self._what)
         parts = urllib.parse.urlsplit(url)
         if parts.scheme == "http" and not client.access.insecure and parts.netloc.lower() == client.registry.lower():
             # A proxy that ends TLS before a registry that does not know of it: a common slip, and mended by staying.
             url = parts._replace(scheme="https").geturl()
-        if not text or client.origin_at(url, self._what) != client.origin:
+        if client.origin_at(url, self._what) != client.origin:
             raise Damaged(
                 f"{self._what}: {client.registry} wants the bytes to be sent elsewhere, which is not done",
                 hint="The registry, or a proxy before it, does not know under which name it is reached.",
