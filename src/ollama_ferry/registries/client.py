@@ -67,12 +67,14 @@ class Client:
         self._credential_note = ""
         self._looked_for_credential = False
         self._answered: set[Origin] = set()
+        self._closed = False
         self._lock = Lock()
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         self._connections.close()
 
     def ask(
@@ -109,6 +111,9 @@ class Client:
         failures = 0
         while True:
             self.cancel.check()
+            if self._closed:
+                # A thread that was left behind tries no further.
+                raise Unreachable(f"{what}: the work was ended")
             pause = 0.0
             try:
                 answer = self._follow(method, urllib.parse.urljoin(self.base, url), scope, what, headers or {}, body)

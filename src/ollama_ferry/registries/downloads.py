@@ -104,7 +104,7 @@ class _Blob:
         client = self._client
         position, failures, answer = start, 0, first
         try:
-            while position < end:
+            while position < end and not self.stopped:
                 try:
                     if answer is None:
                         answer = self.ask(position, end)
@@ -120,8 +120,6 @@ class _Blob:
                     failures += 1
                     self._give_up_or_wait(failures, position, error)
                     continue
-                if self.stopped:
-                    return
                 failures = 0
                 position += len(chunk)
                 client.throttle.wait(len(chunk), client.cancel)
