@@ -70,8 +70,17 @@ class Registry:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, *, tls: bool = False, login: bool = False) -> Iterator[Registry]:
-    """Serve until the block ends, on 127.0.0.1 (with TLS under the name of localhost)."""
+def docker_registry(
+    folder: Path, *, tls: bool = False, login: bool = False, clients: bool = False
+) -> Iterator[Registry]:
+    """Serve until the block ends, on 127.0.0.1 (with TLS under the name of localhost).
+
+    Args:
+        folder: for certificates and data.
+        tls: whether by https.
+        login: whether a name and a password are asked for.
+        clients: whether clients need a certificate, too.
+    """
     program = require_tool("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -79,6 +88,8 @@ def docker_registry(folder: Path, *, tls: bool = False, login: bool = False) -> 
     if tls:
         certificate(folder)
         http["tls"] = {"certificate": str(folder / "server.crt"), "key": str(folder / "server.key")}
+        if clients:
+            http["tls"]["clientcas"] = [str(folder / "ca.crt")]
     config: dict[str, Any] = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
