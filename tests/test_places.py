@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from oci_registries import Registry, docker_registry, quick_access
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.copying import copy, copy_stream, plan
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
@@ -26,7 +27,6 @@ from ollama_ferry.places.store_sink import StoreSink
 from ollama_ferry.registries.client import Client, Clients
 from ollama_ferry.registries.references import Reference
 from ollama_ferry.ssh.line import Line, SshOptions
-from registries import Registry, docker_registry, quick_access
 from sshd import Sshd
 from stores import weights
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from command_line import ferry
+from oci_registries import Registry, docker_registry, log_in
 from ollama_ferry.manifests import Digest
-from registries import Registry, docker_registry, log_in
 from stores import StoreBuilder, faults_of, tree, weights
 from tools import require_tool
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from oci_registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
 from ollama_ferry.errors import (
     Cancelled,
     Damaged,
@@ -30,7 +31,6 @@ from ollama_ferry.pulling import PullOptions, pull_into_file, pull_into_store, r
 from ollama_ferry.pushing import Pushed, PushOptions, push
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import PushTarget
-from registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
 from stores import StoreBuilder, faults_of, weights
 
 BIG = weights(750_000)
