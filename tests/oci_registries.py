@@ -254,6 +254,8 @@ class FaultyHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = False
+        # As a proxy is asked: for a whole URL.
+        self.path = re.sub(r"^http://[^/]+", "", self.path)
         self.seen = Seen(self.command, self.path, {key.lower(): value for key, value in self.headers.items()})
         registry = self.registry
         kind = registry.kind(self.command, self.path)
@@ -459,3 +461,43 @@ def faulty_registry() -> Iterator[FaultyRegistry]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def connect_proxy() -> Iterator[tuple[str, list[str]]]:
+    """Serve as a proxy for https until the block ends; give its address, and the lines that it was asked with."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+        def do_CONNECT(self) -> None:
+            asked.append(f"{self.path} {self.headers.get('Proxy-Authorization', '')}")
+            host, _, port = self.path.rpartition(":")
+            with socket.create_connection((host, int(port)), 5) as there:
+                self.send_response(200)
+                self.end_headers()
+                back = threading.Thread(target=_pour, args=(there, self.connection), daemon=True)
+                back.start()
+                _pour(self.connection, there)
+                back.join()
+            self.close_connection = True
+
+    server = _Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)

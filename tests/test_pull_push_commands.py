@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import ollama_ferry
 from command_line import ferry
-from oci_registries import Registry, docker_registry, log_in
+from oci_registries import Registry, connect_proxy, docker_registry, log_in
+from ollama_ferry.errors import NotFound
 from ollama_ferry.manifests import Digest
+from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.client import Client
 from stores import StoreBuilder, faults_of, tree, weights
 from tools import require_tool
 
@@ -236,3 +240,46 @@ def test_client_certificate(models: StoreBuilder, tmp_path: Path) -> None:
         pair = ["--cert", str(registry.folder / "client.crt"), "--key", str(registry.folder / "client.key")]
         run(*words, *pair)
         assert "--cert" in run(*words, "--key", str(registry.folder / "client.key"), code=2)
+
+
+def test_proxy_is_asked(private: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    with connect_proxy() as (address, asked):
+        environ = {
+            "DOCKER_CONFIG": str(log_in(private, tmp_path / "docker")),
+            "HTTPS_PROXY": f"http://me:p%40ss@{address}",
+            "NO_PROXY": "",
+        }
+        words = ["push", "a:1", f"{private.address}/proxy", "--models", str(models.root), *private.options]
+        run(*words, environ=environ)
+        # me:p@ss
+        assert asked and set(asked) == {f"{private.address} Basic bWU6cEBzcw=="}
+        asked.clear()
+        run(*words, environ={**environ, "NO_PROXY": "example.com,localhost"})
+        assert not asked
+    assert "http proxy" in run(*words, environ={**environ, "HTTPS_PROXY": "socks5://127.0.0.1:1"}, code=2)
+
+
+def test_certificates_that_docker_keeps(private: Registry, tmp_path: Path) -> None:
+    folder = tmp_path / "certs.d" / private.address
+    folder.mkdir(parents=True)
+    assert private.ca_file
+    (folder / "ca.crt").write_bytes(private.ca_file.read_bytes())
+    for name, kept in (("client.crt", "client.cert"), ("client.key", "client.key")):
+        (folder / kept).write_bytes((private.folder / name).read_bytes())
+    environ = {"DOCKER_CONFIG": str(log_in(private, tmp_path / "docker"))}
+    access = Access(environ=environ, docker_certificates=tmp_path / "certs.d")
+    with Client(private.address, access) as client, pytest.raises(NotFound):
+        client.ask("GET", "/v2/no/manifests/1", scope="repository:no:pull", what="asking", accept=(200,))
+    (folder / "client.key").unlink()
+    with pytest.raises(NotFound, match=r"client"):
+        Client(private.address, access)
+
+
+def test_calls_from_python(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    pushed = ollama_ferry.push("a:1", f"{plain.address}/python", store=models.root, insecure=True)
+    assert str(pushed.models[0].reference) == f"{plain.address}/python/a:1" and pushed.blobs
+    reference = f"{plain.address}/python/a:1"
+    imported = ollama_ferry.pull(reference, store=tmp_path / "store", rename="a:1", insecure=True)
+    assert isinstance(imported, ollama_ferry.Imported) and not faults_of(tmp_path / "store")
+    exported = ollama_ferry.pull(reference, tmp_path / "a.tar", insecure=True)
+    assert isinstance(exported, ollama_ferry.Exported) and ollama_ferry.verify(archive=tmp_path / "a.tar").good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -400,6 +401,36 @@ def test_token_that_ends_half_way_is_renewed(registry: FaultyRegistry, tmp_path:
     pull(registry, tmp_path, quick_access(streams=1))
     assert whole(tmp_path)
     assert registry.count("token") >= 2
+
+
+@pytest.mark.parametrize("kept", ["password", "identity token"])
+def test_login_goes_to_the_token_server(registry: FaultyRegistry, tmp_path: Path, kept: str) -> None:
+    registry.locked = True
+    # user:secret
+    entry = {"auth": "dXNlcjpzZWNyZXQ="} if kept == "password" else {"auth": "dXNlcjo=", "identitytoken": "long lived"}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: entry}}))
+    pull(registry, tmp_path, quick_access(environ={"DOCKER_CONFIG": str(tmp_path)}))
+    assert whole(tmp_path)
+    asked = [seen for seen in registry.seen if seen.path.startswith("/token")]
+    for seen in asked:
+        if kept == "password":
+            assert seen.headers["authorization"] == "Basic dXNlcjpzZWNyZXQ=" and "scope=repository%3A" in seen.path
+        else:
+            assert seen.method == "POST" and "authorization" not in seen.headers and seen.size
+    # The registry itself gets the token, and never the login.
+    others = {seen.headers.get("authorization", "")[:6] for seen in registry.seen if seen not in asked}
+    assert others == {"", "Bearer"}
+
+
+def test_plain_proxy_is_asked(registry: FaultyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", registry.address)
+    monkeypatch.setenv("no_proxy", "other.invalid")
+    references = references_of(["registry.invalid/models/m:1"])
+    pull_into_store(references, Store(tmp_path / "store"), PullOptions(), quick_access())
+    assert whole(tmp_path)
+    monkeypatch.setenv("no_proxy", ".invalid")
+    with pytest.raises(Unreachable):
+        pull_into_store(references, Store(tmp_path / "other"), PullOptions(), quick_access())
 
 
 TOKENS = {

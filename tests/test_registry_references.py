@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ollama_ferry.errors import FerryError, UsageError
+from ollama_ferry.errors import Damaged, FerryError, UsageError
 from ollama_ferry.names import ModelName
 from ollama_ferry.pulling import references_of
 from ollama_ferry.registries.answers import retry_after
+from ollama_ferry.registries.connections import origin_of
 from ollama_ferry.registries.credentials import find_credential
 from ollama_ferry.registries.references import PushTarget, parse_reference
 from ollama_ferry.registries.tokens import parse_challenge
@@ -222,3 +223,16 @@ def test_waits_are_read() -> None:
     assert retry_after("") == retry_after("soon") == retry_after("-3") == retry_after("9" * 30) == 0
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after("Wed, 21 Oct 2099 07:28:00 GMT") > 1e9
+
+
+@pytest.mark.parametrize("url", ["http://a.lab/x", "https://u@a.lab/x", "https:///x", "//a.lab/x", "https://a.lab:0/x"])
+def test_url_that_is_not_followed_from_https(url: str) -> None:
+    with pytest.raises(Damaged):
+        origin_of(url, plain=False)
+
+
+def test_origins_are_compared_in_full() -> None:
+    assert origin_of("https://A.lab/x", plain=False) == origin_of("https://a.lab:443/y", plain=False)
+    others = ["https://a.lab:444/", "https://b.a.lab/", "http://a.lab:443/", "https://a.lab./", "https://[::1]/"]
+    assert len({origin_of(url, plain=True) for url in others}) == len(others)
+    assert origin_of("https://a.lab/", plain=True) not in [origin_of(url, plain=True) for url in others]

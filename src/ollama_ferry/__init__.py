@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ollama_ferry.api import export as export
     from ollama_ferry.api import import_archive as import_archive
     from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.api import pull as pull
+    from ollama_ferry.api import push as push
     from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
     from ollama_ferry.events import Cancel as Cancel
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from ollama_ferry.manifests import Manifest as Manifest
     from ollama_ferry.names import ModelName as ModelName
     from ollama_ferry.places.store import Store as Store
+    from ollama_ferry.pushing import Pushed as Pushed
     from ollama_ferry.verifying import Report as Report
 
 _HOMES = {
     "export": "api",
     "import_archive": "api",
     "open_store": "api",
+    "pull": "api",
+    "push": "api",
     "verify": "api",
     "FerryError": "errors",
     "Cancel": "events",
@@ -39,6 +44,7 @@ _HOMES = {
     "Digest": "manifests",
     "Manifest": "manifests",
     "ModelName": "names",
+    "Pushed": "pushing",
     "Store": "places.store",
     "Report": "verifying",
 }

@@ -18,7 +18,7 @@ from ollama_ferry.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
 
-_CHUNK = 256 * 1024
+_CHUNK = 512 * 1024
 _ANSWERED = frozenset((200, 206))
 # From so many parts on, several are asked for at once.
 _PARTS_FOR_STREAMS = 3
