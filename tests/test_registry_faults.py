@@ -256,6 +256,31 @@ def test_killed_streams_leave_no_thread_behind(registry: FaultyRegistry, tmp_pat
         time.sleep(0.02)
 
 
+def test_many_small_blobs_are_fetched_ahead(empty: FaultyRegistry, tmp_path: Path) -> None:
+    layers = [b"%d" % number * 100 for number in range(60)]
+    empty.add_model("models/m", "1", *layers)
+    lock, here, most = threading.Lock(), [0], [0]
+
+    def counted(handler: FaultyHandler) -> None:
+        with lock:
+            here[0] += 1
+            most[0] = max(most[0], here[0])
+        time.sleep(0.01)
+        with lock:
+            here[0] -= 1
+
+    empty.always["blob"] = counted
+    empty.faults["blob"] = [cut_at_once, cut_in_blob, None, status(503)]
+    pull(empty, tmp_path)
+    assert not faults_of(tmp_path / "store") and list(Store(tmp_path / "store").names())
+    assert 1 < most[0] <= 8 and empty.count("blob") == 61 + 3
+    # One that is not there ends it all, and soon.
+    empty.blobs.pop(str(Digest.of(layers[50])))
+    with pytest.raises(MissingBlob):
+        pull(empty, tmp_path / "other")
+    assert not faults_of(tmp_path / "other/store")
+
+
 WRONG = {
     "other bytes": body(b"x" * 20_000),
     "short by a byte": body(SMALL[:-1]),

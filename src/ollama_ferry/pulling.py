@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,5 +128,8 @@ def pull_into_file(
 def _source(
     references: Mapping[ModelName, Reference], access: Access, cancel: Cancel | None
 ) -> Iterator[RegistrySource]:
-    with Clients(lambda registry: Client(registry, access, cancel)) as clients:
-        yield RegistrySource(references, clients.connect)
+    with (
+        Clients(lambda registry: Client(registry, access, cancel)) as clients,
+        closing(RegistrySource(references, clients.connect)) as source,
+    ):
+        yield source

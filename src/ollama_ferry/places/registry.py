@@ -6,10 +6,11 @@ a repository has another depth than Ollama's names, or where a model gets anothe
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotFound, Vanished
 from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json, remote_host
@@ -19,6 +20,7 @@ from ollama_ferry.registries.answers import LineBroke
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.downloads import open_blob
 from ollama_ferry.registries.references import Reference
+from ollama_ferry.registries.small_blobs import SmallBlobs
 from ollama_ferry.registries.uploads import blob_there, mount, upload
 
 _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
@@ -47,6 +49,11 @@ class RegistrySource:
         self._manifests: dict[ModelName, Manifest] = {}
         # Which repository a blob is read from: a registry has them by repository.
         self._holders: dict[Digest, Reference] = {}
+        self._small = SmallBlobs(self._whole)
+
+    def close(self) -> None:
+        """Fetch nothing more ahead."""
+        self._small.close()
 
     def names(self) -> Iterator[ModelName]:
         """Give the models, sorted."""
@@ -75,6 +82,20 @@ class RegistrySource:
 
     def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
         """Open a blob, in the repository of a model that names it."""
+        ahead = self._small.take(blob) if not offset else None
+        if ahead is not None:
+            return closing(io.BytesIO(ahead))
+        return self._open(blob, offset)
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        """Fetch small blobs ahead of their turn."""
+        self._small.expect(blobs)
+
+    def _whole(self, blob: Descriptor) -> bytes:
+        with self._open(blob, 0) as data:
+            return b"".join(iter(lambda: data.read(_CONFIG_LIMIT), b""))
+
+    def _open(self, blob: Descriptor, offset: int) -> AbstractContextManager[Readable]:
         holder = self._holders.get(blob.digest) or next(iter(self._references.values()))
         return open_blob(self._connect(holder.registry), holder.repository, blob, offset)
 
@@ -105,8 +126,7 @@ class RegistrySource:
         config = manifest.config
         if config is None or config.size > _CONFIG_LIMIT:
             return None
-        with self.open(config) as data:
-            raw = b"".join(iter(lambda: data.read(_CONFIG_LIMIT), b""))
+        raw = self._whole(config)
         if Digest.of(raw) != config.digest:
             raise Damaged(f"{self.where(config.digest)}: its bytes have another digest", digest=str(config.digest))
         return remote_host(raw)
