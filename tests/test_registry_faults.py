@@ -197,6 +197,15 @@ def test_blob_that_is_cut_goes_on_where_it_broke(registry: FaultyRegistry, tmp_p
     assert registry.sent() <= len(BIG) + 2 * len(SMALL) + 6 * 100_000
 
 
+@pytest.mark.parametrize(("fast_enough", "count"), [(0.0, 2), (float("inf"), 8)])
+def test_fast_line_is_asked_for_the_rest_at_once(
+    registry: FaultyRegistry, tmp_path: Path, fast_enough: float, count: int
+) -> None:
+    pull(registry, tmp_path, quick_access(fast_enough=fast_enough))
+    assert whole(tmp_path)
+    assert sum(str(Digest.of(BIG)) in seen.path for seen in registry.seen) == count
+
+
 @pytest.mark.parametrize("streams", [1, 4])
 def test_stalled_part_is_replaced(registry: FaultyRegistry, tmp_path: Path, streams: int) -> None:
     registry.faults["blob"] = [None, stall_in_blob, None, stall_in_blob]

@@ -44,6 +44,8 @@ class Access:
         patience: waits and attempts.
         streams: how many ranges of one big blob are asked for at once.
         part_size: the bytes of such a range; memory is bounded by these two multiplied.
+        fast_enough: bytes a second from which on all that is behind the first range is asked for at once: on such a
+            line more ranges cost time and bring none.
         chunk_size: the bytes of a blob that are uploaded by one request; three of them are in memory.
         docker_certificates: where docker keeps the certificates of registries, a folder each.
     """
@@ -57,5 +59,6 @@ class Access:
     patience: Patience = Patience()
     streams: int = 4
     part_size: int = 8 * _MIB
+    fast_enough: float = 100e6
     chunk_size: int = 16 * _MIB
     docker_certificates: Path = Path("/etc/docker/certs.d")

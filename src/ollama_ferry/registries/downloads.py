@@ -8,6 +8,7 @@ here: whoever reads them does.
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,11 +54,21 @@ def open_blob(client: Client, repository: str, blob: Descriptor, offset: int = 0
         # It knows no ranges.
         yield BlobReader(source.fetch(offset, blob.size, first))
         return
-    window = _Window(source, deque(parts), first)
+    window = _Window(source, deque(parts[1:]))
     try:
-        yield BlobReader(window.chunks())
+        yield BlobReader(_first_and_rest(source, parts, first, window))
     finally:
         window.close()
+
+
+def _first_and_rest(source: _Blob, parts: list[tuple[int, int]], first: Answer, window: _Window) -> Iterator[bytes]:
+    """Give the first part, and see by that whether the line is so slow that several ranges at once are worth it."""
+    yield from source.fetch(*parts[0], first)
+    start, end = parts[0][1], parts[-1][1]
+    if (start - parts[0][0]) >= source.seconds * source.client.access.fast_enough:
+        yield from source.fetch(start, end)
+    else:
+        yield from window.chunks()
 
 
 class BlobReader:
@@ -80,19 +91,26 @@ def _parts(start: int, end: int, size: int) -> list[tuple[int, int]]:
 
 
 class _Blob:
-    """A blob in a registry, and where it really lies, once that is known."""
+    """A blob in a registry, and where it really lies, once that is known.
+
+    Attributes:
+        client: the registry.
+        stopped: nobody wants more of it.
+        seconds: how long its bytes were waited for, while nothing else was done.
+    """
 
     def __init__(self, client: Client, repository: str, blob: Descriptor) -> None:
-        self._client = client
         self._repository = repository
         self._blob = blob
         self._path = f"/v2/{repository}/blobs/{blob.digest}"
         self._direct = ""
+        self.client = client
         self.stopped = False
+        self.seconds = 0.0
 
     @property
     def _what(self) -> str:
-        return f"reading the blob {self._blob.digest} of {self._client.registry}/{self._repository}"
+        return f"reading the blob {self._blob.digest} of {self.client.registry}/{self._repository}"
 
     def fetch(self, start: int, end: int, first: Answer | None = None) -> Iterator[bytes]:
         """Give the bytes from ``start`` to ``end``; whatever breaks is asked for again from where it broke.
@@ -101,14 +119,16 @@ class _Blob:
             start, end: the range, whose end is the first byte not in it.
             first: the answer to a request that was made already.
         """
-        client = self._client
+        client = self.client
         position, failures, answer = start, 0, first
         try:
             while position < end and not self.stopped:
                 try:
                     if answer is None:
                         answer = self.ask(position, end)
+                    began = time.monotonic()
                     chunk = answer.read(client.throttle.chunk(min(_CHUNK, end - position)))
+                    self.seconds += time.monotonic() - began
                     if not chunk:
                         raise LineBroke("the answer ended early")
                 except LineBroke as error:
@@ -139,9 +159,9 @@ class _Blob:
                 self._give_up_or_wait(failures, start, error)
 
     def _give_up_or_wait(self, failures: int, position: int, error: LineBroke) -> None:
-        if failures >= self._client.access.patience.attempts:
-            raise self._client.unreachable(f"{self._what} failed after {position} bytes", str(error)) from error
-        self._client.pause(failures)
+        if failures >= self.client.access.patience.attempts:
+            raise self.client.unreachable(f"{self._what} failed after {position} bytes", str(error)) from error
+        self.client.pause(failures)
 
     def ask(self, start: int, end: int) -> Answer:
         """Ask for a range, and return the answer with its body at ``start``.
@@ -169,7 +189,7 @@ class _Blob:
             raise
 
     def _ask(self, headers: dict[str, str]) -> Answer:
-        client = self._client
+        client = self.client
         scope = f"repository:{self._repository}:pull"
         if self._direct:
             try:
@@ -211,18 +231,18 @@ class _Blob:
 class _Part:
     """A range on its way, fetched by a thread of its own."""
 
-    def __init__(self, source: _Blob, start: int, end: int, first: Answer | None, changed: Condition) -> None:
+    def __init__(self, source: _Blob, start: int, end: int, changed: Condition) -> None:
         self.chunks: deque[bytes] = deque()
         self.done = False
         self.error: BaseException | None = None
         self._changed = changed
         # A daemon: what hangs in a read when the copy is given up must not keep the process.
-        thread = Thread(target=self._run, args=(source, start, end, first), name="range", daemon=True)
+        thread = Thread(target=self._run, args=(source, start, end), name="range", daemon=True)
         thread.start()
 
-    def _run(self, source: _Blob, start: int, end: int, first: Answer | None) -> None:
+    def _run(self, source: _Blob, start: int, end: int) -> None:
         try:
-            for chunk in source.fetch(start, end, first):
+            for chunk in source.fetch(start, end):
                 with self._changed:
                     self.chunks.append(chunk)
                     self._changed.notify_all()
@@ -236,24 +256,22 @@ class _Part:
 class _Window:
     """Several ranges of one blob at once, given in order; no more of them are in memory than are asked for at once."""
 
-    def __init__(self, source: _Blob, parts: deque[tuple[int, int]], first: Answer) -> None:
+    def __init__(self, source: _Blob, parts: deque[tuple[int, int]]) -> None:
         self._source = source
-        self._client = source._client
         self._left = parts
         self._changed = Condition()
         self._parts: deque[_Part] = deque()
-        self._next(first)
-        while self._left and len(self._parts) < self._client.access.streams:
-            self._next(None)
 
     def chunks(self) -> Iterator[bytes]:
         """Give the bytes in order."""
+        while self._left and len(self._parts) < self._source.client.access.streams:
+            self._next()
         while self._parts:
             part = self._parts[0]
             with self._changed:
                 while not part.chunks and not part.done:
                     self._changed.wait(_WAKE)
-                    self._client.cancel.check()
+                    self._source.client.cancel.check()
                 chunk = part.chunks.popleft() if part.chunks else b""
             if chunk:
                 yield chunk
@@ -262,7 +280,7 @@ class _Window:
                 raise part.error
             self._parts.popleft()
             if self._left:
-                self._next(None)
+                self._next()
 
     def close(self) -> None:
         """Let the threads end."""
@@ -270,6 +288,6 @@ class _Window:
         self._left.clear()
         self._parts.clear()
 
-    def _next(self, first: Answer | None) -> None:
+    def _next(self) -> None:
         start, end = self._left.popleft()
-        self._parts.append(_Part(self._source, start, end, first, self._changed))
+        self._parts.append(_Part(self._source, start, end, self._changed))
