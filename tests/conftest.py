@@ -36,6 +36,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests away from this machine's own stores and servers."""
     for variable in ("OLLAMA_MODELS", "SOURCE_DATE_EPOCH", "SUDO_USER", "OLLAMA_FERRY_DEBUG"):
         monkeypatch.delenv(variable, raising=False)
+    # Nor may the logins and proxies of whoever runs the tests play a part.
+    for variable in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
     # Port 9 (discard): nobody answers there.
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     home = tmp_path / "home"

@@ -117,6 +117,9 @@ def registry(models: Path) -> Iterator[str]:
             part = content[int(asked[1]) : int(asked[2] or len(content)) + 1] if asked else content
             self.send_response(206 if asked else 200)
             self.send_header("Content-Length", str(len(part)))
+            if asked:
+                start = int(asked[1])
+                self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(content)}")
             self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(content).hexdigest()}")
             # Ollama asks once for where a blob really is, and wants to be told even when it is here.
             self.send_header("Location", f"http://{self.headers['Host']}{self.path}")

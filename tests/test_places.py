@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from oci_registries import Registry, docker_registry, quick_access
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.copying import copy, copy_stream, plan
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
@@ -19,9 +20,12 @@ from ollama_ferry.places.archive import ArchiveSink
 from ollama_ferry.places.archive_file import ArchiveFile
 from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
 from ollama_ferry.places.memory import MemoryPlace
+from ollama_ferry.places.registry import RegistrySink, RegistrySource
 from ollama_ferry.places.ssh import SshPlace
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
+from ollama_ferry.registries.client import Client, Clients
+from ollama_ferry.registries.references import Reference
 from ollama_ferry.ssh.line import Line, SshOptions
 from sshd import Sshd
 from stores import weights
@@ -98,8 +102,36 @@ PLACES = {
 OVER_SSH = ["ssh", "ssh to busybox"]
 
 
-@pytest.fixture(params=[*PLACES, *OVER_SSH])
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+def in_registry(registry: Registry, folder: Path) -> Place:
+    """One repository, whose tags stand for the names that the tests use."""
+    tags = {ModelName.parse(text): text.rpartition(":")[2] for text in ("a:1", "a:2", "localhost:5000/n/b:Q4_K")}
+    repository = f"tests/{Digest.of(str(folder).encode()).short}"
+    access = quick_access(part_size=300_000, chunk_size=400_000)
+
+    @contextmanager
+    def writing() -> Iterator[RegistrySink]:
+        with Client(registry.address, access) as client:
+            yield RegistrySink(client, repository, tags)
+
+    @contextmanager
+    def reading() -> Iterator[RegistrySource]:
+        references = {name: Reference(registry.address, repository, tag) for name, tag in tags.items()}
+        with Clients(lambda address: Client(address, access)) as clients:
+            yield RegistrySource(references, clients.connect)
+
+    return Place(writing, reading)
+
+
+@pytest.fixture(params=[*PLACES, *OVER_SSH, "registry"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "registry":
+        return in_registry(request.getfixturevalue("docker"), tmp_path)
     if request.param not in OVER_SSH:
         return PLACES[request.param](tmp_path)
     server: Sshd = request.getfixturevalue("sshd" if request.param == "ssh" else "busybox_sshd")
@@ -121,7 +153,8 @@ class Models(MemoryPlace):
     def add(self, name: str, *layers: bytes) -> Manifest:
         config = b'{"model_format": "gguf"}'
         entries = [{"mediaType": "x.model", "digest": str(self._blob(layer)), "size": len(layer)} for layer in layers]
-        document = {"config": {"digest": str(self._blob(config)), "size": len(config)}, "layers": entries}
+        kept = {"digest": str(self._blob(config)), "size": len(config)}
+        document = {"schemaVersion": 2, "config": kept, "layers": entries}
         # Spaces that no writer would choose: the bytes are to be kept.
         raw = b" " + json.dumps(document, indent=3).encode() + b"\n"
         self.models[ModelName.parse(name)] = raw

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import COMMAND, ferry
+from oci_registries import docker_registry, log_in
 from ollama_ferry.sample import sample_gguf, write_sample_store
 from ollama_server import BINARY, Ollama, registry, serving
 from sshd import Sshd
@@ -247,3 +248,76 @@ def test_server_at_the_far_end_of_ssh_sees_what_was_sent(tmp_path: Path, sshd: S
         assert got.returncode == 0, got.stderr
     with serving(back, tmp_path) as server:
         assert server.listed() == {"tiny:4m": listed["tiny:4m"]}
+
+
+def test_pull_from_a_private_registry_where_ollama_can_not(tmp_path: Path) -> None:
+    _, listed = made(tmp_path)
+    target = tmp_path / "target"
+    with docker_registry(tmp_path / "registry", tls=True, login=True) as there, serving(target, tmp_path) as server:
+        environ = {"DOCKER_CONFIG": str(log_in(there, tmp_path / "docker"))}
+        name = f"{there.address}/models/tiny:4m"
+        words: list[str | Path] = [
+            "push",
+            "tiny:4m",
+            f"{there.address}/models",
+            "--models",
+            tmp_path / "models",
+            *there.options,
+        ]
+        assert ferry(*words, **environ).returncode == 0
+        # Ollama trusts the system's authorities only, and knows no logins but its own.
+        by_ollama = server.run("pull", name)
+        assert by_ollama.returncode != 0 and server.listed() == {}
+        words = ["pull", name, "--models", target, *there.options]
+        done = ferry(*words, **environ)
+        assert done.returncode == 0, done.stderr
+        done = ferry(*words, "--as", "tiny:4m", **environ)
+        assert done.returncode == 0, done.stderr
+        assert server.listed() == {name: listed["tiny:4m"], "tiny:4m": listed["tiny:4m"]}
+        assert server.run("show", "tiny:4m").returncode == 0
+    with serving(target, tmp_path) as server:
+        # Started anew, it has pruned nothing that is needed.
+        assert set(server.listed()) == {name, "tiny:4m"}
+    assert ferry("verify", "--models", target).returncode == 0
+
+
+def test_pull_straight_into_an_archive_for_ollama(tmp_path: Path) -> None:
+    _, listed = made(tmp_path)
+    target = tmp_path / "target"
+    target.mkdir()
+    with registry(tmp_path / "models") as address:
+        # The imitation of Ollama's own registry.
+        words: list[str | Path] = [
+            "pull",
+            f"{address}/library/tiny:4m",
+            "--as",
+            "tiny:4m",
+            tmp_path / "tiny.tar.gz",
+            "--insecure",
+        ]
+        done = ferry(*words)
+        assert done.returncode == 0, done.stderr
+    subprocess.run(["tar", "-xzf", tmp_path / "tiny.tar.gz", "-C", target], check=True)
+    with serving(target, tmp_path) as server:
+        assert server.listed() == {"tiny:4m": listed["tiny:4m"]}
+
+
+def test_pull_from_docker_registry_where_ollama_can_not(tmp_path: Path) -> None:
+    _, listed = made(tmp_path)
+    target = tmp_path / "target"
+    with docker_registry(tmp_path / "registry") as there, serving(target, tmp_path) as server:
+        words: list[str | Path] = [
+            "push",
+            "tiny:4m",
+            f"{there.address}/models",
+            "--models",
+            tmp_path / "models",
+            "--insecure",
+        ]
+        assert ferry(*words).returncode == 0
+        name = f"{there.address}/models/tiny:4m"
+        # Ollama wants a Location in the answer for each blob, and docker-registry has none to give.
+        by_ollama = server.run("pull", "--insecure", f"http://{name}")
+        assert by_ollama.returncode != 0 and "no Location header" in by_ollama.stderr and server.listed() == {}
+        assert ferry("pull", name, "--models", target, "--insecure").returncode == 0
+        assert server.listed() == {name: listed["tiny:4m"]}

@@ -55,10 +55,12 @@ def test_public_names_are_there_and_documented() -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     line = "import sys, ollama_ferry; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", line], text=True).split()
-    assert not {"click", "rich", "isal", "backports.zstd", "http.client", "concurrent.futures"} & set(loaded)
+    assert not {"click", "rich", "isal", "backports.zstd", "http.client", "urllib3", "concurrent.futures"} & set(loaded)
     line = "import sys; from ollama_ferry.cli import run; run(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", line], text=True, capture_output=True, check=True)
-    assert not {"rich", "isal", "backports.zstd", "http.client", "concurrent.futures"} & set(done.stderr.split())
+    assert not {"rich", "isal", "backports.zstd", "http.client", "urllib3", "concurrent.futures"} & set(
+        done.stderr.split()
+    )
 
 
 def test_exit_codes_are_documented() -> None:

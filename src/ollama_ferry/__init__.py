@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ollama_ferry.api import import_archive as import_archive
     from ollama_ferry.api import inventory as inventory
     from ollama_ferry.api import open_store as open_store
+    from ollama_ferry.api import pull as pull
+    from ollama_ferry.api import push as push
     from ollama_ferry.api import serve as serve
     from ollama_ferry.api import verify as verify
     from ollama_ferry.errors import FerryError as FerryError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ollama_ferry.manifests import Manifest as Manifest
     from ollama_ferry.names import ModelName as ModelName
     from ollama_ferry.places.store import Store as Store
+    from ollama_ferry.pushing import Pushed as Pushed
     from ollama_ferry.verifying import Report as Report
 
 _HOMES = {
@@ -33,6 +36,8 @@ _HOMES = {
     "import_archive": "api",
     "inventory": "api",
     "open_store": "api",
+    "pull": "api",
+    "push": "api",
     "serve": "api",
     "verify": "api",
     "FerryError": "errors",
@@ -43,6 +48,7 @@ _HOMES = {
     "Digest": "manifests",
     "Manifest": "manifests",
     "ModelName": "names",
+    "Pushed": "pushing",
     "Store": "places.store",
     "Report": "verifying",
 }

@@ -30,6 +30,9 @@ from ollama_ferry.selecting import select
 from ollama_ferry.verifying import Report, verify_file, verify_store
 
 if TYPE_CHECKING:
+    # Loaded by the calls that need them: they bring the whole of HTTP and TLS along.
+    from ollama_ferry.pushing import Pushed
+    from ollama_ferry.registries.access import Access
     from ollama_ferry.serving.server import Served, Server
 
 PathLike = str | os.PathLike[str]
@@ -155,6 +158,101 @@ def import_archive(
     return import_stream(archive, "the stream", target, options, observer=observer, cancel=cancel)
 
 
+def pull(
+    models: str | Iterable[str],
+    archive: PathLike | None = None,
+    *,
+    store: PathLike | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported | Exported:
+    """Pull models out of registries, into a store or straight into an archive.
+
+    Args:
+        models: one reference or several, such as ``registry.lab:5000/models/deepseek-r1:8b``, or Ollama's names.
+        archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``; None pulls into the store.
+        store: the models folder, which need not exist; None finds it as the command does.
+        rename: the name that the one model gets.
+        replace: whether another model of the name, or a file that is there, may be replaced.
+        insecure: plain http instead of https.
+        ca_file: certificates of authorities that are trusted besides the system's.
+        observer: called with the events of :mod:`ollama_ferry.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        As :func:`import_archive` where it went into a store, as :func:`export` where it went into an archive.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
+    """
+    from ollama_ferry.pulling import PullOptions, pull_into_file, pull_into_store, references_of
+
+    texts = [models] if isinstance(models, str) else list(models)
+    references = references_of(texts, rename)
+    access = _access(insecure, ca_file)
+    if archive is not None:
+        options = ExportOptions(replace=replace, fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")))
+        return pull_into_file(references, Path(archive), options, access, observer=observer, cancel=cancel)
+    target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
+    return pull_into_store(references, target, PullOptions(replace), access, observer=observer, cancel=cancel)
+
+
+def push(
+    models: str | Iterable[str],
+    target: str,
+    *,
+    store: PathLike | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    mount_from: Iterable[str] = (),
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Pushed:
+    """Push models of a store to a registry: only what is missing there.
+
+    Args:
+        models: one name or several; patterns are taken too.
+        target: the registry and what repositories begin with there, such as ``registry.lab:5000/models``.
+        store: the models folder; None finds it as the command does.
+        rename: what the one model is called below the target, as ``repository[:tag]``.
+        replace: whether a model of the same name and another content may be replaced.
+        mount_from: repositories of the same registry that may have blobs already.
+        insecure: plain http instead of https.
+        ca_file: certificates of authorities that are trusted besides the system's.
+        observer: called with the events of :mod:`ollama_ferry.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        What is in the registry now: models, blobs that were sent, mounted, or there; seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; a model is there only when it is whole.
+    """
+    from ollama_ferry.pushing import PushOptions
+    from ollama_ferry.pushing import push as push_models
+    from ollama_ferry.registries.references import PushTarget, check_repository
+
+    texts = [models] if isinstance(models, str) else list(models)
+    where = PushTarget.parse(target)
+    located = _located(store, texts)
+    options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)))
+    return push_models(
+        Store(located.root),
+        select(located, texts),
+        where,
+        options,
+        _access(insecure, ca_file),
+        observer=observer,
+        cancel=cancel,
+    )
+
+
 def verify(
     models: str | Iterable[str] = (),
     *,
@@ -243,6 +341,12 @@ def source_date_epoch(text: str | None) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 11:
         raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, and must be whole seconds since 1970")
     return int(text)
+
+
+def _access(insecure: bool, ca_file: PathLike | None) -> Access:
+    from ollama_ferry.registries.access import Access
+
+    return Access(insecure, Path(ca_file) if ca_file is not None else None, environ=dict(os.environ))
 
 
 def _located(models: PathLike | None, asked_for: Iterable[str]) -> Located:

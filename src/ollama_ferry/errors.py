@@ -15,7 +15,7 @@
     │   │   ├── LeftOut        4   an archive leaves it out, and counts on its target to have it
     │   │   └── Vanished       4   a blob that was there has gone while it was counted on
     │   └── Unfinished         4   the blob is there as an unfinished download
-    ├── NotPermitted           5   the operating system refused
+    ├── NotPermitted           5   the operating system refused, or a registry wants another login
     ├── NoSpace                6   a disk is full, or would be
     ├── AlreadyExists          7   something is there already and was not to be replaced
     ├── Unreachable            8   the other machine can't be reached, or the line broke
@@ -122,7 +122,7 @@ class Unfinished(Damaged):
 
 
 class NotPermitted(FerryError):
-    """The operating system refused."""
+    """The operating system refused, or a registry wants another login."""
 
     exit_code = 5
 

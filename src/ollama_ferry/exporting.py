@@ -22,7 +22,7 @@ from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive import ArchiveSink
-from ollama_ferry.places.base import Holder
+from ollama_ferry.places.base import Holder, Inspectable, Source
 from ollama_ferry.places.store import Store, mending
 from ollama_ferry.publishing import PendingFile
 from ollama_ferry.splitting import PendingVolumes, Volume
@@ -98,7 +98,7 @@ class Exported:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan_export(store: Store, names: Iterable[ModelName], have: Holder | None = None) -> Plan:
+def plan_export(store: Inspectable, names: Iterable[ModelName], have: Holder | None = None) -> Plan:
     """Find out what goes into an archive, and check that all of it is there.
 
     Args:
@@ -115,7 +115,7 @@ def plan_export(store: Store, names: Iterable[ModelName], have: Holder | None = 
     return planned
 
 
-def expected_size(store: Store, planned: Plan, kind: Kind, compression: Compression) -> int:
+def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:
     """Foretell an archive's size in bytes by packing samples spread evenly over the blobs."""
     entries = [blob.size for blob in planned.blobs] + [len(m.manifest.raw) for m in planned.models]
     framing = sum(tar.BLOCK + len(tar.padding(size)) for size in entries) + tar.RECORD
@@ -149,7 +149,7 @@ def check_output(path: Path, store: Store) -> None:
 
 
 def export_to_file(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     path: Path,
     options: ExportOptions,
@@ -175,22 +175,31 @@ def export_to_file(
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
-    check_output(path, store)
+    if isinstance(store, Store):
+        check_output(path, store)
     if options.split is not None:
         return _export_to_volumes(store, planned, path, kind, options, ask, observer, cancel)
     with PendingFile(path, replace=options.replace) as file:
-        expected = expected_size(store, planned, kind, options.compression)
-        # Samples are off by a percent at most; what is doubtful is left to the disk to decide.
-        doubt = 0 if kind is Kind.TAR else expected // 50
-        require_space(path.parent, expected - doubt, f"the archive {path.name}")
+        require_space(path.parent, _least_size(store, planned, kind, options), f"the archive {path.name}")
         started = time.monotonic()
         _write(store, planned, file.write, kind, options, observer, cancel)
         file.publish()
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
 
 
+def _least_size(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> int:
+    """Return what an archive takes at least, in bytes; what is doubtful is left to the disk to decide."""
+    if kind is Kind.TAR:
+        return expected_size(store, planned, kind, options.compression)
+    if isinstance(store, Store):
+        # Samples are off by a percent at most.
+        return expected_size(store, planned, kind, options.compression) * 49 // 50
+    # Samples would have to be fetched from far away; weights hardly shrink by a third.
+    return planned.size * 2 // 3
+
+
 def _export_to_volumes(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     path: Path,
     kind: Kind,
@@ -206,10 +215,9 @@ def _export_to_volumes(
     names = Volumes(path)
     with PendingVolumes(names, options.split, replace=options.replace, ask=ask) as volumes:
         if ask is None:
-            expected = expected_size(store, planned, kind, options.compression)
             here = sum(names.path(number).stat().st_size for number in names.numbers())
-            doubt = 0 if kind is Kind.TAR else expected // 50
-            require_space(path.parent, expected - doubt - here - options.split, f"the archive {path.name}")
+            needed = _least_size(store, planned, kind, options) - here - options.split
+            require_space(path.parent, needed, f"the archive {path.name}")
         _write(store, planned, volumes.write, kind, options, observer, cancel)
         volumes.publish()
     seconds = time.monotonic() - started
@@ -217,7 +225,7 @@ def _export_to_volumes(
 
 
 def export_to_stream(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     stream: ByteStream,
     kind: Kind,
@@ -255,7 +263,7 @@ def export_to_stream(
 
 
 def _write(
-    store: Store,
+    store: Inspectable,
     planned: Plan,
     write: Callable[[bytes | memoryview], object],
     kind: Kind,
@@ -283,8 +291,10 @@ def _write(
         raise
 
 
-def _how_to_mend(store: Store, planned: Plan, error: Damaged) -> str:
+def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
     """Say how the blob that an error is about is got rid of."""
+    if not isinstance(store, Store):
+        return ""
     for digest, models in planned.needed_by.items():
         if str(digest) == error.digest:
             return mending(models[0].name, store.blob_path(digest))

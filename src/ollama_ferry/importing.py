@@ -219,12 +219,29 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: O
         if file.note:
             observer(Noted(file.note))
         source = file.source() or _scanned(file, observer)
-        chosen, names = _choose(source, store, options)
-        planned = plan(_Renamed(source, names), store, names)
-        _require_blobs(source, planned)
-        folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
-        require_space(folder, planned.size, f"importing from {file.label}")
-        return _result(file.label, chosen, planned, source.contents, started)
+        return plan_source(source, store, options, started=started)
+
+
+def plan_source(source: Importable, store: Store, options: ImportOptions, *, started: float | None = None) -> Imported:
+    """Find out what :func:`import_source` would do, and whether it can; nothing is written.
+
+    Args:
+        source: where the models are.
+        store: where they would go.
+        options: which models, and how.
+        started: when the work began, as ``time.monotonic()``; None for now.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    started = time.monotonic() if started is None else started
+    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
+    chosen, names = _choose(source, store, options)
+    planned = plan(_Renamed(source, names), store, names)
+    _require_blobs(source, planned)
+    folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
+    require_space(folder, planned.size, f"importing from {source.label}")
+    return _result(source.label, chosen, planned, contents, started)
 
 
 def import_file(

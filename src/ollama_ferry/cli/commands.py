@@ -13,6 +13,8 @@ _SUMMARIES = {
     "import": "Import models of an archive into the store: verified, atomic, resumable.",
     "send": "Send models to other machines over ssh, or into a folder: only what is missing.",
     "fetch": "Fetch models from another machine, or from a folder.",
+    "push": "Push models to a registry: only what is missing there.",
+    "pull": "Pull models out of registries, into the store or straight into an archive.",
     "serve": "Serve models to other machines, which get them by `ollama pull`.",
     "list": "List the models of the store, an archive, or another host.",
     "show": "Show a model's manifest and layers.",

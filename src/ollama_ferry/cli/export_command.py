@@ -164,13 +164,18 @@ def command(
         raise AlreadyExists(f"{path} is there already", hint="Name another file, or replace this one with --force.")
     with progress("exporting", quiet=quiet or (as_json and not verbose), lines=prompt) as observer:
         done = export_to_file(store, planned, path, options, ask=ask, observer=observer, cancel=cancel)
-    if as_json:
+    tell_exported(done, output)
+
+
+def tell_exported(done: Exported, output: Output, *, verb: str = "exported") -> None:
+    """Print what was written into an archive's file."""
+    if output.as_json:
         output.document(_fields(done))
-    elif quiet:
+    elif output.quiet:
         for file in done.volumes or (done,):
             click.echo(f"{file.sha256}  {file.path}")
     else:
-        _print_done(done, err=False)
+        _print_done(done, err=False, verb=verb)
 
 
 def split_words(words: tuple[str, ...]) -> tuple[list[str], str | None]:
@@ -236,14 +241,14 @@ def _print_plan(
     click.echo(f"{target} would take about {human_size(expected)}; nothing was written")
 
 
-def _print_done(done: Exported, *, err: bool) -> None:
+def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
     names = ", ".join(map(str, done.models[:5])) + (f" and {len(done.models) - 5} more" if len(done.models) > 5 else "")
     seconds = max(done.seconds, 0.001)
     share = f", {done.size * 100 / done.blob_size:.1f} % of its blobs" if done.blob_size else ""
     target = str(done.path) if done.path else "the stream"
     if done.volumes:
         target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")
-    click.echo(f"exported {names} to {target}", err=err)
+    click.echo(f"{verb} {names} to {target}", err=err)
     click.echo(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
     click.echo(f"  SHA-256  {done.sha256}", err=err)
     if done.left_out:

@@ -130,12 +130,12 @@ def command(
         )
 
 
-def tell_imported(done: Imported, store: Store, output: Output) -> None:
-    """Print what an import from one place did."""
+def tell_imported(done: Imported, store: Store, output: Output, *, dry_run: bool = False) -> None:
+    """Print what an import from one place did, or would do."""
     if output.as_json:
-        output.document({"store": str(store.root), **_fields(done)})
+        output.document({"store": str(store.root), **({"dry_run": True} if dry_run else {}), **_fields(done)})
     else:
-        _print_done(done, store, output, dry_run=False)
+        _print_done(done, store, output, dry_run=dry_run)
 
 
 def _import_one(archive: Path, store: Store, options: ImportOptions, output: Output, *, dry_run: bool) -> Imported:

@@ -105,16 +105,21 @@ def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--sudo", is_flag=True, help="Work as root over there, where sudo asks for no password.")
     @wraps(command)
     def wrapped(*args: Any, ssh: str, bwlimit: str, compress: bool, sudo: bool, **more: Any) -> Any:
-        return command(*args, ssh_words=SshWords(ssh, _rate(bwlimit), compress, sudo), **more)
+        return command(*args, ssh_words=SshWords(ssh, rate(bwlimit), compress, sudo), **more)
 
     return wrapped
 
 
-def _rate(text: str) -> int:
+def rate(text: str) -> int:
+    """Read a rate in bytes a second: ``20M``, ``500k``; 0 is no limit.
+
+    Raises:
+        UsageError: it is none.
+    """
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)([kKmMgG]?)(?:i?[bB])?", text)
     if not found:
         raise UsageError(f"--bwlimit {text!r} is no rate", hint="For example 20M, which is 20 million bytes a second.")
-    rate = int(float(found[1]) * _UNITS[found[2].lower()])
-    if not rate and text != "0":
+    found_rate = int(float(found[1]) * _UNITS[found[2].lower()])
+    if not found_rate and text != "0":
         raise UsageError(f"--bwlimit {text!r} is less than a byte a second")
-    return rate
+    return found_rate

@@ -1,0 +1,280 @@
+"""A registry as a place to read models from, and to write them to.
+
+What names a model here is a :class:`ModelName`, and a reference says where that is in a registry: the two differ where
+a repository has another depth than Ollama's names, or where a model gets another name on the way.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotFound, Vanished
+from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json, remote_host
+from ollama_ferry.names import ModelName
+from ollama_ferry.places.base import Readable
+from ollama_ferry.registries.answers import LineBroke
+from ollama_ferry.registries.client import Client
+from ollama_ferry.registries.downloads import open_blob
+from ollama_ferry.registries.references import Reference
+from ollama_ferry.registries.small_blobs import SmallBlobs
+from ollama_ferry.registries.uploads import blob_there, mount, upload
+
+_DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+# Ollama's registry is asked for the first by Ollama itself; the order says that nothing else is wanted more.
+_ACCEPT = f"{_DOCKER}, {_OCI};q=0.9"
+_CONFIG_LIMIT = 1024 * 1024
+_LOOKING_THREADS = 8
+
+Connect = Callable[[str], Client]
+"""Returns the client for a registry, the same one each time; whoever gave it closes it."""
+
+
+class RegistrySource:
+    """Models of one registry or several.
+
+    Args:
+        references: where each model is; these are all that there is here.
+        connect: gives the clients.
+    """
+
+    def __init__(self, references: Mapping[ModelName, Reference], connect: Connect) -> None:
+        self.label = ", ".join(sorted({reference.registry for reference in references.values()}))
+        self._references = dict(references)
+        self._connect = connect
+        self._manifests: dict[ModelName, Manifest] = {}
+        # Which repository a blob is read from: a registry has them by repository.
+        self._holders: dict[Digest, Reference] = {}
+        self._small = SmallBlobs(self._whole)
+
+    def close(self) -> None:
+        """Fetch nothing more ahead."""
+        self._small.close()
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models, sorted."""
+        yield from sorted(self._references)
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Return the name, which has to be spelt as it was asked for."""
+        self._reference(name)
+        return name
+
+    def manifest(self, name: ModelName) -> Manifest:
+        """Return a model's manifest, whose time is now; it is asked for once."""
+        if name not in self._manifests:
+            reference = self._reference(name)
+            manifest = fetch_manifest(self._connect(reference.registry), reference)
+            if manifest is None:
+                raise ModelNotFound(
+                    f"there is no model {reference}",
+                    hint="Look at the spelling; a registry may also say so to those who are not logged in.",
+                    name=name,
+                )
+            for blob in manifest.blobs:
+                self._holders.setdefault(blob.digest, reference)
+            self._manifests[name] = manifest
+        return self._manifests[name]
+
+    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
+        """Open a blob, in the repository of a model that names it."""
+        ahead = self._small.take(blob) if not offset else None
+        if ahead is not None:
+            return closing(io.BytesIO(ahead))
+        return self._open(blob, offset)
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        """Fetch small blobs ahead of their turn."""
+        self._small.expect(blobs)
+
+    def _whole(self, blob: Descriptor) -> bytes:
+        with self._open(blob, 0) as data:
+            return b"".join(iter(lambda: data.read(_CONFIG_LIMIT), b""))
+
+    def _open(self, blob: Descriptor, offset: int) -> AbstractContextManager[Readable]:
+        holder = self._holders.get(blob.digest) or next(iter(self._references.values()))
+        return open_blob(self._connect(holder.registry), holder.repository, blob, offset)
+
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
+        """Do nothing: a registry takes a manifest only with its blobs, and says so when asked for one that it lacks."""
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return a blob's size as the manifests that were read give it."""
+        for manifest in self._manifests.values():
+            for blob in manifest.blobs:
+                if blob.digest == digest:
+                    return blob.size
+        return None
+
+    def where(self, digest: Digest) -> str:
+        """Return the repository that has a blob, with the digest."""
+        holder = self._holders.get(digest)
+        return f"{holder.registry}/{holder.repository}@{digest}" if holder else str(digest)
+
+    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
+        """Check that a model has weights."""
+        host = self.remote_host(manifest)
+        if host:
+            raise CloudStub(f"{name} is a cloud model: it runs at {host} and has no weights")
+
+    def remote_host(self, manifest: Manifest) -> str | None:
+        """Return the host that a cloud stub names in its config; None for a model with weights."""
+        config = manifest.config
+        if config is None or config.size > _CONFIG_LIMIT:
+            return None
+        raw = self._whole(config)
+        if Digest.of(raw) != config.digest:
+            raise Damaged(f"{self.where(config.digest)}: its bytes have another digest", digest=str(config.digest))
+        return remote_host(raw)
+
+    def _reference(self, name: ModelName) -> Reference:
+        try:
+            return self._references[name]
+        except KeyError:
+            raise ModelNotFound(f"no model {name} was asked for in {self.label}", name=name) from None
+
+
+class RegistrySink:
+    """One repository of a registry, which models are written into under tags.
+
+    Args:
+        client: the registry.
+        repository: where in it.
+        tags: the tag that each model gets.
+    """
+
+    def __init__(self, client: Client, repository: str, tags: Mapping[ModelName, str]) -> None:
+        self.label = f"{client.registry}/{repository}"
+        self._client = client
+        self._repository = repository
+        self._tags = dict(tags)
+        self._there: dict[tuple[Digest, int], bool] = {}
+
+    def manifest(self, name: ModelName) -> Manifest | None:
+        """Return what is there under a model's tag, or None; what is no manifest of a model counts as nothing."""
+        reference = Reference(self._client.registry, self._repository, self._tags[name])
+        try:
+            return fetch_manifest(self._client, reference)
+        except Damaged:
+            return None
+
+    def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
+        """Find out about many blobs at once; return those that are not there."""
+        unknown = [blob for blob in blobs if (blob.digest, blob.size) not in self._there]
+        with ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="look") as threads:
+            found = threads.map(lambda blob: blob_there(self._client, self._repository, blob), unknown)
+            for blob, there in zip(unknown, found, strict=True):
+                self._there[blob.digest, blob.size] = there
+        return [blob for blob in unknown if not self._there[blob.digest, blob.size]]
+
+    def mount(self, blobs: Iterable[Descriptor], others: Iterable[str]) -> list[Descriptor]:
+        """Take blobs from other repositories of the registry where they are there; return those that were."""
+        candidates = [other for other in others if other != self._repository]
+        found = []
+        for blob in blobs:
+            if mount(self._client, self._repository, blob, candidates):
+                self._there[blob.digest, blob.size] = True
+                found.append(blob)
+        return found
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether the repository has a blob."""
+        key = (blob.digest, blob.size)
+        if key not in self._there:
+            self._there[key] = blob_there(self._client, self._repository, blob)
+        return self._there[key]
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        """Send a blob; the registry checks its digest once more."""
+        upload(self._client, self._repository, blob, data)
+        self._there[blob.digest, blob.size] = True
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        """Send a manifest's bytes as they are.
+
+        Raises:
+            Vanished: the registry has lost a blob meanwhile.
+            Damaged: it has taken other bytes.
+        """
+        what = f"sending the manifest of {name} to {self.label}:{self._tags[name]}"
+        try:
+            answer = self._client.ask(
+                "PUT",
+                f"/v2/{self._repository}/manifests/{self._tags[name]}",
+                scope=f"repository:{self._repository}:pull,push",
+                what=what,
+                accept=(200, 201, 202, 204),
+                headers={"Content-Type": media_type(manifest.raw)},
+                body=manifest.raw,
+            )
+        except FerryError as error:
+            if "BLOB_UNKNOWN" not in error.message:
+                raise
+            # Collected as rubbish while the others were sent.
+            self._there.clear()
+            raise Vanished(error.message, hint="Run the same command again.") from error
+        with answer:
+            said = answer.header("Docker-Content-Digest")
+        if said.startswith("sha256:") and said != str(manifest.digest):
+            raise Damaged(f"{what}: it says that it has {said[:80]!a}, and was sent {manifest.digest}")
+
+
+def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
+    """Ask a registry for a manifest; None where there is none.
+
+    Raises:
+        Damaged: it is not what its digest says, is too big, or is not a model's.
+    """
+    what = f"reading the manifest of {reference}"
+    failures = 0
+    while True:
+        try:
+            answer = client.ask(
+                "GET",
+                f"/v2/{reference.repository}/manifests/{reference.wanted}",
+                scope=f"repository:{reference.repository}:pull",
+                what=what,
+                accept=(200,),
+                headers={"Accept": _ACCEPT},
+            )
+            with answer:
+                said = answer.header("Docker-Content-Digest")
+                length = answer.length
+                raw = answer.read_whole(MANIFEST_LIMIT, "a manifest")
+                if length is not None and len(raw) != length:
+                    raise LineBroke("the answer ended early")
+            break
+        except NotFound:
+            return None
+        except LineBroke as error:
+            failures += 1
+            if failures >= client.access.patience.attempts:
+                raise client.unreachable(what, str(error)) from error
+            client.pause(failures)
+        except Damaged as error:
+            raise Damaged(
+                error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
+            ) from error
+    wanted = str(reference.digest) if reference.digest else said if said.startswith("sha256:") else ""
+    if wanted and wanted != f"sha256:{Digest.of(raw).hex}":
+        raise Damaged(f"{what}: its bytes have the digest {Digest.of(raw)}, and the registry says {wanted[:80]!a}")
+    try:
+        manifest = Manifest.parse(raw, modified=time.time())
+        _ = manifest.blobs
+    except Damaged as error:
+        raise Damaged(f"{what}: {error}", hint="Is it a model of Ollama's?") from error
+    if not manifest.layers and manifest.config is None:
+        # An index of several platforms, most likely: a model has none.
+        raise Damaged(f"{what}: it names no layers, so it is no model", hint="Is it a model of Ollama's?")
+    return manifest
+
+
+def media_type(raw: bytes) -> str:
+    """Return the media type that a manifest gives itself, which the registry compares; OCI's allows for none."""
+    found = parse_json(raw)
+    said = found.get("mediatype") if isinstance(found, dict) else None
+    return said if isinstance(said, str) and said.isascii() and said.isprintable() and said else _OCI

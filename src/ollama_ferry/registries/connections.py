@@ -1,0 +1,211 @@
+"""Connections to the hosts of a registry: certificates, proxies, and pools of connections that are kept."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import urllib3
+
+from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
+from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.throttle import Slowed
+
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
+_PORTS = {"http": 80, "https": 443}
+URL_LIMIT = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request goes: scheme, host and port, all told, in lower case."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+
+def absolute(base: str, location: str) -> str:
+    """Return what a ``Location`` from outside means.
+
+    Args:
+        base: what was asked.
+        location: the header's text.
+
+    Raises:
+        Damaged: it is none.
+    """
+    # Python's reading of URLs passes over tabs and line ends, which others do not.
+    if not location or len(location) > URL_LIMIT or not location.isascii() or not location.isprintable():
+        raise Damaged("the registry points to a URL that is none")
+    try:
+        return urllib.parse.urljoin(base, location)
+    except ValueError:
+        raise Damaged("the registry points to a URL that is none") from None
+
+
+def origin_of(url: str, *, plain: bool) -> Origin:
+    """Return where a URL from outside leads.
+
+    Args:
+        url: absolute.
+        plain: whether plain http is allowed.
+
+    Raises:
+        Damaged: it is no URL that is followed: another scheme, a user in it, no host, or too long.
+    """
+    if len(url) > URL_LIMIT or not url.isascii() or not url.isprintable() or " " in url:
+        raise Damaged("the registry points to a URL that is none")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Damaged("the registry points to a URL that is none") from None
+    scheme = parts.scheme.lower()
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    if scheme not in _PORTS:
+        raise Damaged(f"the registry points to a URL with the scheme {scheme[:20]!a}, which is not followed")
+    if "@" in parts.netloc or not _HOST.fullmatch(host) or port == 0:
+        raise Damaged("the registry points to a URL whose host is none")
+    if scheme == "http" and not plain:
+        raise Damaged(
+            f"the registry points from https down to plain http at {host}, which is not followed",
+            hint="It, or the proxy before it, does not know that it is reached by https: X-Forwarded-Proto tells it.",
+        )
+    return Origin(scheme, host.lower(), port or _PORTS[scheme])
+
+
+class Connections:
+    """Pools of connections by host; connections are kept and used again, by any thread.
+
+    Args:
+        home: the registry itself, which alone is shown the client's certificate.
+        registry: its name as the user wrote it.
+        access: what the user allows.
+
+    Raises:
+        NotFound, NotPermitted, UsageError: a certificate's file is not there, can't be read, or is none.
+    """
+
+    def __init__(self, home: Origin, registry: str, access: Access) -> None:
+        self._home = home
+        self._access = access
+        self._timeout = urllib3.Timeout(connect=access.patience.connect, read=access.patience.stall)
+        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._lock = Lock()
+        self._folder = access.docker_certificates / registry
+        # Made at once, so that a wrong file is told before anything is asked.
+        self._contexts = {own: self._context(own=own) for own in (True, False)} if home.scheme == "https" else {}
+
+    def open(
+        self,
+        origin: Origin,
+        method: str,
+        url: str,
+        body: bytes | memoryview | Slowed | None,
+        headers: Mapping[str, str],
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request and return the answer, whose body is not read yet; nothing is followed nor tried again.
+
+        Raises:
+            urllib3.exceptions.HTTPError: the line failed.
+        """
+        return self._manager(origin).urlopen(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=self._timeout,
+        )
+
+    def close(self) -> None:
+        """Close what is kept."""
+        for manager in self._managers.values():
+            manager.clear()
+
+    def _manager(self, origin: Origin) -> urllib3.PoolManager:
+        proxy = _proxy_for(origin)
+        own = origin == self._home
+        with self._lock:
+            if (proxy, own) not in self._managers:
+                self._managers[proxy, own] = self._new_manager(proxy, own=own)
+            return self._managers[proxy, own]
+
+    def _new_manager(self, proxy: str, *, own: bool) -> urllib3.PoolManager:
+        size = self._access.streams + 1
+        # A registry that is plain itself may still send one on to https.
+        context = self._contexts.get(own) or self._context(own=own)
+        if not proxy:
+            return urllib3.PoolManager(4, maxsize=size, ssl_context=context)
+        parts = urllib.parse.urlsplit(proxy)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise UsageError(f"the proxy {parts.hostname or proxy[:100]!a} of the environment is not an http proxy")
+        headers = None
+        if parts.username:
+            login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            headers = urllib3.make_headers(proxy_basic_auth=login)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return urllib3.ProxyManager(address, 4, maxsize=size, ssl_context=context, proxy_headers=headers)
+
+    def _context(self, *, own: bool) -> ssl.SSLContext:
+        # Trusts what the system trusts, which SSL_CERT_FILE and SSL_CERT_DIR say otherwise.
+        context = ssl.create_default_context()
+        if self._access.ca_file is not None:
+            _load(self._access.ca_file, lambda path: context.load_verify_locations(path))
+        if not own:
+            return context
+        if self._access.cert is not None:
+            key = self._access.key
+            _load(self._access.cert, lambda path: context.load_cert_chain(path, key, _no_password))
+        # What docker has for this registry serves here too: ca.crt, and client.cert with client.key.
+        try:
+            found = sorted(self._folder.iterdir())
+        except OSError:
+            return context
+        for path in found:
+            if path.suffix == ".crt" and self._access.ca_file is None:
+                _load(path, lambda path: context.load_verify_locations(path))
+            elif path.suffix == ".cert" and self._access.cert is None:
+                _load(path, lambda path: context.load_cert_chain(path, path.with_suffix(".key"), _no_password))
+        return context
+
+
+def _load(path: Path, load: Callable[[Path], None]) -> None:
+    try:
+        load(path)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no certificate or key {error.filename or path}") from error
+    except PermissionError as error:
+        raise NotPermitted(
+            f"not permitted to read the certificate {path} or its key", hint="Make it readable to you, or name a copy."
+        ) from error
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(f"{path} is no certificate in PEM form, or its key does not fit: {error}") from error
+
+
+def _no_password() -> str:
+    raise UsageError("the client's key is locked by a password", hint="Name one that is not.")
+
+
+def _proxy_for(origin: Origin) -> str:
+    """Return the proxy that the environment names for a host; empty for none."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+    proxies = getproxies_environment()
+    proxy = proxies.get(origin.scheme) or proxies.get("all") or ""
+    if not proxy or proxy_bypass_environment(f"{origin.host.strip('[]')}:{origin.port}", proxies):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,293 @@
+"""Blobs out of a registry: by ranges, gone on with where the line broke, several at once where a blob is big.
+
+Source: ``GET /v2/<name>/blobs/<digest>`` of the OCI distribution specification, RFC 9110 for ranges, and
+``server/download.go`` of Ollama for a redirect whose target is kept for all ranges of a blob. The bytes are not hashed
+here: whoever reads them does.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition, Thread
+
+from ollama_ferry.errors import Damaged, MissingBlob, NotFound, NotPermitted
+from ollama_ferry.manifests import Descriptor
+from ollama_ferry.registries.answers import Answer, LineBroke
+from ollama_ferry.registries.client import Client
+
+_CHUNK = 512 * 1024
+_ANSWERED = frozenset((200, 206))
+# From so many parts on, several are asked for at once.
+_PARTS_FOR_STREAMS = 3
+_WAKE = 0.2
+
+
+@contextmanager
+def open_blob(client: Client, repository: str, blob: Descriptor, offset: int = 0) -> Iterator[BlobReader]:
+    """Open a blob's bytes from ``offset`` on.
+
+    Args:
+        client: the registry.
+        repository: where the blob is.
+        blob: its digest and size; an answer of another size is refused.
+        offset: the first byte that is wanted.
+
+    Raises:
+        MissingBlob: the registry does not have it.
+        Damaged: it has it in another size, or gives other bytes than were asked for.
+        Unreachable, NotPermitted: it can't be had.
+    """
+    if blob.size <= offset:
+        yield BlobReader(iter(()))
+        return
+    source = _Blob(client, repository, blob)
+    parts = _parts(offset, blob.size, client.access.part_size)
+    if client.access.streams < 2 or len(parts) < _PARTS_FOR_STREAMS:
+        yield BlobReader(source.fetch(offset, blob.size))
+        return
+    first = source.ask_again_and_again(*parts[0])
+    if first.status == 200:
+        # It knows no ranges.
+        yield BlobReader(source.fetch(offset, blob.size, first))
+        return
+    window = _Window(source, deque(parts[1:]))
+    try:
+        yield BlobReader(_first_and_rest(source, parts, first, window))
+    finally:
+        window.close()
+
+
+def _first_and_rest(source: _Blob, parts: list[tuple[int, int]], first: Answer, window: _Window) -> Iterator[bytes]:
+    """Give the first part, and see by that whether the line is so slow that several ranges at once are worth it."""
+    yield from source.fetch(*parts[0], first)
+    start, end = parts[0][1], parts[-1][1]
+    if (start - parts[0][0]) >= source.seconds * source.client.access.fast_enough:
+        yield from source.fetch(start, end)
+    else:
+        yield from window.chunks()
+
+
+class BlobReader:
+    """Bytes in order."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most ``size`` bytes, and ``b""`` at the end."""
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+
+def _parts(start: int, end: int, size: int) -> list[tuple[int, int]]:
+    return [(at, min(at + size, end)) for at in range(start, end, size)]
+
+
+class _Blob:
+    """A blob in a registry, and where it really lies, once that is known.
+
+    Attributes:
+        client: the registry.
+        stopped: nobody wants more of it.
+        seconds: how long its bytes were waited for, while nothing else was done.
+    """
+
+    def __init__(self, client: Client, repository: str, blob: Descriptor) -> None:
+        self._repository = repository
+        self._blob = blob
+        self._path = f"/v2/{repository}/blobs/{blob.digest}"
+        self._direct = ""
+        self.client = client
+        self.stopped = False
+        self.seconds = 0.0
+
+    @property
+    def _what(self) -> str:
+        return f"reading the blob {self._blob.digest} of {self.client.registry}/{self._repository}"
+
+    def fetch(self, start: int, end: int, first: Answer | None = None) -> Iterator[bytes]:
+        """Give the bytes from ``start`` to ``end``; whatever breaks is asked for again from where it broke.
+
+        Args:
+            start, end: the range, whose end is the first byte not in it.
+            first: the answer to a request that was made already.
+        """
+        client = self.client
+        position, failures, answer = start, 0, first
+        try:
+            while position < end and not self.stopped:
+                try:
+                    if answer is None:
+                        answer = self.ask(position, end)
+                    began = time.monotonic()
+                    chunk = answer.read(client.throttle.chunk(min(_CHUNK, end - position)))
+                    self.seconds += time.monotonic() - began
+                    if not chunk:
+                        raise LineBroke("the answer ended early")
+                except LineBroke as error:
+                    if answer is not None:
+                        answer.close()
+                        answer = None
+                    if self.stopped:
+                        return
+                    failures += 1
+                    self._give_up_or_wait(failures, position, error)
+                    continue
+                failures = 0
+                position += len(chunk)
+                client.throttle.wait(len(chunk), client.cancel)
+                yield chunk
+        finally:
+            if answer is not None:
+                answer.close()
+
+    def ask_again_and_again(self, start: int, end: int) -> Answer:
+        """Ask for a range until there is an answer, whose body is at ``start``."""
+        failures = 0
+        while True:
+            try:
+                return self.ask(start, end)
+            except LineBroke as error:
+                failures += 1
+                self._give_up_or_wait(failures, start, error)
+
+    def _give_up_or_wait(self, failures: int, position: int, error: LineBroke) -> None:
+        if failures >= self.client.access.patience.attempts:
+            raise self.client.unreachable(f"{self._what} failed after {position} bytes", str(error)) from error
+        self.client.pause(failures)
+
+    def ask(self, start: int, end: int) -> Answer:
+        """Ask for a range, and return the answer with its body at ``start``.
+
+        Raises:
+            LineBroke: the line failed while bytes that are not wanted passed by.
+        """
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        answer = self._ask(headers)
+        try:
+            if answer.status == 206:
+                self._check_range(answer, start)
+                return answer
+            if answer.length not in (None, self._blob.size):
+                raise self._other_size(answer.length)
+            # No ranges here: what is there already passes by once more.
+            while start:
+                passed = len(answer.read(min(_CHUNK, start)))
+                if not passed:
+                    raise LineBroke("the answer ended early")
+                start -= passed
+            return answer
+        except BaseException:
+            answer.close()
+            raise
+
+    def _ask(self, headers: dict[str, str]) -> Answer:
+        client = self.client
+        scope = f"repository:{self._repository}:pull"
+        if self._direct:
+            try:
+                return client.ask("GET", self._direct, scope="", what=self._what, accept=_ANSWERED, headers=headers)
+            except (NotPermitted, NotFound):
+                # A signed address ends after a while; the registry gives another.
+                self._direct = ""
+        try:
+            answer = client.ask("GET", self._path, scope=scope, what=self._what, accept=_ANSWERED, headers=headers)
+        except NotFound as error:
+            raise MissingBlob(
+                f"{client.registry}/{self._repository} has no blob {self._blob.digest}",
+                hint="The registry is not whole: push the model there again.",
+                digest=str(self._blob.digest),
+            ) from error
+        if answer.origin != client.origin:
+            self._direct = answer.url
+        return answer
+
+    def _check_range(self, answer: Answer, start: int) -> None:
+        text = answer.header("Content-Range")
+        found = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", text)
+        if not found or int(found[1]) != start or int(found[2]) < start:
+            raise Damaged(
+                f"{self._what}: asked for the bytes from {start} on, {answer.origin} gives {text[:100]!a}",
+                digest=str(self._blob.digest),
+            )
+        if found[3] not in ("*", str(self._blob.size)):
+            raise self._other_size(int(found[3]))
+
+    def _other_size(self, size: int | None) -> Damaged:
+        return Damaged(
+            f"{self._what}: it has {size} bytes there, and the manifest says {self._blob.size}",
+            hint="The registry is damaged: push the model there again.",
+            digest=str(self._blob.digest),
+        )
+
+
+class _Part:
+    """A range on its way, fetched by a thread of its own."""
+
+    def __init__(self, source: _Blob, start: int, end: int, changed: Condition) -> None:
+        self.chunks: deque[bytes] = deque()
+        self.done = False
+        self.error: BaseException | None = None
+        self._changed = changed
+        # A daemon: what hangs in a read when the copy is given up must not keep the process.
+        thread = Thread(target=self._run, args=(source, start, end), name="range", daemon=True)
+        thread.start()
+
+    def _run(self, source: _Blob, start: int, end: int) -> None:
+        try:
+            for chunk in source.fetch(start, end):
+                with self._changed:
+                    self.chunks.append(chunk)
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 -- told by the reader
+            self.error = error
+        with self._changed:
+            self.done = True
+            self._changed.notify_all()
+
+
+class _Window:
+    """Several ranges of one blob at once, given in order; no more of them are in memory than are asked for at once."""
+
+    def __init__(self, source: _Blob, parts: deque[tuple[int, int]]) -> None:
+        self._source = source
+        self._left = parts
+        self._changed = Condition()
+        self._parts: deque[_Part] = deque()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the bytes in order."""
+        while self._left and len(self._parts) < self._source.client.access.streams:
+            self._next()
+        while self._parts:
+            part = self._parts[0]
+            with self._changed:
+                while not part.chunks and not part.done:
+                    self._changed.wait(_WAKE)
+                    self._source.client.cancel.check()
+                chunk = part.chunks.popleft() if part.chunks else b""
+            if chunk:
+                yield chunk
+                continue
+            if part.error is not None:
+                raise part.error
+            self._parts.popleft()
+            if self._left:
+                self._next()
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._source.stopped = True
+        self._left.clear()
+        self._parts.clear()
+
+    def _next(self) -> None:
+        start, end = self._left.popleft()
+        self._parts.append(_Part(self._source, start, end, self._changed))

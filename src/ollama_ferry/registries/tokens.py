@@ -1,0 +1,152 @@
+"""What a registry asks for before it answers, and how one gets it.
+
+Source: RFC 9110 for challenges, and the token specification of the distribution project (``docs/spec/auth/token.md``
+and ``oauth.md``).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ollama_ferry.errors import Damaged, FerryError
+from ollama_ferry.manifests import parse_json
+from ollama_ferry.registries.credentials import Credential
+
+TOKEN_LIMIT = 256 * 1024
+"""The largest answer of a token server that is read, in bytes."""
+
+_CLIENT = "ollama-ferry"
+# What the specification says of a token without a lifetime, and how long before its end it is not used any more.
+_LIFETIME = 60.0
+_EARLY = 5.0
+_CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:[\s,]*[a-z_-]+\s*=\s*(?:"[^"]*"|[^\s",]+))*)')
+_PAIR = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))')
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """How a registry wants one to log in.
+
+    Attributes:
+        scheme: ``bearer`` or ``basic``.
+        realm: for bearer the URL of the token server.
+        service: what the token is for.
+        scope: which rights are needed, several with spaces between them.
+    """
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+
+
+def parse_challenge(headers: Iterable[str]) -> Challenge | None:
+    """Read ``WWW-Authenticate``; bearer is taken before basic. None where there is neither."""
+    found: dict[str, Challenge] = {}
+    for header in headers:
+        for scheme, rest in _CHALLENGE.findall(header[:8192]):
+            pairs = {name.lower(): quoted or bare for name, quoted, bare in _PAIR.findall(rest)}
+            found.setdefault(
+                scheme.lower(),
+                Challenge(scheme.lower(), pairs.get("realm", ""), pairs.get("service", ""), pairs.get("scope", "")),
+            )
+    return found.get("bearer") or found.get("basic")
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """What goes into the header.
+
+    Attributes:
+        value: the header's text; never shown.
+        until: when it ends, as ``time.monotonic()``.
+    """
+
+    value: str = field(repr=False)
+    until: float = float("inf")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it may still be used."""
+        return time.monotonic() < self.until
+
+
+def basic(credential: Credential) -> str:
+    """Return the header's text for a login by name and password."""
+    packed = base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
+    return f"Basic {packed}"
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """The request for a token.
+
+    Attributes:
+        method: ``GET``, or ``POST`` with a form.
+        url: the token server's, with the question in it.
+        body: the form, or None.
+        headers: further headers, among them the login.
+    """
+
+    method: str
+    url: str
+    body: bytes | None = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+
+
+def token_request(challenge: Challenge, scope: str, credential: Credential | None) -> TokenRequest:
+    """Return the request that answers a challenge.
+
+    Args:
+        challenge: what the registry asked for.
+        scope: what we need, besides what the challenge names.
+        credential: the login, or None to ask for an anonymous token.
+    """
+    scopes = sorted({*challenge.scope.split(), *scope.split()})
+    if credential is not None and credential.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": credential.identity_token,
+            "client_id": _CLIENT,
+            "service": challenge.service,
+            "scope": " ".join(scopes),
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return TokenRequest("POST", challenge.realm, urllib.parse.urlencode(form).encode(), headers)
+    pairs = [("service", challenge.service)] if challenge.service else []
+    pairs += [("scope", one) for one in scopes]
+    joint = "&" if "?" in challenge.realm else "?"
+    url = f"{challenge.realm}{joint}{urllib.parse.urlencode(pairs)}"
+    return TokenRequest("GET", url, None, {"Authorization": basic(credential)} if credential else {})
+
+
+def read_token(raw: bytes, now: float) -> Authorization:
+    """Read a token server's answer.
+
+    Args:
+        raw: the answer.
+        now: when the question was asked, as ``time.monotonic()``.
+
+    Raises:
+        FerryError: there is no token in it.
+    """
+    try:
+        document = parse_json(raw) if len(raw) <= TOKEN_LIMIT else None
+    except Damaged:
+        document = None
+    if not isinstance(document, dict):
+        raise FerryError("the token server's answer is not what such a server says")
+    token = document.get("token") or document.get("access_token")
+    # Nothing that would end the header's line, or stand for another header.
+    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
+        raise FerryError("the token server's answer has no token in it")
+    seconds = document.get("expires_in")
+    lifetime = _LIFETIME
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 1e9:
+        lifetime = float(seconds)
+    return Authorization(f"Bearer {token}", now + max(lifetime - _EARLY, lifetime / 2))

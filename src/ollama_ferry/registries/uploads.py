@@ -1,0 +1,354 @@
+"""Blobs into a registry: what is there is not sent, what another repository has is mounted, a broken line is gone on.
+
+Source: the OCI distribution specification 1.1, "Push", with ``GET`` on an upload's address for how far it has come, as
+the distribution project has it.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterable
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Thread
+from typing import Protocol
+
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Unreachable
+from ollama_ferry.manifests import Descriptor
+from ollama_ferry.registries.answers import Answer, LineBroke
+from ollama_ferry.registries.client import Client
+
+_CHUNK = 1024 * 1024
+# The largest chunk that a registry may insist on.
+_LARGEST_CHUNK = 256 * 1024 * 1024
+_BINARY = {"Content-Type": "application/octet-stream"}
+_WAKE = 0.2
+_LAST_WORDS = 1.0
+
+
+class UploadLost(Unreachable):
+    """The registry has forgotten what it got of a blob, so that the blob has to be sent from its start."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def blob_there(client: Client, repository: str, blob: Descriptor) -> bool:
+    """Tell whether a repository has a blob, in its size where the registry tells it."""
+    try:
+        answer = client.ask(
+            "HEAD",
+            f"/v2/{repository}/blobs/{blob.digest}",
+            scope=f"repository:{repository}:pull",
+            what=f"looking for the blob {blob.digest} in {client.registry}/{repository}",
+            accept=(200,),
+        )
+    except NotFound:
+        return False
+    with answer:
+        text = answer.header("Content-Length")
+        return not re.fullmatch(r"[0-9]{1,19}", text) or int(text) == blob.size
+
+
+def mount(client: Client, repository: str, blob: Descriptor, others: Iterable[str]) -> bool:
+    """Let a repository have a blob that another one of the same registry has; tell whether that was possible."""
+    for other in others:
+        session = _Session(client, repository, blob)
+        try:
+            if session.start(mount_from=other):
+                return True
+        except (NotPermitted, NotFound):
+            # Only a shortcut is missed.
+            continue
+        session.give_up()
+    return False
+
+
+def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -> None:
+    """Send a blob.
+
+    Args:
+        client: the registry.
+        repository: where it goes.
+        blob: its digest and size.
+        data: its bytes; the last read, which gives none, raises where they are not those of the digest, and then
+            nothing is published.
+
+    Raises:
+        UploadLost: it has to be sent from its start.
+        Unreachable, NotPermitted, FerryError: the registry does not take it.
+    """
+    if blob.size <= client.access.chunk_size:
+        _upload_whole(client, repository, blob, _read_full(data, blob.size + 1, to_end=True))
+        return
+    session = _Session(client, repository, blob)
+    session.start()
+    try:
+        with _Sender(session) as sender:
+            while chunk := _read_full(data, session.chunk_size):
+                sender.give(chunk)
+        session.finish()
+    except BaseException:
+        session.give_up()
+        raise
+
+
+def _read_full(data: _Readable, size: int, *, to_end: bool = False) -> bytes:
+    parts, count = [], 0
+    while count < size and (chunk := data.read(min(_CHUNK, size - count))):
+        parts.append(chunk)
+        count += len(chunk)
+    if to_end:
+        data.read(1)
+    return b"".join(parts)
+
+
+def _upload_whole(client: Client, repository: str, blob: Descriptor, content: bytes) -> None:
+    """Send a small blob by one request; it is in memory, so that it can be sent again."""
+    failures = 0
+    while True:
+        session = _Session(client, repository, blob)
+        session.start()
+        try:
+            session.finish(content)
+            return
+        except UploadLost:
+            failures += 1
+            if failures >= client.access.patience.attempts:
+                raise
+            client.pause(failures)
+
+
+class _Session:
+    """One upload under way.
+
+    Attributes:
+        chunk_size: the bytes to send by one request.
+        offset: how many bytes the registry has confirmed.
+        client: the registry.
+    """
+
+    def __init__(self, client: Client, repository: str, blob: Descriptor) -> None:
+        self.chunk_size = client.access.chunk_size
+        self.offset = 0
+        self.client = client
+        self._repository = repository
+        self._blob = blob
+        self._scope = f"repository:{repository}:pull,push"
+        self._location = ""
+
+    @property
+    def _what(self) -> str:
+        return f"sending the blob {self._blob.digest} to {self.client.registry}/{self._repository}"
+
+    def start(self, mount_from: str = "") -> bool:
+        """Begin; tell whether the registry has taken the blob from another repository, which ends it."""
+        path, scope = f"/v2/{self._repository}/blobs/uploads/", self._scope
+        if mount_from:
+            path += "?" + urllib.parse.urlencode({"mount": str(self._blob.digest), "from": mount_from})
+            scope += f" repository:{mount_from}:pull"
+        with self.client.ask("POST", path, scope=scope, what=self._what, accept=(201, 202)) as answer:
+            if answer.status == 201:
+                return True
+            self._note_location(answer)
+            least = answer.header("OCI-Chunk-Min-Length")
+            if re.fullmatch(r"[0-9]{1,9}", least):
+                self.chunk_size = min(max(self.chunk_size, int(least)), _LARGEST_CHUNK)
+        return False
+
+    def send(self, chunk: bytes) -> None:
+        """Send the next bytes; after a failure those of them that the registry lacks.
+
+        Raises:
+            UploadLost: the registry lacks bytes before these too.
+        """
+        start, failures = self.offset, 0
+        end = start + len(chunk)
+        while self.offset < end:
+            try:
+                self._patch(memoryview(chunk)[self.offset - start :])
+                # Some more is there: what failed before is no reason to give up.
+                failures = 0
+            except (LineBroke, _OutOfStep) as error:
+                failures += 1
+                if failures >= self.client.access.patience.attempts:
+                    where = f"{self._what} failed after {self.offset} bytes"
+                    raise self.client.unreachable(where, str(error)) from error
+                self.client.pause(failures, error.pause if isinstance(error, LineBroke) else 0.0)
+                self._ask_how_far(start, end)
+            except FerryError as error:
+                raise _lost(error) from error
+
+    def finish(self, content: bytes = b"") -> None:
+        """Let the registry publish the blob, with its last bytes or with all of them.
+
+        Raises:
+            UploadLost: it does not.
+        """
+        joint = "&" if "?" in self._location else "?"
+        url = f"{self._location}{joint}{urllib.parse.urlencode({'digest': str(self._blob.digest)})}"
+        trouble = ""
+        for failures in range(1, self.client.access.patience.attempts + 1):
+            try:
+                self.client.ask(
+                    "PUT",
+                    url,
+                    scope=self._scope,
+                    what=self._what,
+                    accept=(201, 204),
+                    headers=_BINARY,
+                    body=content,
+                    once=True,
+                ).close()
+                return
+            except LineBroke as error:
+                trouble = str(error)
+                self.client.pause(failures, error.pause)
+                # The answer may be all that was lost.
+                if blob_there(self.client, self._repository, self._blob):
+                    return
+                if content:
+                    # How much of it has arrived is not known: it goes into an upload of its own.
+                    break
+            except FerryError as error:
+                raise _lost(error) from error
+        raise UploadLost(f"{self._what}: {trouble}", hint="Run the same command again.")
+
+    def give_up(self) -> None:
+        """Tell the registry that no more will come; whether it listens does not matter."""
+        if self._location:
+            with suppress(FerryError, LineBroke):
+                self.client.ask(
+                    "DELETE", self._location, scope=self._scope, what=self._what, accept=(200, 202, 204), once=True
+                ).close()
+
+    def _patch(self, part: memoryview) -> None:
+        headers = {**_BINARY, "Content-Range": f"{self.offset}-{self.offset + len(part) - 1}"}
+        answer = self.client.ask(
+            "PATCH",
+            self._location,
+            scope=self._scope,
+            what=self._what,
+            accept=(202, 204, 416),
+            headers=headers,
+            body=part,
+            once=True,
+        )
+        with answer:
+            if answer.status == 416:
+                raise _OutOfStep("the registry has other bytes of it than were sent")
+            self._note_location(answer)
+            reached = _end_of(answer.header("Range"))
+        if reached is not None and not self.offset <= reached <= self.offset + len(part):
+            raise _OutOfStep("the registry has other bytes of it than were sent")
+        self.offset = self.offset + len(part) if reached is None else reached
+
+    def _ask_how_far(self, start: int, end: int) -> None:
+        """Learn what of the last chunk has arrived."""
+        try:
+            answer = self.client.ask("GET", self._location, scope=self._scope, what=self._what, accept=(200, 202, 204))
+        except FerryError as error:
+            if isinstance(error, Unreachable):
+                raise
+            raise UploadLost(f"{self._what}: the registry has forgotten what it got", hint="Run it again.") from error
+        with answer:
+            self._note_location(answer, required=False)
+            reached = _end_of(answer.header("Range"))
+        if reached is None or not start <= reached <= end:
+            raise UploadLost(f"{self._what}: the registry has lost the line's end", hint="Run the same command again.")
+        self.offset = reached
+
+    def _note_location(self, answer: Answer, *, required: bool = True) -> None:
+        """Keep where the next bytes go, which is on the registry itself and nowhere else."""
+        text = answer.header("Location")
+        if not text and not required:
+            return
+        client = self.client
+        url = client.absolute(answer.url, text, self._what)
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme == "http" and not client.access.insecure and parts.netloc.lower() == client.registry.lower():
+            # A proxy that ends TLS before a registry that does not know of it: a common slip, and mended by staying.
+            url = parts._replace(scheme="https").geturl()
+        if client.origin_at(url, self._what) != client.origin:
+            raise Damaged(
+                f"{self._what}: {client.registry} wants the bytes to be sent elsewhere, which is not done",
+                hint="The registry, or a proxy before it, does not know under which name it is reached.",
+            )
+        self._location = url
+
+
+def _lost(error: FerryError) -> FerryError:
+    """Return what a refusal in the middle of an upload means: mostly that the registry does not know of it any more."""
+    if type(error) in (FerryError, NotFound):
+        return UploadLost(error.message, hint=error.hint or "Run the same command again.")
+    return error
+
+
+class _OutOfStep(Exception):
+    """The registry and we have different ideas of how far an upload is."""
+
+
+def _end_of(text: str) -> int | None:
+    """Return how many bytes ``Range: 0-N`` tells; None where it does not.
+
+    ``0-0`` is what the distribution project says of none at all, so it counts as none.
+    """
+    found = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,19})", text)
+    if not found:
+        return None
+    return int(found[1]) + 1 if int(found[1]) else 0
+
+
+class _Sender:
+    """Sends chunks on a thread of its own, so that the next one is read and hashed meanwhile."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+        self._chunks: Queue[bytes] = Queue(1)
+        self._failure: BaseException | None = None
+        self._given_up = False
+        self._thread = Thread(target=self._run, name="upload", daemon=True)
+
+    def __enter__(self) -> _Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._given_up = kind is not None
+        self._put(b"")
+        if kind is not None:
+            # What hangs in a line must not keep one who has had enough; the thread is a daemon.
+            self._thread.join(_LAST_WORDS)
+            return
+        while self._thread.is_alive():
+            self._thread.join(_WAKE)
+            self._session.client.cancel.check()
+        if self._failure is not None:
+            raise self._failure
+
+    def give(self, chunk: bytes) -> None:
+        """Send bytes soon; a failure of those before is raised here."""
+        self._put(chunk)
+        if self._failure is not None:
+            raise self._failure
+
+    def _put(self, chunk: bytes) -> None:
+        while self._thread.is_alive():
+            try:
+                self._chunks.put(chunk, timeout=_WAKE)
+                return
+            except Full:
+                continue
+
+    def _run(self) -> None:
+        try:
+            while chunk := self._chunks.get():
+                if self._given_up:
+                    return
+                self._session.send(chunk)
+        except BaseException as error:  # noqa: BLE001 -- told by give() or at the end
+            self._failure = error
+            with suppress(Empty):
+                self._chunks.get_nowait()

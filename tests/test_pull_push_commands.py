@@ -1,0 +1,285 @@
+"""``push`` and ``pull`` as a user runs them, against Debian's docker-registry, and beside skopeo."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ollama_ferry
+from command_line import ferry
+from oci_registries import Registry, connect_proxy, docker_registry, log_in
+from ollama_ferry.errors import NotFound
+from ollama_ferry.manifests import Digest
+from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.client import Client
+from stores import StoreBuilder, faults_of, tree, weights
+from tools import require_tool
+
+SHARED = weights(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with docker_registry(tmp_path_factory.mktemp("plain")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """With TLS by an authority of its own, and a login."""
+    with docker_registry(tmp_path_factory.mktemp("private"), tls=True, login=True) as registry:
+        yield registry
+
+
+@pytest.fixture
+def models(source: StoreBuilder) -> StoreBuilder:
+    source.model("a:1", [("model", SHARED), ("license", b"MIT"), ("system", b"")])
+    source.model("b:Q4_K_M", [("model", SHARED), ("template", b"{{ .Prompt }}")])
+    return source
+
+
+def run(*words: str | Path, code: int = 0, environ: dict[str, str] | None = None) -> str:
+    done = ferry(*words, **(environ or {}))
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["plain", "private"])
+def test_there_and_back(request: pytest.FixtureRequest, kind: str, models: StoreBuilder, tmp_path: Path) -> None:
+    registry: Registry = request.getfixturevalue(kind)
+    environ = {"DOCKER_CONFIG": str(log_in(registry, tmp_path / "docker"))} if kind == "private" else {}
+    target, store = f"{registry.address}/there/and/back", tmp_path / "store"
+    said = run("push", "a:1", "b:Q4_K_M", target, "--models", models.root, *registry.options, environ=environ)
+    assert f"{target}/b:Q4_K_M" in said
+    uploads = len(registry.requests("P[A-Z]+"))
+    said = run("push", "a:1", "b:Q4_K_M", target, "--models", models.root, *registry.options, environ=environ)
+    assert said.count("there already, the same") == 2 and len(registry.requests("P[A-Z]+")) == uploads
+    for name in ("a:1", "b:Q4_K_M"):
+        run("pull", f"{target}/{name}", "--as", name, "--models", store, *registry.options, environ=environ)
+    # Also the manifests' bytes: their SHA-256 is the ID.
+    assert tree(store) == tree(models.root) and not faults_of(store)
+    before = len(registry.requests())
+    said = run("pull", f"{target}/a:1", "--as", "a:1", "--models", store, *registry.options, environ=environ)
+    asked = registry.requests()[before:]
+    assert "here already, the same" in said and all("/manifests/" in line for line in asked)
+
+
+def test_models_share_blobs_by_mounts(plain: Registry, models: StoreBuilder) -> None:
+    before = len(plain.requests())
+    said = run("push", "a:1", "b:Q4_K_M", f"{plain.address}/mounts", "--models", models.root, "--insecure")
+    asked = plain.requests()[before:]
+    assert "taken from other repositories there" in said
+    assert sum(1 for line in asked if line.startswith("PUT") and "b" in line and "/mounts/b/blobs/" in line) == 1
+    said = run("push", "a:1", f"{plain.address}/elsewhere", "--models", models.root, "--insecure", "--json",
+               "--mount-from", "mounts/a")  # fmt: skip
+    document = json.loads(said[said.index("{") :])
+    assert not document["blobs"] and len(document["mounted"]) == 4
+
+
+def test_only_what_is_missing_is_sent(plain: Registry, models: StoreBuilder) -> None:
+    target = f"{plain.address}/delta"
+    run("push", "a:1", target, "--models", models.root, "--insecure")
+    models.model("a:2", [("model", SHARED), ("license", b"another")])
+    before = len(plain.requests())
+    document = json.loads(ferry("push", "a:2", target, "--models", models.root, "--insecure", "--json").stdout)
+    assert document["size"] == len(b"another") and document["models"][0]["reference"] == f"{target}/a:2"
+    asked = plain.requests()[before:]
+    assert sum(line.startswith("POST") for line in asked) == 1
+    assert sum(line.startswith("PUT") for line in asked) == 2
+
+
+def test_big_blob_goes_in_chunks_and_comes_in_ranges(plain: Registry, source: StoreBuilder, tmp_path: Path) -> None:
+    big = weights(40_000_000, 5)
+    source.model("big:1", [("model", big)])
+    before = len(plain.requests())
+    run("push", "big:1", f"{plain.address}/big", "--models", source.root, "--insecure")
+    assert sum(line.startswith("PATCH") for line in plain.requests()[before:]) == 3
+    before = len(plain.requests())
+    run("pull", f"{plain.address}/big/big:1", "--models", tmp_path / "store", "--insecure")
+    assert (tmp_path / "store/blobs" / Digest.of(big).file_name).read_bytes() == big
+    assert sum(str(Digest.of(big)) in line for line in plain.requests()[before:]) in (2, 5)
+
+
+def test_another_model_of_the_name_stays(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    target = f"{plain.address}/conflict"
+    run("push", "a:1", target, "--models", models.root, "--insecure")
+    run("pull", f"{target}/a:1", "--as", "x", "--models", tmp_path / "store", "--insecure")
+    models.model("a:1", [("model", b"other")])
+    said = run("push", "a:1", target, "--models", models.root, "--insecure", code=7)
+    assert "nothing was sent" in said and "--force" in said
+    run("push", "a:1", target, "--models", models.root, "--insecure", "--force")
+    said = run("pull", f"{target}/a:1", "--as", "x", "--models", tmp_path / "store", "--insecure", code=7)
+    assert "--force" in said
+    run("pull", f"{target}/a:1", "--as", "x", "--models", tmp_path / "store", "--insecure", "--force")
+    manifest = models.manifest_path("a:1").read_bytes()
+    assert StoreBuilder(tmp_path / "store").manifest_path("x").read_bytes() == manifest
+
+
+def test_dry_runs_write_nothing(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    target = f"{plain.address}/dry"
+    before = len(plain.requests("P[A-Z]+"))
+    said = run("push", "a:1", "b:Q4_K_M", target, "--models", models.root, "--insecure", "--dry-run")
+    assert "would push" in said and "would send" in said
+    assert len(plain.requests("P[A-Z]+")) == before
+    run("push", "a:1", target, "--models", models.root, "--insecure")
+    store = tmp_path / "store"
+    said = run("pull", f"{target}/a:1", "--models", store, "--insecure", "--dry-run")
+    assert "would import" in said and not store.exists()
+    said = run("pull", f"{target}/a:1", tmp_path / "a.tar.gz", "--insecure", "--dry-run")
+    assert "nothing was written" in said and not list(tmp_path.glob("a.tar*"))
+
+
+def test_pull_into_an_archive_that_tar_restores(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    run("push", "a:1", f"{plain.address}/tar", "--models", models.root, "--insecure")
+    archive = tmp_path / "a.tar.gz"
+    run("pull", f"{plain.address}/tar/a:1", "--as", "a:1", archive, "--insecure")
+    (tmp_path / "restored").mkdir()
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path / "restored"], check=True)
+    restored = StoreBuilder(tmp_path / "restored")
+    assert restored.manifest_path("a:1").read_bytes() == models.manifest_path("a:1").read_bytes()
+    assert not faults_of(restored.root)
+    assert "there already" in run("pull", f"{plain.address}/tar/a:1", "--as", "a:1", archive, "--insecure", code=7)
+    # And out of the archive into a registry again.
+    said = run("push", "--from", archive, f"{plain.address}/from", "--insecure")
+    assert f"{plain.address}/from/a:1" in said
+    said = run("push", "--from", archive, "--model", "nothing", f"{plain.address}/from", "--insecure", code=3)
+    assert "no model nothing" in said
+
+
+def test_archive_without_an_index_is_not_pushed(models: StoreBuilder, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-czf", tmp_path / "x.tar.gz", "-C", models.root, "blobs", "manifests"], check=True)
+    said = run("push", "--from", tmp_path / "x.tar.gz", "127.0.0.1:9/x", "--insecure", code=2)
+    assert "ollama-ferry import" in said
+
+
+def test_skopeo_and_we_read_each_other(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    skopeo = require_tool("skopeo")
+    models.manifest("oci:1", oci_manifest(models))
+    run("push", "a:1", "oci:1", f"{plain.address}/skopeo", "--models", models.root, "--insecure")
+    ours = f"docker://{plain.address}/skopeo"
+    for name in ("a:1", "oci:1"):
+        shown = subprocess.check_output([skopeo, "inspect", "--raw", "--tls-verify=false", f"{ours}/{name}"])
+        assert shown == models.manifest_path(name).read_bytes()
+
+    def copy(*words: str) -> None:
+        flags = ["--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests"]
+        subprocess.run([skopeo, "copy", "-q", *flags, *words], check=True)
+
+    # Of Docker's media type skopeo takes no layers of other kinds than its own; of OCI's it takes all.
+    copy(f"{ours}/oci:1", f"dir:{tmp_path / 'dir'}")
+    assert (tmp_path / "dir/manifest.json").read_bytes() == models.manifest_path("oci:1").read_bytes()
+    assert (tmp_path / "dir" / Digest.of(SHARED).hex).read_bytes() == SHARED
+    # Into a registry by skopeo, and then to us.
+    copy(f"dir:{tmp_path / 'dir'}", f"docker://{plain.address}/by-skopeo/deep/er:2")
+    run("pull", f"{plain.address}/by-skopeo/deep/er:2", "--as", "oci:1", "--models", tmp_path / "store", "--insecure")
+    stored = StoreBuilder(tmp_path / "store").manifest_path("oci:1")
+    assert stored.read_bytes() == models.manifest_path("oci:1").read_bytes()
+    assert not faults_of(tmp_path / "store")
+
+
+def oci_manifest(models: StoreBuilder) -> bytes:
+    """Return a manifest that gives itself OCI's media type."""
+    config = b'{"model_format": "gguf"}'
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": str(models.blob(config)),
+            "size": len(config),
+        },
+        "layers": [models.layer("model", SHARED), models.layer("license", b"MIT")],
+    }
+    return json.dumps(document, indent=2).encode()
+
+
+def test_by_digest(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    run("push", "a:1", f"{plain.address}/digest", "--models", models.root, "--insecure")
+    digest = Digest.of(models.manifest_path("a:1").read_bytes())
+    reference = f"{plain.address}/digest/a@{digest}"
+    assert "--as a:latest" in run("pull", reference, "--models", tmp_path / "store", "--insecure", code=2)
+    run("pull", reference, "--as", "a:1", "--models", tmp_path / "store", "--insecure")
+    assert not faults_of(tmp_path / "store")
+
+
+def test_login_is_wanted(private: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    said = run("push", "a:1", private.address, "--models", models.root, *private.options, code=5)
+    assert f"docker login {private.address}" in said
+    wrong = log_in(private, tmp_path / "docker")
+    text = (wrong / "config.json").read_text()
+    (wrong / "config.json").write_text(text.replace('"auth": "', '"auth": "eDp5", "x": "'))
+    said = run("push", "a:1", private.address, "--models", models.root, *private.options, code=5,
+               environ={"DOCKER_CONFIG": str(wrong)})  # fmt: skip
+    assert "x in" in said
+
+
+def test_authority_has_to_be_trusted(private: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    environ = {"DOCKER_CONFIG": str(log_in(private, tmp_path / "docker"))}
+    said = run("push", "a:1", f"{private.address}/ca", "--models", models.root, code=8, environ=environ)
+    assert "--ca-file" in said and "CERTIFICATE_VERIFY_FAILED" in said
+    run("push", "a:1", f"{private.address}/ca", "--models", models.root,
+        environ={**environ, "SSL_CERT_FILE": str(private.ca_file)})  # fmt: skip
+    said = run("push", "a:1", f"{private.address}/ca", "--models", models.root, "--ca-file", "/no/such", code=3)
+    assert "/no/such" in said
+    none = models.manifest_path("a:1")
+    said = run("push", "a:1", f"{private.address}/ca", "--models", models.root, "--ca-file", none, code=2)
+    assert "PEM" in said
+    # It speaks no plain http, and says so in its own words.
+    said = run("push", "a:1", f"{private.address}/ca", "--models", models.root, "--insecure", code=1)
+    assert "answers 400" in said
+
+
+def test_client_certificate(models: StoreBuilder, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "mutual", tls=True, clients=True) as registry:
+        words = ["push", "a:1", f"{registry.address}/m", "--models", str(models.root), *registry.options]
+        assert "certificate" in run(*words, code=8)
+        pair = ["--cert", str(registry.folder / "client.crt"), "--key", str(registry.folder / "client.key")]
+        run(*words, *pair)
+        assert "--cert" in run(*words, "--key", str(registry.folder / "client.key"), code=2)
+
+
+def test_proxy_is_asked(private: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    with connect_proxy() as (address, asked):
+        environ = {
+            "DOCKER_CONFIG": str(log_in(private, tmp_path / "docker")),
+            "HTTPS_PROXY": f"http://me:p%40ss@{address}",
+            "NO_PROXY": "",
+        }
+        words = ["push", "a:1", f"{private.address}/proxy", "--models", str(models.root), *private.options]
+        run(*words, environ=environ)
+        # me:p@ss
+        assert asked and set(asked) == {f"{private.address} Basic bWU6cEBzcw=="}
+        asked.clear()
+        run(*words, environ={**environ, "NO_PROXY": "example.com,localhost"})
+        assert not asked
+    assert "http proxy" in run(*words, environ={**environ, "HTTPS_PROXY": "socks5://127.0.0.1:1"}, code=2)
+
+
+def test_certificates_that_docker_keeps(private: Registry, tmp_path: Path) -> None:
+    folder = tmp_path / "certs.d" / private.address
+    folder.mkdir(parents=True)
+    assert private.ca_file
+    (folder / "ca.crt").write_bytes(private.ca_file.read_bytes())
+    for name, kept in (("client.crt", "client.cert"), ("client.key", "client.key")):
+        (folder / kept).write_bytes((private.folder / name).read_bytes())
+    environ = {"DOCKER_CONFIG": str(log_in(private, tmp_path / "docker"))}
+    access = Access(environ=environ, docker_certificates=tmp_path / "certs.d")
+    with Client(private.address, access) as client, pytest.raises(NotFound):
+        client.ask("GET", "/v2/no/manifests/1", scope="repository:no:pull", what="asking", accept=(200,))
+    (folder / "client.key").unlink()
+    with pytest.raises(NotFound, match=r"client"):
+        Client(private.address, access)
+
+
+def test_calls_from_python(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    pushed = ollama_ferry.push("a:1", f"{plain.address}/python", store=models.root, insecure=True)
+    assert str(pushed.models[0].reference) == f"{plain.address}/python/a:1" and pushed.blobs
+    reference = f"{plain.address}/python/a:1"
+    imported = ollama_ferry.pull(reference, store=tmp_path / "store", rename="a:1", insecure=True)
+    assert isinstance(imported, ollama_ferry.Imported) and not faults_of(tmp_path / "store")
+    exported = ollama_ferry.pull(reference, tmp_path / "a.tar", insecure=True)
+    assert isinstance(exported, ollama_ferry.Exported) and ollama_ferry.verify(archive=tmp_path / "a.tar").good
