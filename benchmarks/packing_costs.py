@@ -45,7 +45,7 @@ TAIL = """
 ## What `auto` makes of it
 - **It packs what saves at least 1 %**: 4-bit, 8-bit and 16-bit weights. A frame that saves less (5-bit weights, what is
   packed already) is stored, which its readers get back at memory speed; packed, it would cost as much time as one
-  that saves 22 %. 64 KiB from the middle of each frame tell which it is.
+  that saves 22 %. Two parts of 32 KiB of each frame tell which it is.
 - **It does not look at the clock.** The same models give the same archive, on a slow stick as on a fast disk; volumes
   are gone on with because of it, and two people can compare sums.
 - **Where the time goes.** Packing and unpacking run on all cores while the disk works, so they cost time only where the

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,8 @@ class ServerDouble:
     Attributes:
         manifests: by full name.
         blobs: by digest.
-        fault: what goes wrong: ``error``, ``break``, ``copy``, ``garbage``, ``forget``, or nothing.
+        fault: what goes wrong: ``error``, ``break``, ``copy``, ``garbage``, ``forget``, ``long``, ``escape``,
+            ``slow``, or nothing.
         rewrites: whether manifests are written anew, as up to 0.12.
         asked: the requests, in order.
     """
@@ -32,6 +34,7 @@ class ServerDouble:
         self.rewrites = False
         self.asked: list[str] = []
         self.address = ""
+        self.slow = threading.Event()
 
     def pull(self, model: str) -> Iterator[dict[str, Any]]:
         scheme, _, rest = model.partition("://")
@@ -39,6 +42,11 @@ class ServerDouble:
         repository, _, tag = path.partition(":")
         base = f"{scheme}://{host}/v2/{repository}"
         yield {"status": "pulling manifest"}
+        if self.fault == "long":
+            yield {"status": "x" * 100_000}
+        if self.fault == "escape":
+            yield {"error": "\x1b]0;owned\x07" + "x" * 10_000}
+            return
         raw = _get(f"{base}/manifests/{tag}")
         manifest = json.loads(raw)
         for layer in [manifest["config"], *manifest["layers"]]:
@@ -54,8 +62,13 @@ class ServerDouble:
                 assert f"sha256:{hashlib.sha256(content).hexdigest()}" == digest
                 self.blobs[digest] = content
             yield {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total, "completed": total}
-        name = f"{host}/{path}"
-        self.manifests[name] = json.dumps(manifest).encode() if self.rewrites else raw
+        name = _full(f"{host}/{path}")
+        if self.fault == "slow":
+            # As a server that writes the name only after its client has gone.
+            self.slow.set()
+            time.sleep(1)
+        # As Go writes it: without blanks.
+        self.manifests[name] = json.dumps(manifest, separators=(",", ":")).encode() if self.rewrites else raw
         yield {"status": "success"}
 
 
@@ -107,9 +120,10 @@ def serving_double() -> Iterator[ServerDouble]:
                 self.send_response(200)
                 self.end_headers()
                 for line in double.pull(asked["model"]):
-                    self.wfile.write(json.dumps(line).encode() + b"\n")
+                    with contextlib.suppress(ConnectionError):
+                        self.wfile.write(json.dumps(line).encode() + b"\n")
                 return
-            source = asked["source"]
+            source = _full(asked["source"])
             if double.fault == "copy" or source not in double.manifests:
                 self.answer(500, {"error": "no space left on device"})
                 return
@@ -118,7 +132,7 @@ def serving_double() -> Iterator[ServerDouble]:
             self.answer(200, b"")
 
         def do_DELETE(self) -> None:
-            name = self.body()["model"]
+            name = _full(self.body()["model"])
             found = double.manifests.pop(name, None)
             self.answer(200 if found else 404, {} if found else {"error": f"model '{name}' not found"})
 

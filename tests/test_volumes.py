@@ -150,7 +150,7 @@ def test_each_volume_is_checked_by_itself(store: StoreBuilder, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hello\n", "a" * 64 + "  ../../etc/passwd\n", "a" * 64 + "  x/y\n", "A" * 64 + "  x.tar.001\n"]
+    "text", ["", "hello\n", "a" * 64 + "  ../../etc/passwd\n", "a" * 64 + "  x/y\n", "a" * 64 + "  x.tar.001"]
 )
 def test_hostile_sums_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.sha256").write_text(text)
@@ -294,11 +294,15 @@ class Sticks:
         self._other: dict[int, Path] = {}
         self._now = 0
 
+    def has(self, number: int, folder: Path) -> None:
+        self._other[number] = folder
+
     def room(self, folder: Path) -> int:
         return self._sizes[self._now] - sum(path.stat().st_size for path in folder.iterdir())
 
     def ask(self, wanted: str) -> None:
         self.asked.append(wanted)
+        assert self._now + 1 < len(self._sizes), self.asked
         self.put_in(self._now + 1)
 
     def put_in(self, number: int) -> None:
@@ -353,10 +357,14 @@ def test_a_broken_off_series_of_media_goes_on_at_the_last_one(tmp_path: Path) ->
 
 def test_two_at_once_do_not_write_the_same_volumes(tmp_path: Path) -> None:
     volumes = Volumes(tmp_path / "x.tar")
-    with PendingVolumes(volumes, 100_000) as one, PendingVolumes(volumes, 100_000) as two:
+    with PendingVolumes(volumes, 100_000) as one:
+        one.write(b"1" * 150_000)
+        for replace in (False, True):
+            with pytest.raises(AlreadyExists, match="by another process"):
+                PendingVolumes(volumes, 100_000, replace=replace)
         one.write(b"1" * 1000)
-        with pytest.raises(AlreadyExists):
-            two.write(b"2" * 1000)
+        one.publish()
+    assert (tmp_path / "x.tar.001").read_bytes() == b"1" * 100_000
 
 
 class Terminal:
@@ -431,3 +439,152 @@ def test_the_python_interface_splits_too(store: StoreBuilder, tmp_path: Path) ->
     assert done.volumes[0].sha256 == hashlib.sha256(done.volumes[0].path.read_bytes()).hexdigest()
     imported = ollama_ferry.import_archive(tmp_path / "x.tar.gz.001", store=tmp_path / "t")
     assert [str(model.name) for model in imported.models] == ["qwen3:8b"]
+
+
+def test_a_foreign_set_on_the_next_medium_is_not_touched(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    foreign = tmp_path / "stick-1"
+    foreign.mkdir()
+    (foreign / "x.tar.002").write_bytes(b"of somebody else")
+    (foreign / "x.sha256").write_text("a" * 64 + "  x.tar.001\n")
+    sticks = Sticks(folder, [150_000, 10**9, 10**9])
+    sticks.has(1, foreign)
+    content = weights(300_000)
+    with PendingVolumes(Volumes(folder / "x.tar"), 100_000, ask=sticks.ask, room=sticks.room) as out:
+        out.write(content)
+        out.publish()
+    assert any("an archive of that name is whole" in asked for asked in sticks.asked)
+    assert {path.name for path in foreign.iterdir()} == {"x.tar.002", "x.sha256"}
+    assert (foreign / "x.tar.002").read_bytes() == b"of somebody else"
+
+
+def test_what_has_changed_since_the_other_medium_was_written_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    content = weights(300_000)
+    sticks = Sticks(folder, [150_000, 10**9])
+    volumes = Volumes(folder / "x.tar")
+    with PendingVolumes(volumes, 100_000, ask=sticks.ask, room=sticks.room) as out:
+        out.write(content[:150_000])
+    # Only the first volume, which is not here any more, would be another one.
+    changed = bytes([content[0] ^ 1]) + content[1:]
+    with (
+        pytest.raises(AlreadyExists, match="another archive"),
+        PendingVolumes(volumes, 100_000, ask=sticks.ask, room=sticks.room) as out,
+    ):
+        out.write(changed)
+    # Without the sums nobody can tell.
+    (folder / "x.sha256.partial").unlink()
+    with (
+        pytest.raises(AlreadyExists, match="nothing here tells"),
+        PendingVolumes(volumes, 100_000, ask=sticks.ask, room=sticks.room) as out,
+    ):
+        out.write(content)
+
+
+def test_a_medium_that_has_the_volume_needs_no_room_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    content = weights(250_000)
+    sticks = Sticks(folder, [150_000, 150_000, 10**9])
+    volumes = Volumes(folder / "x.tar")
+    with PendingVolumes(volumes, 100_000, ask=sticks.ask, room=sticks.room) as out:
+        out.write(content[:220_000])
+    sticks.put_in(0)
+    sticks.asked.clear()
+    # The last volume is small: what is left of what was foretold has room.
+    with PendingVolumes(volumes, 100_000, expected=250_000, ask=sticks.ask, room=sticks.room) as out:
+        out.write(content)
+        out.publish()
+    assert len(sticks.asked) == 2
+    assert b"".join(path.read_bytes() for path in sticks.volumes()) == content
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+@pytest.mark.parametrize("name", ["x.tar.gz.002", "x.tar.gz.003.partial", "x.sha256"])
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_what_is_no_file_is_not_replaced(
+    store: StoreBuilder, tmp_path: Path, kind: str, name: str, more: list[str]
+) -> None:
+    path = tmp_path / name
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/nonexistent")
+    mode = path.lstat().st_mode
+    assert_one_clear_error(split(store, tmp_path / "x.tar.gz", *more), 7)
+    assert path.lstat().st_mode == mode
+    assert not (tmp_path / "x.tar.gz.001").exists()
+
+
+def test_nothing_is_left_behind_the_end(store: StoreBuilder, tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz.009.partial").write_bytes(b"rubbish")
+    assert split(store, tmp_path / "x.tar.gz").returncode == 0
+    assert not (tmp_path / "x.tar.gz.009.partial").exists()
+    (tmp_path / "y.tar.gz.050").write_bytes(b"rubbish")
+    done = split(store, tmp_path / "y.tar.gz")
+    assert_one_clear_error(done, 7)
+    assert "y.tar.gz.050" in done.stderr
+
+
+def test_the_sums_of_another_kind_are_kept(store: StoreBuilder, tmp_path: Path) -> None:
+    assert split(store, tmp_path / "x.tar.gz").returncode == 0
+    before = (tmp_path / "x.sha256").read_bytes()
+    for more in ([], ["--force"]):
+        done = split(store, tmp_path / "x.tar", *more)
+        assert_one_clear_error(done, 7)
+        assert "of another archive" in done.stderr
+    assert (tmp_path / "x.sha256").read_bytes() == before
+
+
+def test_force_replaces_the_archive_in_one_piece_too(store: StoreBuilder, tmp_path: Path) -> None:
+    archive = tmp_path / "x.tar.gz"
+    assert ferry("export", "--models", store.root, "other:1", archive).returncode == 0
+    assert_one_clear_error(split(store, archive), 7)
+    assert split(store, archive, "--force").returncode == 0
+    assert "qwen3:8b" in ferry("list", archive).stdout
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\nb", "a\u2028b", "a\x9bb", os.fsdecode(b"a\xffb")])
+def test_names_that_no_file_of_sums_can_hold(store: StoreBuilder, tmp_path: Path, name: str) -> None:
+    assert_one_clear_error(split(store, tmp_path / f"{name}.tar.gz"), 2)
+    assert not list(tmp_path.glob("a*"))
+
+
+@pytest.mark.parametrize("size", [-5, 0, 100])
+def test_python_refuses_sizes_too(store: StoreBuilder, tmp_path: Path, size: int) -> None:
+    with pytest.raises(UsageError):
+        ollama_ferry.export("qwen3:8b", tmp_path / "x.tar", store=store.root, split=size)
+
+
+def test_odd_sums_do_not_keep_good_volumes_from_being_read(store: StoreBuilder, tmp_path: Path) -> None:
+    assert split(store, tmp_path / "x.tar.gz").returncode == 0
+    sums = tmp_path / "x.sha256"
+    good = sums.read_text()
+    for text in (
+        "",
+        good.upper().replace("X.TAR.GZ", "x.tar.gz"),
+        good + "a" * 64 + "  x.tar.gz.sig\n",
+        "SHA256 (x) = 1\n",
+    ):
+        sums.write_text(text)
+        done = ferry("list", tmp_path / "x.tar.gz.001")
+        assert done.returncode == 0, done.stderr
+    sums.write_text(upper)
+    assert ferry("verify", sums).returncode == 0
+
+
+def test_a_fifo_is_not_waited_for(store: StoreBuilder, tmp_path: Path) -> None:
+    assert split(store, tmp_path / "x.tar.gz").returncode == 0
+    (tmp_path / "x.tar.gz.002").unlink()
+    os.mkfifo(tmp_path / "x.tar.gz.002")
+    assert_one_clear_error(ferry("import", tmp_path / "x.tar.gz.001", "--models", tmp_path / "t"), 3)
+    (tmp_path / "x.sha256").unlink()
+    os.mkfifo(tmp_path / "x.sha256")
+    assert_one_clear_error(ferry("verify", tmp_path / "x.sha256"), 3)
+    terminal = Terminal("import", tmp_path / "x.tar.gz.001", "--prompt", "--models", tmp_path / "t")
+    assert terminal.end() == 3
+    assert "no regular file" in terminal.said

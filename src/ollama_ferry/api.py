@@ -91,7 +91,7 @@ def export(
         compression=Compression.parse(compress),
         threads=threads,
         replace=replace,
-        split=volume_size(split) if isinstance(split, str) else split,
+        split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
     located = _located(store, texts)

@@ -250,8 +250,8 @@ def left_out_error(label: str, lacking: Sequence[Descriptor]) -> LeftOut:
     """Return the error for blobs that an archive leaves out and that its target does not have."""
     size = human_size(sum(blob.size for blob in lacking))
     return LeftOut(
-        f"{label} was made for a target that has more: it leaves out {len(lacking)} blobs ({size}) that are not here, "
-        f"among them {lacking[0].digest}",
+        f"{label} was made for a target that has more: it leaves out {len(lacking)} blobs ({size}) that are not here "
+        f"(or are damaged here), among them {lacking[0].digest}",
         hint="Import what it was made with --have of first, or make it anew: `ollama-ferry inventory > have.txt` here, "
         "then `ollama-ferry export ... --have have.txt` there, or without --have.",
         digest=str(lacking[0].digest),

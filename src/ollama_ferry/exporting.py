@@ -14,9 +14,9 @@ from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
-from ollama_ferry.archives.volumes import Ask, Volumes
+from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes, volume_size
 from ollama_ferry.copying import Plan, copy, plan
-from ollama_ferry.disk import require_space
+from ollama_ferry.disk import human_size, require_space
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
@@ -213,11 +213,16 @@ def _export_to_volumes(
         raise AlreadyExists(f"{path} is there already, in one piece", hint="Name another file, or remove that one.")
     started = time.monotonic()
     names = Volumes(path)
-    with PendingVolumes(names, options.split, replace=options.replace, ask=ask) as volumes:
+    size = volume_size(options.split)
+    least = _least_size(store, planned, kind, options)
+    if least > MOST_VOLUMES * size:
+        raise UsageError(
+            f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", hint="Choose a larger --split."
+        )
+    with PendingVolumes(names, size, expected=least * 50 // 49, replace=options.replace, ask=ask) as volumes:
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
-            needed = _least_size(store, planned, kind, options) - here - options.split
-            require_space(path.parent, needed, f"the archive {path.name}")
+            require_space(path.parent, least - here - size, f"the archive {path.name}")
         _write(store, planned, volumes.write, kind, options, observer, cancel)
         volumes.publish()
     seconds = time.monotonic() - started

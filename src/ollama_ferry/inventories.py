@@ -80,13 +80,20 @@ def read_inventories(paths: Iterable[Path]) -> Inventory:
 
 def _read(path: Path) -> dict[Digest, int]:
     with ArchiveFile(path) as file:
+        if not file.size:
+            raise Damaged(
+                f"{path} is empty, and no inventory",
+                hint="Did `ollama-ferry inventory` fail on the target? Make it anew.",
+            )
         is_text = _decoded(file.peek(2 * len(_TITLE) + 2)).startswith(_TITLE)
         raw = file.peek(_LIMIT + 1) if is_text else b""
     if is_text:
         return _parse(path, raw)
     contents = read_contents(path).contents
-    # What it leaves out itself its target must have had.
-    return {**contents.left_out, **{digest: size for digest, (size, _) in contents.blobs.items()}}
+    # Whoever imported it has what its models name, also what it left out itself: that was there.
+    named = {blob.digest for manifest in contents.models.values() for blob in manifest.blobs}
+    known = {**contents.left_out, **{digest: size for digest, (size, _) in contents.blobs.items()}}
+    return {digest: size for digest, size in known.items() if digest in named}
 
 
 def _decoded(raw: bytes) -> str:

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, Unreachable
+from ollama_ferry.manifests import SIZE_LIMIT
 from ollama_ferry.names import ModelName
 from ollama_ferry.server import ServerAddress
 
 _ANSWER_LIMIT = 16 * 1024 * 1024
 _LINE_LIMIT = 64 * 1024
 _TIMEOUT = 30.0
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_NOTHING = object()
 # While a server hashes a blob of 40 GB, or starts a line that stalled anew, it says nothing.
 _SILENCE = 600.0
 
@@ -30,12 +34,10 @@ class Pulled:
     """A line of a pull's progress.
 
     Attributes:
-        status: what the server is doing, in its words.
         digest: the blob that it is about, or an empty text.
         completed: how many bytes of it are there.
     """
 
-    status: str
     digest: str
     completed: int
 
@@ -58,11 +60,16 @@ class ServerApi:
             FerryError: what answers is no Ollama.
         """
         answer = self._ask("GET", "/api/tags")
-        entries = answer.get("models") if isinstance(answer, dict) else None
+        entries = answer.get("models", _NOTHING)
+        if entries is not None and not isinstance(entries, list):
+            raise FerryError(
+                f"what answers at {self.address} lists no models: it is no Ollama",
+                hint="OLLAMA_HOST names the server, as for Ollama itself.",
+            )
         found: dict[ModelName, str] = {}
-        for entry in entries if isinstance(entries, list) else ():
+        for entry in entries or ():
             name, digest = (entry.get("name"), entry.get("digest")) if isinstance(entry, dict) else (None, None)
-            if isinstance(name, str) and isinstance(digest, str):
+            if isinstance(name, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest):
                 try:
                     found[ModelName.parse(name)] = digest.removeprefix("sha256:")
                 except InvalidName:
@@ -82,15 +89,16 @@ class ServerApi:
         with self._answer("POST", "/api/pull", body, _SILENCE) as response:
             ended = False
             while line := response.readline(_LINE_LIMIT + 1):
-                said = _object(line) if len(line) <= _LINE_LIMIT else {}
+                if len(line) > _LINE_LIMIT:
+                    raise FerryError(f"the server at {self.address} answers in lines of over {_LINE_LIMIT} bytes")
+                said = _object(line)
                 if isinstance(said.get("error"), str):
-                    raise FerryError(f"the server at {self.address} could not pull {model}: {said['error'][:500]}")
-                status, completed = said.get("status"), said.get("completed")
+                    raise FerryError(f"the server at {self.address} could not pull {model}: {_shown(said['error'])}")
+                status, digest, completed = said.get("status"), said.get("digest"), said.get("completed")
                 ended = status == "success"
                 yield Pulled(
-                    status if isinstance(status, str) else "",
-                    said["digest"] if isinstance(said.get("digest"), str) else "",
-                    completed if isinstance(completed, int) and completed >= 0 else 0,
+                    digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else "",
+                    completed if isinstance(completed, int) and 0 <= completed < SIZE_LIMIT else 0,
                 )
             if not ended:
                 raise Unreachable(
@@ -115,7 +123,7 @@ class ServerApi:
         """
         self._ask("DELETE", "/api/delete", {"model": model, "name": model})
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         with self._answer(method, path, body, _TIMEOUT) as response:
             raw = response.read(_ANSWER_LIMIT + 1)
         if not raw:
@@ -138,7 +146,7 @@ class ServerApi:
                 raise ModelNotFound(f"the server at {self.address} knows no such model ({path})")
             if response.status != 200:
                 said = _object(response.read(_LINE_LIMIT)).get("error")
-                why = said[:500] if isinstance(said, str) else f"status {response.status}"
+                why = _shown(said) if isinstance(said, str) else f"status {response.status}"
                 raise FerryError(f"the server at {self.address} refused {path}: {why}")
             yield response
         except (OSError, http.client.HTTPException) as error:
@@ -148,6 +156,11 @@ class ServerApi:
             ) from error
         finally:
             connection.close()
+
+
+def _shown(text: str) -> str:
+    """Return a server's words for people: not too many, and none that a terminal obeys."""
+    return ascii(text[:500])[1:-1]
 
 
 def _object(raw: bytes) -> dict[str, Any]:

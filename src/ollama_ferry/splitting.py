@@ -1,24 +1,35 @@
 """Write an archive in volumes, straight to the medium that carries them; go on where an earlier run was broken off.
 
 An archive's bytes are the same in every run, so what an earlier run has left is compared with what would be written:
-whole volumes stay, and in an unfinished one writing begins where they first differ. Nothing is kept in any other file.
+whole volumes stay, and in an unfinished one writing begins where they first differ. Where media are changed, those
+that are not in can't be compared: their sums are kept beside the volumes, in ``x.sha256.partial``, and compared
+instead. That file is locked as long as somebody writes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes
-from ollama_ferry.disk import free_space, human_size, lock, start_writing_back, sync_folder, write_error
-from ollama_ferry.errors import AlreadyExists, FerryError, UsageError
+from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes, parse_sums
+from ollama_ferry.disk import (
+    Disk,
+    free_space,
+    human_size,
+    lock,
+    sync_folder,
+    write_all,
+    write_error,
+)
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, UsageError
 from ollama_ferry.hashing import BackgroundHash
+from ollama_ferry.volume_targets import LEFT, Elsewhere, Growing, Target, Whole, create, of_another, partial
 
-_SYNC_EVERY = 32 * 1024 * 1024
-_LEFT = "What is whole stays: run the same command again, and it goes on from there."
+_SUMS_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class PendingVolumes:
     Args:
         volumes: their names.
         size: of each but the last, in bytes.
+        expected: of all together in bytes, as far as that is known; the last one needs less room.
         replace: whether an archive of that name may be replaced; nothing of an earlier run is kept then.
         ask: asks for the next medium where the one that is there has no room; None where it stays.
         room: tells the free bytes of a folder.
@@ -51,8 +63,8 @@ class PendingVolumes:
         done: the volumes that are whole.
 
     Raises:
-        AlreadyExists: an archive of that name is there, in one piece or in volumes.
-        UsageError: the folder is not there.
+        AlreadyExists: an archive of that name is there, or is being written by another process.
+        UsageError: the folder is not there, or the name is one that no file of sums can hold.
     """
 
     def __init__(
@@ -60,6 +72,7 @@ class PendingVolumes:
         volumes: Volumes,
         size: int,
         *,
+        expected: int | None = None,
         replace: bool = False,
         ask: Ask | None = None,
         room: Callable[[Path], int | None] = free_space,
@@ -69,25 +82,21 @@ class PendingVolumes:
         self.path = volumes.whole
         self._volumes = volumes
         self._volume_size = size
+        self._expected = expected
+        self._replace = replace
         self._ask = ask
         self._room = room
-        self._hash = BackgroundHash()
-        self._medium = _medium_of(volumes.whole.parent)
+        self._current: Target | None = None
+        volumes.require_plain_name()
         folder = volumes.whole.parent
         if not folder.is_dir():
             raise UsageError(f"can't write {volumes.path(1)}: its folder is not there", hint=f"mkdir -p {folder}")
-        if replace:
-            self._remove_all()
-        elif os.path.lexists(volumes.sums_path):
-            raise AlreadyExists(
-                f"{volumes.sums_path} is there already: an archive of that name is whole",
-                hint="Name another file, or replace this one with --force.",
-            )
-        here = volumes.numbers()
-        partial = [number for number in range(1, MOST_VOLUMES) if _partial(volumes.path(number)).exists()]
+        self._medium = _medium_of(folder)
+        self._sums = self._enter_medium()
         # Where media are changed, volumes before those that are here are on others.
-        self._elsewhere = min([*here, *partial], default=1) - 1 if ask is not None else 0
-        self._current: _Target | None = None
+        self._elsewhere = min(self._numbers_here(), default=1) - 1 if ask is not None else 0
+        # Beside the thread that writes, which is the busiest one where little is packed.
+        self._hash = BackgroundHash()
 
     def __enter__(self) -> PendingVolumes:
         return self
@@ -96,6 +105,7 @@ class PendingVolumes:
         if self._current is not None:
             self._current.close()
             self._current = None
+        self._sums.close(keep=bool(self.done or self._numbers_here()))
         self._hash.close()
 
     @property
@@ -130,26 +140,18 @@ class PendingVolumes:
         """
         if self._current is not None:
             self._end()
-        beyond = self._volumes.path(len(self.done) + 1)
-        if os.path.lexists(beyond):
-            raise _of_another(beyond)
-        path = self._volumes.sums_path
-        partial = _partial(path)
-        text = "".join(f"{volume.sha256}  {volume.path.name}\n" for volume in self.done)
-        try:
-            fd = _create(partial)
-            try:
-                os.ftruncate(fd, 0)
-                os.write(fd, text.encode())
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.replace(partial, path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise write_error(error, path, left=_LEFT) from error
+        for number in self._numbers_here():
+            path = self._volumes.path(number)
+            if number > len(self.done):
+                if os.path.lexists(path):
+                    raise of_another(path)
+                _remove(partial(path))
+        if self._replace:
+            # What it was in one piece would be taken for it.
+            _remove(self._volumes.whole)
+        self._sums.publish(self._volumes.sums_path)
 
-    def _begin(self) -> _Target:
+    def _begin(self) -> Target:
         number = len(self.done) + 1
         if number > MOST_VOLUMES:
             raise UsageError(
@@ -158,191 +160,193 @@ class PendingVolumes:
             )
         path = self._volumes.path(number)
         if number <= self._elsewhere:
-            return _Elsewhere(path)
-        if path.is_file():
-            return _Whole(path, self._volume_size)
-        if self._ask is not None and not _partial(path).exists():
+            known = self._sums.known.get(path.name)
+            if known is None:
+                raise AlreadyExists(
+                    f"{path} is not here, volumes behind it are, and nothing here tells of which archive they are",
+                    hint=f"Begin with the medium that {path.name} is on, or replace all of it with --force.",
+                )
+            return Elsewhere(path, known)
+        if self._ask is not None and not self._is_begun(path):
             self._find_room(path, self._ask)
-        return _Growing(path)
+        self._sums.write(self.done)
+        if os.path.lexists(path):
+            _require_regular(path)
+            return Whole(path, self._volume_size)
+        return Growing(path)
+
+    def _is_begun(self, path: Path) -> bool:
+        return os.path.lexists(path) or os.path.lexists(partial(path))
 
     def _find_room(self, path: Path, ask: Ask) -> None:
-        """Have media changed until there is one with room for a volume."""
+        """Have media changed until there is one with room for a volume, or that has the beginning of it."""
+        needed = self._volume_size
+        if self._expected is not None:
+            # A little more than is left of what was foretold.
+            needed = min(needed, max(self._expected - self.size, 0) + self._expected // 50 + 64 * 1024)
         while True:
-            if _medium_of(path.parent) != self._medium:
-                ask(f"nothing is mounted at {self._medium}, where {path.name} is to go")
-                continue
-            free = self._room(path.parent) if path.parent.is_dir() else 0
-            if free is None or free >= self._volume_size:
+            wanted = self._why_not(path, needed)
+            if not wanted:
                 return
-            ask(f"{path.parent} has {human_size(free)} free, and {path.name} takes {human_size(self._volume_size)}")
+            self._sums.close(keep=True)
+            ask(wanted)
+            while (wanted := self._change_medium(path)) and ask is not None:
+                ask(wanted)
+
+    def _why_not(self, path: Path, needed: int) -> str:
+        """Say why the medium that is in can't take a volume; an empty text where it can."""
+        if self._is_begun(path):
+            return ""
+        free = self._room(path.parent)
+        if free is None or free >= needed:
+            return ""
+        return f"{path.parent} has {human_size(free)} free, and {path.name} takes {human_size(needed)}"
+
+    def _change_medium(self, path: Path) -> str:
+        """Take what is in now as the medium; say why not where that can't be."""
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent}, where {path.name} is to go"
+        if self._medium is not None and _medium_of(path.parent) != self._medium:
+            return f"nothing is mounted at {self._medium}, where {path.name} is to go"
+        try:
+            self._sums = self._enter_medium()
+        except AlreadyExists as error:
+            return error.message
+        self._sums.write(self.done)
+        return ""
+
+    def _enter_medium(self) -> _Sums:
+        """Look at what the medium has, and lock it.
+
+        Raises:
+            AlreadyExists: it has what may not be replaced, or another process writes there.
+        """
+        for number in self._numbers_here():
+            for path in (self._volumes.path(number), partial(self._volumes.path(number))):
+                if os.path.lexists(path):
+                    _require_regular(path)
+        whole = self._volumes.sums_path
+        if os.path.lexists(whole):
+            _require_regular(whole)
+            if not self._volumes.expected():
+                raise AlreadyExists(
+                    f"{whole} is there already, and is that of another archive",
+                    hint="Name another file, or write to another folder.",
+                )
+            if not self._replace:
+                raise AlreadyExists(
+                    f"{whole} is there already: an archive of that name is whole",
+                    hint="Name another file, or replace this one with --force.",
+                )
+        sums = _Sums(partial(whole))
+        if self._replace:
+            try:
+                # Those that this run has written are not looked at again.
+                for number in self._numbers_here():
+                    if number > len(self.done):
+                        _remove(self._volumes.path(number))
+                        _remove(partial(self._volumes.path(number)))
+                _remove(whole)
+                sums.known.clear()
+            except BaseException:
+                sums.close(keep=True)
+                raise
+        return sums
+
+    def _numbers_here(self) -> list[int]:
+        """Return which volumes are on this medium, whole or begun."""
+        return self._volumes.numbers(also_ending=".partial")
 
     def _end(self) -> None:
         assert self._current is not None  # noqa: S101 -- whoever calls has begun one
         current, self._current = self._current, None
         current.end()
         self.done.append(Volume(current.path, current.size, current.sha256))
-
-    def _remove_all(self) -> None:
-        volumes = [self._volumes.path(number) for number in range(1, MOST_VOLUMES + 1)]
-        for path in (self._volumes.sums_path, *volumes):
-            for each in (path, _partial(path)):
-                try:
-                    with contextlib.suppress(FileNotFoundError):
-                        each.unlink()
-                except OSError as error:
-                    raise write_error(error, each) from error
+        if not isinstance(current, Elsewhere):
+            self._sums.write(self.done)
 
 
-class _Target:
-    """Where the bytes of one volume go."""
+class _Sums:
+    """The sums of the volumes so far, in a file that is locked while it is open.
+
+    Attributes:
+        known: what an earlier run wrote: SHA-256 by file name.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self._hash = BackgroundHash()
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the whole volume."""
-        return self._hash.hexdigest()
-
-    def write(self, data: memoryview) -> None:
-        self._hash.update(data)
-        self._take(data)
-        self.size += len(data)
-
-    def _take(self, data: memoryview) -> None:
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """Make the volume whole, under its name."""
-
-    def close(self) -> None:
-        """Let go of it, as it is."""
-        self._hash.close()
-        self.leave()
-
-    def leave(self) -> None:
-        """Close its file."""
-
-
-class _Elsewhere(_Target):
-    """A volume that is on another medium; its bytes are only counted and hashed."""
-
-    def _take(self, data: memoryview) -> None:
-        pass
-
-
-class _Whole(_Target):
-    """A volume that an earlier run has made whole; its bytes are compared."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        super().__init__(path)
+        self._path = path
+        self._fd: int | None = None
         try:
-            self._file = path.open("rb", buffering=0)
+            fd = create(path)
+        except OSError as error:
+            raise write_error(error, path, left=LEFT) from error
+        if not lock(fd):
+            os.close(fd)
+            raise AlreadyExists(
+                f"{path.name.removesuffix('.sha256.partial')} is being written to {path.parent} by another process",
+                hint="Wait for it, or name another file.",
+            )
+        self._fd = fd
+        try:
+            raw = os.read(fd, _SUMS_LIMIT)
         except OSError as error:
             raise FerryError(f"can't read {path}: {error.strerror or error}") from error
-        self._length = os.fstat(self._file.fileno()).st_size
-        if self._length > size:
-            self._file.close()
-            raise _of_another(path)
+        self.known: dict[str, str] = {}
+        with suppress(Damaged):
+            # One that was cut in a crash tells nothing; then the volumes do.
+            self.known = parse_sums(raw, str(path))
 
-    def _take(self, data: memoryview) -> None:
-        if not _same(self._file.fileno(), data, self.path):
-            raise _of_another(self.path)
-
-    def end(self) -> None:
-        self._file.close()
-        if self._length != self.size:
-            raise _of_another(self.path)
-
-    def leave(self) -> None:
-        self._file.close()
-
-
-class _Growing(_Target):
-    """A volume that is being written under a temporary name; what is there already is compared first."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._partial = _partial(path)
-        self._unsynced = 0
+    def write(self, done: list[Volume]) -> None:
+        """Write the sums of the volumes so far."""
+        if self._fd is None:
+            return
+        text = "".join(f"{volume.sha256}  {volume.path.name}\n" for volume in done).encode()
         try:
-            self._fd = _create(self._partial)
-        except OSError as error:
-            raise write_error(error, path, left=_LEFT) from error
-        if not lock(self._fd):
-            os.close(self._fd)
-            raise AlreadyExists(
-                f"{path} is being written by another process", hint="Wait for it, or name another file."
-            )
-        self._comparing = os.fstat(self._fd).st_size > 0
-
-    def _take(self, data: memoryview) -> None:
-        try:
-            if self._comparing and not _same(self._fd, data, self._partial):
-                self._comparing = False
-                os.ftruncate(self._fd, self.size)
-                os.lseek(self._fd, self.size, os.SEEK_SET)
-            if self._comparing:
-                return
-            while data:
-                written = os.write(self._fd, data)
-                data = data[written:]
-                self._unsynced += written
-            if self._unsynced >= _SYNC_EVERY:
-                start_writing_back(self._fd, self.size)
-                self._unsynced = 0
-        except OSError as error:
-            raise write_error(error, self.path, left=_LEFT) from error
-
-    def end(self) -> None:
-        try:
-            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            write_all(Disk(), self._fd, text)
+            os.ftruncate(self._fd, len(text))
             os.fsync(self._fd)
-            if os.name == "nt":
+        except OSError as error:
+            raise write_error(error, self._path, left=LEFT) from error
+
+    def publish(self, path: Path) -> None:
+        """Give the file its final name: the archive is whole."""
+        try:
+            if os.name == "nt" and self._fd is not None:
                 # Windows renames no open file.
                 os.close(self._fd)
-            os.replace(self._partial, self.path)
-            if os.name != "nt":
-                os.close(self._fd)
-            sync_folder(self.path.parent)
+                self._fd = None
+            os.replace(self._path, path)
+            sync_folder(path.parent)
         except OSError as error:
-            raise write_error(error, self.path, left=_LEFT) from error
+            raise write_error(error, path, left=LEFT) from error
+        self.close(keep=True)
 
-    def leave(self) -> None:
-        os.close(self._fd)
-
-
-def _same(fd: int, data: memoryview, path: Path) -> bool:
-    """Tell whether a file goes on with these bytes; it is read so far."""
-    view = data
-    while view:
-        try:
-            there = os.read(fd, len(view))
-        except OSError as error:
-            raise FerryError(f"can't read {path}: {error.strerror or error}") from error
-        if not there or view[: len(there)] != there:
-            return False
-        view = view[len(there) :]
-    return True
+    def close(self, *, keep: bool) -> None:
+        """Let go of the medium, and of the file where it is of no use."""
+        if self._fd is not None:
+            if not keep:
+                with suppress(OSError):
+                    self._path.unlink()
+            os.close(self._fd)
+            self._fd = None
 
 
-def _create(path: Path) -> int:
-    # A link planted under the name of the temporary file is not followed.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def _remove(path: Path) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    except OSError as error:
+        raise write_error(error, path, left="") from error
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def _of_another(path: Path) -> AlreadyExists:
-    return AlreadyExists(
-        f"{path} is there already, and is a volume of another archive",
-        hint="Name another file, or replace all of its volumes with --force.",
-    )
+def _require_regular(path: Path) -> None:
+    """Refuse to write over, or read, what is no file."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise AlreadyExists(
+                f"{path} is there already, and is no regular file", hint="Name another file, or remove it."
+            )
 
 
 def _medium_of(folder: Path) -> Path | None:

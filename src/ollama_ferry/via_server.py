@@ -1,21 +1,25 @@
 """Import through a running server, where nobody may write into its store: it pulls the models from us.
 
 A registry of our own serves the archive to that one server, which pulls each model under a temporary name; it gets its
-own name by a copy, and the temporary one is removed. The server hashes what it pulls. Nothing temporary stays.
+own name by a copy, and the temporary one is removed. The server hashes what it pulls. What was killed before it could
+remove the temporary name leaves it to the next import through that server.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.errors import AlreadyExists, FerryError, ModelNotFound, UsageError
+from ollama_ferry.errors import AlreadyExists, Cancelled, FerryError, ModelNotFound, Unreachable, UsageError
 from ollama_ferry.events import Advanced, Cancel, ModelDone, Noted, Observer, Started, ignore
 from ollama_ferry.importing import ImportOptions
-from ollama_ferry.manifests import Manifest
+from ollama_ferry.manifests import Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling
 from ollama_ferry.server_api import ServerApi
 from ollama_ferry.serving.addresses import Address, outward
@@ -25,6 +29,10 @@ from ollama_ferry.serving.shelving import choose_of_archive
 
 _LOOPBACK = Address("127.0.0.1", 0)
 _HTTP = 80
+_NAMESPACE = "ollama-ferry"
+_TEMPORARY = re.compile(rf"{_NAMESPACE}-[0-9]+")
+# How long a server may take to notice that its client has gone, and to write the name that is to be removed; seconds.
+_NOTICE = 3.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,9 @@ def import_via_server(
     with choose_of_archive(path, options.only) as (source, models, left_out):
         for one in left_out:
             observer(Noted(f"left out: {one.why}"))
-        there = api.models()
+        there = _without_leftovers(api)
         wanted = _named(models, there, options)
-        missing = [model for model in wanted if there.get(model.name) != model.served.manifest.digest.hex]
+        missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
         conflicts = [model.name for model in missing if model.name in there]
         if conflicts and not options.replace:
             raise AlreadyExists(
@@ -151,7 +159,7 @@ def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: 
     for number, model in enumerate(models):
         name = spelling.of(options.rename or model.name)
         # A namespace of its own for each: two hosts may have models of the same name.
-        served = ServedModel(model.name, model.manifest, f"ferry-{number}/{model.name.model}", model.tag)
+        served = ServedModel(model.name, model.manifest, f"{_NAMESPACE}-{number}/{model.name.model}", model.tag)
         if name.key in found:
             raise UsageError(f"two models of the archive would both become {name}")
         found[name.key] = _Wanted(name, served)
@@ -171,13 +179,71 @@ def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, cancel: 
 def _removed_afterwards(api: ServerApi, name: str) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except FerryError as error:
         # What failed before is the news.
         with suppress(FerryError):
-            api.delete(name)
+            _remove(api, name, patience=_NOTICE if isinstance(error, Cancelled | Unreachable) else 0.0)
         raise
-    with suppress(ModelNotFound):
-        api.delete(name)
+    except BaseException:
+        with suppress(FerryError):
+            _remove(api, name, patience=_NOTICE)
+        raise
+    _remove(api, name)
+
+
+def _remove(api: ServerApi, name: str, *, patience: float = 0.0) -> None:
+    """Remove a temporary name; a pull that was broken off may write it a little later."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            api.delete(name)
+            return
+        except ModelNotFound:
+            if time.monotonic() >= end:
+                return
+        time.sleep(0.2)
+
+
+def _without_leftovers(api: ServerApi) -> dict[ModelName, str]:
+    """List the server's models, and remove what a killed import has left there: nobody serves it any more."""
+    found = api.models()
+    for name in [name for name in found if _TEMPORARY.fullmatch(name.namespace)]:
+        host, _, port = name.host.partition(":")
+        try:
+            socket.create_connection((host, int(port or _HTTP)), timeout=1.0).close()
+        except (OSError, ValueError):
+            with suppress(FerryError):
+                api.delete(str(name))
+            del found[name]
+    return found
+
+
+def _ids(manifest: Manifest) -> tuple[str, str]:
+    """Return what a server may call a model: the SHA-256 of its manifest as it is, and as servers up to 0.12 write it.
+
+    Source: ``PullModel`` in ``server/images.go`` and ``Manifest`` in ``server/manifest.go`` of Ollama 0.12: a manifest
+    is read into a struct and written by Go's ``json.Marshal``.
+    """
+    read = json.loads(manifest.raw)
+
+    def layer(entry: dict[str, object]) -> dict[str, object]:
+        kept = {key: entry.get(key, 0 if key == "size" else "") for key in ("mediaType", "digest", "size")}
+        return {**kept, "from": entry["from"]} if entry.get("from") else kept
+
+    try:
+        config, layers = layer(read["config"]), [layer(entry) for entry in read["layers"]]
+    except (KeyError, TypeError, AttributeError):
+        return manifest.digest.hex, manifest.digest.hex
+    document = {
+        "schemaVersion": read.get("schemaVersion", 0),
+        "mediaType": read.get("mediaType", ""),
+        "config": config,
+        "layers": layers,
+    }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return manifest.digest.hex, Digest.of(text.encode("utf-8", "surrogatepass")).hex
 
 
 class _Arrived:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import BinaryIO, cast
 
 from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, UsageError
+from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 
 MOST_VOLUMES = 999
 """With a fourth digit, ``*`` of a shell would sort the volumes wrongly."""
@@ -28,16 +29,18 @@ FAT32_VOLUME = 4 * 1024**3 - 1024**2
 
 _VOLUME = re.compile(r"(?P<name>.+)\.(?P<number>[0-9]{3})", re.DOTALL)
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
-_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\x00-\x1f\x7f]{1,255})")
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")
+_SUM = re.compile(rf"([0-9a-fA-F]{{64}}) [ *]({_NAME.pattern})")
 _SUMS_LIMIT = 1024 * 1024
 
 
-def volume_size(text: str) -> int:
-    """Read the size of volumes: ``4G``, ``700M``, ``1.5T`` (powers of 1024) or ``fat32``; return bytes.
+def volume_size(text: str | int) -> int:
+    """Read the size of volumes: bytes, ``4G``, ``700M``, ``1.5T`` (powers of 1024) or ``fat32``; return bytes.
 
     Raises:
         UsageError: it is no size, or a volume would be too small.
     """
+    text = str(text)
     if text.strip().lower() == "fat32":
         return FAT32_VOLUME
     found = _SIZE.fullmatch(text.strip())
@@ -84,23 +87,42 @@ class Volumes:
     def name(self, number: int) -> str:
         return f"{self.whole.name}.{number:03d}"
 
-    def numbers(self) -> list[int]:
-        """Return which volumes are in the folder, sorted."""
+    def require_plain_name(self) -> None:
+        """Refuse a name that no file of sums can hold.
+
+        Raises:
+            UsageError: it has control characters, a backslash, or bytes that are no UTF-8.
+        """
+        if not _NAME.fullmatch(self.name(1)):
+            raise UsageError(f"{self.whole.name!a} can't be the name of volumes: a file of sums could not hold it")
+
+    def numbers(self, *, also_ending: str = "") -> list[int]:
+        """Return which volumes are in the folder, sorted.
+
+        Args:
+            also_ending: count files with this behind their names too.
+        """
         try:
             entries = os.listdir(self.whole.parent)
         except PermissionError as error:
             raise NotPermitted(f"not permitted to read {self.whole.parent}: {error.strerror}") from error
         except OSError:
             return []
-        found = (_VOLUME.fullmatch(entry) for entry in entries)
+        names = {entry.removesuffix(also_ending) for entry in entries}
+        found = (_VOLUME.fullmatch(name) for name in names)
         return sorted(int(v["number"]) for v in found if v and v["name"] == self.whole.name and int(v["number"]))
 
     def expected(self) -> dict[str, str]:
-        """Return the sums of all volumes by name, where the file of sums is there; else nothing."""
-        if not self.sums_path.is_file():
+        """Return the sums of all volumes by name; nothing where their file is not there, or is of no use.
+
+        The volumes may be whole all the same: this is no place to refuse them.
+        """
+        try:
+            sums = read_sums(self.sums_path)
+        except (NotFound, NotPermitted, Damaged):
             return {}
-        sums = read_sums(self.sums_path)
-        return {name: value for name, value in sums.items() if name.startswith(f"{self.whole.name}.")}
+        volumes = ((_VOLUME.fullmatch(name), name) for name in sums)
+        return {name: sums[name] for found, name in volumes if found and found["name"] == self.whole.name}
 
     def require_all(self) -> list[Path]:
         """Return the paths of all volumes in order.
@@ -136,22 +158,43 @@ def read_sums(path: Path) -> dict[str, str]:
         NotFound, NotPermitted: it is not there, or can't be read.
         Damaged: it has another format, or names a file of another folder.
     """
+    with open_regular(path) as file:
+        return parse_sums(file.read(_SUMS_LIMIT + 1), str(path))
+
+
+def parse_sums(raw: bytes, label: str) -> dict[str, str]:
+    """Read what a file of sums holds; see :func:`read_sums`."""
+    sums: dict[str, str] = {}
+    *lines, last = raw.decode("utf-8", "replace").split("\n")
+    if last or len(raw) > _SUMS_LIMIT:
+        raise Damaged(f"{label} is cut, or is no file of sums")
+    for line in lines:
+        found = _SUM.fullmatch(line.removesuffix("\r"))
+        if not found:
+            raise Damaged(f"{label} is no file of sums: {line[:80]!a}")
+        sums[found[2]] = found[1].lower()
+    if not sums:
+        raise Damaged(f"{label} is empty")
+    return sums
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read.
+
+    Raises:
+        NotFound, NotPermitted: it is not there, can't be read, or is no regular file.
+    """
     try:
-        with path.open("rb") as file:
-            raw = file.read(_SUMS_LIMIT + 1)
+        # Not blocking: a FIFO that nobody writes to is refused instead of waited for.
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except PermissionError as error:
         raise NotPermitted(f"not permitted to read {path}: {error.strerror}") from error
     except OSError as error:
         raise NotFound(f"can't read {path}: {error.strerror}") from error
-    sums: dict[str, str] = {}
-    for line in raw.decode("utf-8", "replace").splitlines():
-        found = _SUM.fullmatch(line)
-        if not found or len(raw) > _SUMS_LIMIT:
-            raise Damaged(f"{path} is no file of sums: {line[:80]!a}")
-        sums[found[2]] = found[1]
-    if not sums:
-        raise Damaged(f"{path} is empty")
-    return sums
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotFound(f"{path} is no regular file")
+    return cast(BinaryIO, open(fd, "rb", buffering=0))
 
 
 class JoinedVolumes(io.RawIOBase):
@@ -205,7 +248,7 @@ class JoinedVolumes(io.RawIOBase):
         if not (number >= 0 and self._starts[number] <= self._at < self._starts[number + 1]):
             number = next(n for n in range(len(self._paths)) if self._at < self._starts[n + 1])
             self._close()
-            self._file, self._number = self._paths[number].open("rb", buffering=0), number
+            self._file, self._number = open_regular(self._paths[number]), number
         assert self._file is not None  # noqa: S101 -- it was opened with the number
         self._file.seek(self._at - self._starts[number])
         chunk = self._file.read(min(size, self._starts[number + 1] - self._at))
@@ -272,24 +315,17 @@ class VolumeStream:
     def _open_next(self) -> None:
         self._number += 1
         path = self._volumes.path(self._number)
-        while True:
-            try:
-                file = path.open("rb", buffering=0)
-                break
-            except FileNotFoundError:
-                self._ask(f"{path.name} is not in {path.parent}")
-            except OSError as error:
-                raise FerryError(f"can't read {path}: {error.strerror or error}") from error
+        while not os.path.lexists(path):
+            self._ask(f"{path.name} is not in {path.parent}")
+        file = open_regular(path)
         self._expected = self._expected or len(self._volumes.expected())
         length = file.seek(0, io.SEEK_END)
         self._first_size = self._first_size or length
-        self._is_last = (
-            self._number == self._expected
-            if self._expected
-            else length < self._first_size or _ends_an_archive(cast(BinaryIO, file), length)
-        )
+        self._is_last = length < self._first_size or _ends_an_archive(file, length)
+        if self._number == self._expected and not os.path.lexists(self._volumes.path(self._number + 1)):
+            self._is_last = True
         file.seek(0)
-        self._file = cast(BinaryIO, file)
+        self._file = file
 
 
 def _ends_an_archive(file: BinaryIO, length: int) -> bool:

@@ -238,7 +238,8 @@ def _print_plan(
     click.echo(f"{len(files)} files, {human_size(total)} ({total} bytes), all in {store.root}")
     if planned.present:
         click.echo(_left_out(planned.present))
-    click.echo(f"{target} would take about {human_size(expected)}; nothing was written")
+    in_volumes = f" in {-(-expected // options.split)} volumes" if options.split else ""
+    click.echo(f"{target} would take about {human_size(expected)}{in_volumes}; nothing was written")
 
 
 def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:

@@ -42,7 +42,8 @@ def import_through_server(archive: Path, options: ImportOptions, listen: str | N
     if not output.quiet and not all(model.was_there for model in given.models):
         seconds = max(given.seconds, 0.001)
         click.echo(f"  into   the server at {given.server}, which has checked every byte")
-        click.echo(f"  took   {seconds:.1f} s, {human_size(given.size / seconds)}/s")
+        speed = f", {human_size(given.size / seconds)}/s" if given.size else ""
+        click.echo(f"  took   {seconds:.1f} s{speed}")
 
 
 def _fields(given: Given) -> dict[str, object]:

@@ -73,7 +73,7 @@ class ModelEntry:
 class LeavesOut:
     """Blobs that a stream counts on, and does not have: the target has them, whoever made it was told.
 
-    It comes before the blobs and models that do pass by.
+    It comes before the blobs and models that do pass by. One that passes by all the same is asked for all the same.
     """
 
     blobs: tuple[Descriptor, ...]
