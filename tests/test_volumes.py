@@ -78,8 +78,7 @@ def test_plain_tools_check_and_restore_them(store: StoreBuilder, tmp_path: Path,
     assert tree(restored) == tree(store.root)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("named", [".001", ".002", ""])
+@pytest.mark.parametrize(("kind", "named"), [*((kind, ".001") for kind in KINDS), (".tar.gz", ".002"), (".tar.gz", "")])
 def test_import_list_show_and_verify_take_them_by_name(
     store: StoreBuilder, tmp_path: Path, kind: str, named: str
 ) -> None:
@@ -104,7 +103,7 @@ def test_one_volume_is_enough_for_a_small_archive(store: StoreBuilder, tmp_path:
     assert ferry("import", tmp_path / "x.tar.gz.001", "--models", tmp_path / "t").returncode == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz"])
 def test_what_is_missing_is_named(store: StoreBuilder, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "stick"
     folder.mkdir()
