@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,7 +257,9 @@ def test_proxy_is_asked(private: Registry, models: StoreBuilder, tmp_path: Path)
         asked.clear()
         run(*words, environ={**environ, "NO_PROXY": "example.com,localhost"})
         assert not asked
-    assert "http proxy" in run(*words, environ={**environ, "HTTPS_PROXY": "socks5://127.0.0.1:1"}, code=2)
+    for proxy in ("socks5://127.0.0.1:1", "http://user:secret@", "http://user:secret#x@host:1", "user:secret/@host:1"):
+        said = run(*words, environ={**environ, "HTTPS_PROXY": proxy}, code=2)
+        assert "http proxy" in said and "secret" not in said
 
 
 def test_certificates_that_docker_keeps(private: Registry, tmp_path: Path) -> None:
@@ -283,3 +286,26 @@ def test_calls_from_python(plain: Registry, models: StoreBuilder, tmp_path: Path
     assert isinstance(imported, ollama_ferry.Imported) and not faults_of(tmp_path / "store")
     exported = ollama_ferry.pull(reference, tmp_path / "a.tar", insecure=True)
     assert isinstance(exported, ollama_ferry.Exported) and ollama_ferry.verify(archive=tmp_path / "a.tar").good
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_what_is_no_model_is_not_replaced_unasked(plain: Registry, models: StoreBuilder, kind: str) -> None:
+    run("push", "a:1", f"{plain.address}/images", "--insecure", "--models", models.root)
+    manifest = models.manifest_path("a:1").read_bytes()
+    entry = {"mediaType": json.loads(manifest)["mediaType"], "size": len(manifest), "digest": str(Digest.of(manifest))}
+    entry["platform"] = {"os": "linux", "architecture": "arm64"}
+    media_type = {
+        "oci": "application/vnd.oci.image.index.v1+json",
+        "docker": "application/vnd.docker.distribution.manifest.list.v2+json",
+    }[kind]
+    index = json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": [entry]}).encode()
+    url = f"http://{plain.address}/v2/images/a/manifests/{kind}"
+    request = urllib.request.Request(url, index, {"Content-Type": media_type}, method="PUT")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 201
+    words = ["push", "a:1", f"{plain.address}/images", "--as", f"a:{kind}", "--insecure", "--models", str(models.root)]
+    assert "another one" in run(*words, code=7)
+    assert "another one" in run(*words, "-n", code=7)
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": media_type}), timeout=30) as answer:
+        assert answer.read() == index
+    run(*words, "--force")

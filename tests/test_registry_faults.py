@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import COMMAND
 from oci_registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
 from ollama_ferry.errors import (
     Cancelled,
@@ -731,3 +734,132 @@ def test_mount_that_is_refused_costs_an_upload_and_no_more(empty: FaultyRegistry
         quick_access(),
     )
     assert arrived(empty, model) and not done.mounted
+
+
+# -- bytes that drip: each comes in time, and all together never
+
+
+def drip_a_body(handler: FaultyHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "60000")
+    handler.end_headers()
+    for _ in range(200):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+
+
+def drip_a_header(handler: FaultyHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in range(200):
+        handler.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+def continue_for_ever(handler: FaultyHandler) -> None:
+    for _ in range(200):
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(0.1)
+
+
+def trail_for_ever(handler: FaultyHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    for _ in range(200):
+        handler.wfile.write(b"X-Trailer: x\r\n")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("fault", [drip_a_body, drip_a_header, continue_for_ever, trail_for_ever])
+@pytest.mark.parametrize("kind", ["manifest", "token"])
+def test_what_drips_is_not_waited_for(
+    registry: FaultyRegistry, tmp_path: Path, kind: str, fault: Callable[[FaultyHandler], None]
+) -> None:
+    registry.locked = kind == "token"
+    # Once: the next try comes right.
+    registry.faults[kind] = [fault]
+    patience = replace(QUICK, answer=0.5, stall=10)
+    started = time.monotonic()
+    pull(registry, tmp_path, quick_access(patience=patience))
+    # The drip would have gone on for twenty seconds.
+    assert time.monotonic() - started < 15
+    assert whole(tmp_path)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 500, 503])
+def test_an_address_that_has_ended_is_asked_for_anew(
+    registry: FaultyRegistry, empty: FaultyRegistry, tmp_path: Path, status: int
+) -> None:
+    registry.redirect, empty.blobs = empty.address, registry.blobs
+    refused: list[str] = []
+
+    def end(handler: FaultyHandler) -> None:
+        # The first part of the big blob comes, and then the address has ended.
+        if handler.asked(len(handler.blob()))[0] and len(refused) < 2:
+            refused.append(handler.path)
+            handler.reply(status, body=b"<Error><Code>ExpiredToken</Code></Error>")
+            raise Answered
+
+    empty.always["blob"] = end
+    pull(registry, tmp_path)
+    assert whole(tmp_path)
+    assert len(refused) == 2 and registry.count("blob") > len(registry.blobs)
+
+
+def test_giving_up_does_not_wait_for_what_hangs(registry: FaultyRegistry, source: StoreBuilder, tmp_path: Path) -> None:
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang(handler: FaultyHandler) -> None:
+        hanging.set()
+        release.wait(60)
+        handler.cut()
+
+    source.model("m:2", [("tensor", bytes([number]) * 100) for number in range(40)])
+    registry.always["look"] = hang
+    command = [*COMMAND, "push", "m:2", f"{registry.address}/models", "--insecure", "--models", str(source.root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert hanging.wait(30)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        release.set()
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in said
+
+
+def test_a_mount_that_was_none_is_followed_by_the_bytes(registry: FaultyRegistry, source: StoreBuilder) -> None:
+    source.model("m:3", [("model", BIG)])
+
+    def say_mounted(handler: FaultyHandler) -> None:
+        if "mount=" in handler.path:
+            handler.reply(201, {"Location": "/v2/models/m/blobs/x"})
+            raise Answered
+
+    def unknown(handler: FaultyHandler) -> None:
+        handler._read_body()
+        if not all(layer["digest"] in handler.registry.blobs for layer in json.loads(handler.body)["layers"]):
+            handler.reply(404, body=b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "no"}]}')
+            raise Answered
+
+    registry.blobs.clear()
+    registry.always.update({"start": say_mounted, "put manifest": unknown})
+    target = PushTarget.parse(f"{registry.address}/models")
+    done = push(
+        Store(source.root), list(Store(source.root).names()), target, PushOptions(mount_from=("q/m",)), quick_access()
+    )
+    assert str(Digest.of(BIG)) in registry.blobs
+    assert not done.mounted
+
+
+def test_words_of_the_registry_are_shown_where_a_token_gives_no_right(registry: FaultyRegistry, tmp_path: Path) -> None:
+    registry.locked = True
+
+    def refuse(handler: FaultyHandler) -> None:
+        challenge = f'Bearer realm="http://{registry.address}/token",service="x"'
+        body = b'{"errors": [{"code": "DENIED", "message": "project is not yours, see helpdesk"}]}'
+        handler.reply(401, {"WWW-Authenticate": challenge}, body)
+        raise Answered
+
+    registry.always["manifest"] = refuse
+    with pytest.raises(NotPermitted, match="see helpdesk"):
+        pull(registry, tmp_path)
+    assert registry.count("token") == 1

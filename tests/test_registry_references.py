@@ -168,6 +168,9 @@ BAD_HELPERS = {
     "no secret": 'echo \'{"Username": "u"}\'',
     "endless": "yes",
     "slow": "exec sleep 20",
+    # The shell's child keeps the pipe.
+    "slow child": "sleep 20; true",
+    "dies": "kill -SEGV $$",
 }
 
 

@@ -167,11 +167,11 @@ class _Repository:
         for attempt in range(1, _ATTEMPTS + 1):
             missing = self.sink.look(plan(source, None, names).blobs)
             mounted = []
-            for blob in missing:
+            # What was mounted and is not there after all has to be sent.
+            for blob in missing if attempt == 1 else ():
                 others = [*options.mount_from, *filter(None, [known.get(blob.digest)])]
                 mounted += self.sink.mount([blob], others)
             planned = plan(source, self.sink, names)
-            done.mounted += mounted
             try:
                 copy(planned, source, self.sink, observer=observer, cancel=cancel)
                 break
@@ -179,6 +179,7 @@ class _Repository:
                 if attempt == _ATTEMPTS:
                     raise
                 observer(Noted(f"{error}; sending it again"))
+        done.mounted += mounted
         done.blobs += planned.blobs
         present += [blob for blob in planned.present if blob not in mounted]
         done.present += dict.fromkeys(present)
@@ -224,12 +225,13 @@ def _refuse_conflicts(
     conflicts = []
     for repository in repositories:
         for model in repository.models:
-            there = repository.sink.manifest(model.name)
-            if there is not None and there.raw == model.manifest.raw:
+            there = repository.sink.tagged(model.name)
+            if there == model.manifest.raw:
                 if not repository.sink.look(model.manifest.blobs):
                     repository.were_there.append(model)
             elif there is not None and not options.replace:
-                conflicts.append(f"{places[model.name]} is there already, as {there.digest.short}, and is another one")
+                known = f", as {Digest.of(there).short}" if there else ""
+                conflicts.append(f"{places[model.name]} is there already{known}, and is another one")
     if conflicts:
         raise AlreadyExists(
             f"{'; '.join(conflicts)} (nothing was sent)",

@@ -103,7 +103,7 @@ class ArchiveFile:
     def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
         if self._frames is not None:
             self._frames.close()
-        if isinstance(value, Damaged) and isinstance(self._file, JoinedVolumes) and self._file.last_is_full:
+        if isinstance(value, Damaged) and self.may_lack_volumes:
             value.hint = f"Perhaps volumes are missing: the last one in {self.path.parent} is a full one."
         self._file.close()
 
@@ -116,6 +116,11 @@ class ArchiveFile:
             while len(start) < size and (more := reader.read(size - len(start))):
                 start += more
         return start
+
+    @property
+    def may_lack_volumes(self) -> bool:
+        """Whether it is in volumes the last of which is a full one: where its end is missing, that is why."""
+        return isinstance(self._file, JoinedVolumes) and self._file.last_is_full
 
     @property
     def searchable(self) -> bool:

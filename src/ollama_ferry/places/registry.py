@@ -27,6 +27,12 @@ _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 # Ollama's registry is asked for the first by Ollama itself; the order says that nothing else is wanted more.
 _ACCEPT = f"{_DOCKER}, {_OCI};q=0.9"
+# Whatever may stand under a tag, for those who would replace it.
+_ACCEPT_ANYTHING = (
+    f"{_DOCKER}, {_OCI}, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.docker.distribution.manifest.v1+prettyjws, */*;q=0.1"
+)
 _CONFIG_LIMIT = 1024 * 1024
 _LOOKING_THREADS = 8
 
@@ -154,21 +160,26 @@ class RegistrySink:
         self._tags = dict(tags)
         self._there: dict[tuple[Digest, int], bool] = {}
 
-    def manifest(self, name: ModelName) -> Manifest | None:
-        """Return what is there under a model's tag, or None; what is no manifest of a model counts as nothing."""
+    def tagged(self, name: ModelName) -> bytes | None:
+        """Return what is there under a model's tag, or None; no bytes for what is too large to be a model."""
         reference = Reference(self._client.registry, self._repository, self._tags[name])
         try:
-            return fetch_manifest(self._client, reference)
+            found = _fetch(self._client, reference, _ACCEPT_ANYTHING)
         except Damaged:
-            return None
+            return b""
+        return found[0] if found else None
 
     def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
         """Find out about many blobs at once; return those that are not there."""
         unknown = [blob for blob in blobs if (blob.digest, blob.size) not in self._there]
-        with ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="look") as threads:
+        threads = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="look")
+        try:
             found = threads.map(lambda blob: blob_there(self._client, self._repository, blob), unknown)
             for blob, there in zip(unknown, found, strict=True):
                 self._there[blob.digest, blob.size] = there
+        finally:
+            # Where it is given up, the client's end ends those that still wait.
+            threads.shutdown(wait=False, cancel_futures=True)
         return [blob for blob in unknown if not self._there[blob.digest, blob.size]]
 
     def mount(self, blobs: Iterable[Descriptor], others: Iterable[str]) -> list[Descriptor]:
@@ -230,35 +241,10 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
         Damaged: it is not what its digest says, is too big, or is not a model's.
     """
     what = f"reading the manifest of {reference}"
-    failures = 0
-    while True:
-        try:
-            answer = client.ask(
-                "GET",
-                f"/v2/{reference.repository}/manifests/{reference.wanted}",
-                scope=f"repository:{reference.repository}:pull",
-                what=what,
-                accept=(200,),
-                headers={"Accept": _ACCEPT},
-            )
-            with answer:
-                said = answer.header("Docker-Content-Digest")
-                length = answer.length
-                raw = answer.read_whole(MANIFEST_LIMIT, "a manifest")
-                if length is not None and len(raw) != length:
-                    raise LineBroke("the answer ended early")
-            break
-        except NotFound:
-            return None
-        except LineBroke as error:
-            failures += 1
-            if failures >= client.access.patience.attempts:
-                raise client.unreachable(what, str(error)) from error
-            client.pause(failures)
-        except Damaged as error:
-            raise Damaged(
-                error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
-            ) from error
+    found = _fetch(client, reference, _ACCEPT)
+    if found is None:
+        return None
+    raw, said = found
     wanted = str(reference.digest) if reference.digest else said if said.startswith("sha256:") else ""
     if wanted and wanted != f"sha256:{Digest.of(raw).hex}":
         raise Damaged(f"{what}: its bytes have the digest {Digest.of(raw)}, and the registry says {wanted[:80]!a}")
@@ -271,6 +257,44 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
         # An index of several platforms, most likely: a model has none.
         raise Damaged(f"{what}: it names no layers, so it is no model", hint="Is it a model of Ollama's?")
     return manifest
+
+
+def _fetch(client: Client, reference: Reference, accept: str) -> tuple[bytes, str] | None:
+    """Ask for what a reference names: its bytes, and the digest that the registry gives it; None for nothing.
+
+    Raises:
+        Damaged: it is too big for a manifest.
+    """
+    what = f"reading the manifest of {reference}"
+    failures = 0
+    while True:
+        try:
+            answer = client.ask(
+                "GET",
+                f"/v2/{reference.repository}/manifests/{reference.wanted}",
+                scope=f"repository:{reference.repository}:pull",
+                what=what,
+                accept=(200,),
+                headers={"Accept": accept},
+            )
+            with answer:
+                said = answer.header("Docker-Content-Digest")
+                length = answer.length
+                raw = answer.read_whole(MANIFEST_LIMIT, "a manifest")
+                if length is not None and len(raw) != length:
+                    raise LineBroke("the answer ended early")
+            return raw, said
+        except NotFound:
+            return None
+        except LineBroke as error:
+            failures += 1
+            if failures >= client.access.patience.attempts:
+                raise client.unreachable(what, str(error)) from error
+            client.pause(failures)
+        except Damaged as error:
+            raise Damaged(
+                error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
+            ) from error
 
 
 def media_type(raw: bytes) -> str:

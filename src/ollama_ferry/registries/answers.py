@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
 import time
 from email.utils import parsedate_to_datetime
@@ -19,9 +20,13 @@ from urllib3.exceptions import (
 
 from ollama_ferry.errors import Damaged
 from ollama_ferry.registries.connections import Origin
+from ollama_ferry.registries.watching import Watch
 
 # What an answer that is not read may still hold for its connection to be worth keeping.
 _DRAIN_LIMIT = 64 * 1024
+_DRAIN_SECONDS = 2.0
+# A piece is half a megabyte: what is slower than 2 kB a second has stalled.
+_PIECE_SECONDS = 240.0
 FAILURES = (HTTPError, OSError, http.client.HTTPException, ValueError)
 """What urllib3 and Python raise where a line fails, or where something comes that is no HTTP."""
 
@@ -55,12 +60,16 @@ class Answer:
         origin: who answered.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, url: str, origin: Origin, patience_end: float) -> None:
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, url: str, origin: Origin, patience_end: float, watch: Watch
+    ) -> None:
         self.status = response.status
         self.url = url
         self.origin = origin
         self._response = response
         self._end = patience_end
+        self._watch = watch
+        self._socket: socket.socket | None = getattr(response, "watched", None)
 
     def __enter__(self) -> Answer:
         return self
@@ -82,14 +91,19 @@ class Answer:
         text = self.header("Content-Length")
         return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, seconds: float | None = None) -> bytes:
         """Give at most ``size`` bytes of the body, and ``b""`` at its end.
+
+        Args:
+            size: how many at most.
+            seconds: how long they may take together; None takes what a large piece may take.
 
         Raises:
             LineBroke: the line failed, or nothing came for too long.
         """
         try:
-            return self._response.read(size, decode_content=False)
+            with self._watch.within(self._socket, _PIECE_SECONDS if seconds is None else seconds):
+                return self._response.read(size, decode_content=False)
         except FAILURES as error:
             raise broken(error) from error
 
@@ -103,7 +117,7 @@ class Answer:
         if (self.length or 0) > limit:
             raise Damaged(f"{what} of {self.length} bytes is not read: {limit} is the most")
         parts, count = [], 0
-        while chunk := self.read(min(65536, limit + 1 - count)):
+        while chunk := self.read(min(65536, limit + 1 - count), max(0.0, self._end - time.monotonic())):
             parts.append(chunk)
             count += len(chunk)
             if count > limit:
@@ -120,7 +134,8 @@ class Answer:
         try:
             left = self._response.length_remaining
             if left is not None and 0 < left <= _DRAIN_LIMIT:
-                self._response.read(left, decode_content=False)
+                with self._watch.within(self._socket, _DRAIN_SECONDS):
+                    self._response.read(left, decode_content=False)
         except FAILURES:
             pass
         if self._response.length_remaining == 0:

@@ -196,10 +196,10 @@ class Client:
         if origin != self.origin:
             return self._send(origin, method, url, headers, body)
         used = self._authorization(scope)
-        for _ in range(2):
+        for last in (False, True):
             extra = {"Authorization": used.value} if used else {}
             answer = self._send(origin, method, url, {**headers, **extra}, body)
-            if answer.status != 401:
+            if answer.status != 401 or last:
                 return answer
             with answer:
                 challenge = parse_challenge(answer.headers("WWW-Authenticate"))
@@ -241,7 +241,7 @@ class Client:
         except FAILURES as error:
             raise broken(error) from error
         self._answered.add(origin)
-        return Answer(response, url, origin, end)
+        return Answer(response, url, origin, end, self._connections.watch)
 
     # -- logins
 

@@ -15,6 +15,7 @@ import urllib3
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.throttle import Slowed
+from ollama_ferry.registries.watching import Watch
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
 _PORTS = {"http": 80, "https": 443}
@@ -102,6 +103,7 @@ class Connections:
         self._timeout = urllib3.Timeout(connect=access.patience.connect, read=access.patience.stall)
         self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
         self._lock = Lock()
+        self.watch = Watch()
         self._folder = access.docker_certificates / registry
         # Made at once, so that a wrong file is told before anything is asked.
         self._contexts = {own: self._context(own=own) for own in (True, False)} if home.scheme == "https" else {}
@@ -132,7 +134,8 @@ class Connections:
         )
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close what is kept, and end what is under way."""
+        self.watch.close()
         for manager in self._managers.values():
             manager.clear()
 
@@ -148,17 +151,20 @@ class Connections:
         size = self._access.streams + 1
         # A registry that is plain itself may still send one on to https.
         context = self._contexts.get(own) or self._context(own=own)
+        pools = self.watch.pools(self._access.patience.answer)
         if not proxy:
-            return urllib3.PoolManager(4, maxsize=size, ssl_context=context)
-        parts = urllib.parse.urlsplit(proxy)
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise UsageError(f"the proxy {parts.hostname or proxy[:100]!a} of the environment is not an http proxy")
+            manager = urllib3.PoolManager(4, maxsize=size, ssl_context=context)
+            manager.pool_classes_by_scheme = pools
+            return manager
+        parts = _proxy_parts(proxy)
         headers = None
         if parts.username:
             login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             headers = urllib3.make_headers(proxy_basic_auth=login)
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return urllib3.ProxyManager(address, 4, maxsize=size, ssl_context=context, proxy_headers=headers)
+        through = urllib3.ProxyManager(address, 4, maxsize=size, ssl_context=context, proxy_headers=headers)
+        through.pool_classes_by_scheme = pools
+        return through
 
     def _context(self, *, own: bool) -> ssl.SSLContext:
         # Trusts what the system trusts, which SSL_CERT_FILE and SSL_CERT_DIR say otherwise.
@@ -181,6 +187,27 @@ class Connections:
             elif path.suffix == ".cert" and self._access.cert is None:
                 _load(path, lambda path: context.load_cert_chain(path, path.with_suffix(".key"), _no_password))
         return context
+
+
+def _proxy_parts(proxy: str) -> urllib.parse.SplitResult:
+    """Read a proxy's address; no message shows its password.
+
+    Raises:
+        UsageError: it is no http proxy.
+    """
+    parts = urllib.parse.urlsplit(proxy)
+    try:
+        _ = parts.port
+        good = parts.scheme in _PORTS and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good or parts.path not in ("", "/"):
+        where = "" if "@" in proxy else f" {proxy[:100]!a}"
+        raise UsageError(
+            f"the proxy{where} of the environment is not an http proxy",
+            hint="http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with %23, %2F, %3F and %40 for # / ? and @.",
+        )
+    return parts
 
 
 def _load(path: Path, load: Callable[[Path], None]) -> None:

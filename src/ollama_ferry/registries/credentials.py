@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -140,15 +142,23 @@ def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=dict(environ),
+            # With what it starts, it can be ended as a whole.
+            start_new_session=True,
         )
     except OSError as error:
         raise FerryError(
             f"the login for {registry} is kept by {program}, which can't be run: {error.strerror}",
             hint=f"Install {program}, or take it out of docker's config.json and log in again.",
         ) from error
-    from threading import Timer
+    from threading import Event, Timer
 
-    timer = Timer(seconds, helper.kill)
+    late = Event()
+
+    def end() -> None:
+        late.set()
+        _kill(helper)
+
+    timer = Timer(seconds, end)
     timer.start()
     try:
         with helper:
@@ -161,13 +171,18 @@ def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float
                 pass
             answer = helper.stdout.read(_ANSWER_LIMIT + 1)
             if len(answer) > _ANSWER_LIMIT:
-                helper.kill()
+                _kill(helper)
+    except BaseException:
+        _kill(helper)
+        raise
     finally:
         timer.cancel()
     if len(answer) > _ANSWER_LIMIT:
         raise FerryError(f"{program} gave more than {_ANSWER_LIMIT} bytes as the login for {registry}")
-    if helper.returncode < 0:
+    if late.is_set():
         raise FerryError(f"{program} gave no login for {registry} within {seconds:g} s")
+    if helper.returncode < 0:
+        raise FerryError(f"{program} was ended by signal {-helper.returncode}, and gave no login for {registry}")
     text = answer.decode("utf-8", "replace")
     if helper.returncode:
         if "credentials not found" in text.lower():
@@ -175,6 +190,14 @@ def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float
         # Helpers tell of an error on stdout; it may hold anything, so it is shown short and escaped.
         raise FerryError(f"{program} failed to give the login for {registry}: {text.strip()[:200]!a}")
     return text
+
+
+def _kill(helper: subprocess.Popen[bytes]) -> None:
+    """End a helper and what it has started."""
+    try:
+        os.killpg(helper.pid, signal.SIGKILL)
+    except (AttributeError, OSError):
+        helper.kill()
 
 
 def _found(program: str, environ: Mapping[str, str]) -> str:

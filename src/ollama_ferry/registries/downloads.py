@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, Thread
 
-from ollama_ferry.errors import Damaged, MissingBlob, NotFound, NotPermitted
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
@@ -192,11 +192,17 @@ class _Blob:
         client = self.client
         scope = f"repository:{self._repository}:pull"
         if self._direct:
+            direct = self._direct
             try:
-                return client.ask("GET", self._direct, scope="", what=self._what, accept=_ANSWERED, headers=headers)
-            except (NotPermitted, NotFound):
-                # A signed address ends after a while; the registry gives another.
-                self._direct = ""
+                return client.ask(
+                    "GET", direct, scope="", what=self._what, accept=_ANSWERED, headers=headers, once=True
+                )
+            except (FerryError, LineBroke) as error:
+                # A signed address ends after a while, each storage says so in its own way; the registry gives another.
+                if self._direct == direct:
+                    self._direct = ""
+                if isinstance(error, Cancelled | LineBroke):
+                    raise
         try:
             answer = client.ask("GET", self._path, scope=scope, what=self._what, accept=_ANSWERED, headers=headers)
         except NotFound as error:

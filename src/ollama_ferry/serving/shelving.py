@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.errors import ModelNotFound, UsageError
+from ollama_ferry.errors import ModelNotFound, NotFound, UsageError
 from ollama_ferry.locating import Located
 from ollama_ferry.names import ModelName, is_pattern
 from ollama_ferry.places.archive_file import ArchiveFile
@@ -75,6 +75,11 @@ def choose_of_archive(
     with ArchiveFile(path, shared=True) as file:
         source = file.source()
         if source is None:
+            if file.may_lack_volumes:
+                raise NotFound(
+                    f"{path}: the last volume in that folder is a full one without an index: others seem to be missing",
+                    hint="Copy all of them into one folder.",
+                )
             why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
             raise UsageError(
                 f"can't serve out of this archive: {why}",

@@ -1,0 +1,116 @@
+"""A watch over connections: what takes too long as a whole is ended, however steadily its bytes drip.
+
+The timeout of a socket is for each of its bytes, so a host that sends one now and then would be waited for for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+# How often the watch looks, in seconds.
+_LOOK = 0.25
+
+
+class Watch:
+    """Ends what it watches when its time is up, or all of it at once; from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._armed: dict[object, tuple[float, socket.socket]] = {}
+        self._open: WeakSet[socket.socket] = WeakSet()
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def within(self, connection: socket.socket | None, seconds: float) -> Iterator[None]:
+        """End the connection if the block takes longer than some seconds: its reads then fail."""
+        if connection is None:
+            yield
+            return
+        key = object()
+        self._armed[key] = (time.monotonic() + seconds, connection)
+        self._start()
+        try:
+            yield
+        finally:
+            del self._armed[key]
+
+    def add(self, connection: socket.socket) -> None:
+        """Learn of a connection, which :meth:`close` ends."""
+        with self._lock:
+            self._open.add(connection)
+        if self._closed.is_set():
+            _end(connection)
+
+    def close(self) -> None:
+        """End every connection at once, in whatever thread it is read."""
+        self._closed.set()
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            _end(connection)
+
+    def pools(self, seconds: float) -> dict[str, Any]:
+        """Return pools for urllib3 whose connections are watched.
+
+        Args:
+            seconds: for the head of an answer, from the end of the request on.
+        """
+        watch = self
+
+        class Plain(HTTPConnection):
+            def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+                # The connection may let go of its socket when the answer is there.
+                used = self.sock
+                watch.add(used)
+                with watch.within(used, seconds):
+                    response = super().getresponse()
+                response.watched = used  # type: ignore[attr-defined]
+                return response
+
+        class Secret(HTTPSConnection):
+            def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+                used = self.sock
+                watch.add(used)
+                with watch.within(used, seconds):
+                    response = super().getresponse()
+                response.watched = used  # type: ignore[attr-defined]
+                return response
+
+        class PlainPool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecretPool(urllib3.HTTPSConnectionPool):
+            ConnectionCls = Secret
+
+        return {"http": PlainPool, "https": SecretPool}
+
+    def _start(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                    self._thread.start()
+
+    def _look(self) -> None:
+        while not self._closed.wait(_LOOK):
+            now = time.monotonic()
+            for end, connection in list(self._armed.values()):
+                if now > end:
+                    _end(connection)
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not the method of a TLS socket, which would pull its state from under the thread that reads.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
