@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty, Full, Queue
 from threading import Condition, Thread
 
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound
@@ -24,6 +25,8 @@ _ANSWERED = frozenset((200, 206))
 # From so many parts on, several are asked for at once.
 _PARTS_FOR_STREAMS = 3
 _WAKE = 0.2
+# Chunks that wait while the disk is busy: 8 MiB.
+_AHEAD = 16
 
 
 @contextmanager
@@ -66,9 +69,46 @@ def _first_and_rest(source: _Blob, parts: list[tuple[int, int]], first: Answer, 
     yield from source.fetch(*parts[0], first)
     start, end = parts[0][1], parts[-1][1]
     if (start - parts[0][0]) >= source.seconds * source.client.access.fast_enough:
-        yield from source.fetch(start, end)
+        yield from _read_ahead(source.fetch(start, end), source)
     else:
         yield from window.chunks()
+
+
+def _read_ahead(chunks: Iterator[bytes], source: _Blob) -> Iterator[bytes]:
+    """Give chunks that a thread of its own reads, so that the line is read while the disk is written."""
+    waiting: Queue[bytes | BaseException | None] = Queue(_AHEAD)
+
+    def put(item: bytes | BaseException | None) -> bool:
+        while not source.stopped:
+            try:
+                waiting.put(item, timeout=_WAKE)
+                return True
+            except Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for chunk in chunks:
+                if not put(chunk):
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 -- raised again by the reader
+            put(error)
+
+    # A daemon, as those of the ranges.
+    Thread(target=read, name="ahead", daemon=True).start()
+    while True:
+        try:
+            item = waiting.get(timeout=_WAKE)
+        except Empty:
+            source.client.cancel.check()
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
 
 
 class BlobReader:
