@@ -6,27 +6,20 @@ the cores of this machine.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 
 from machine import summary
 from measuring import FERRY
-from sample_stores import one_model
-
-ROOT = Path(__file__).parent.parent
-BENCH = "bench:q4_0"
+from one_blob import MODEL, ROOT, built_store, nginx, words
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -59,47 +52,13 @@ def measure(row: Row, clean: Callable[[], object]) -> None:
     print(row.name, f"{row.seconds[-1]:.2f}", flush=True)
 
 
-@contextmanager
-def nginx(folder: Path, root: Path) -> Iterator[str]:
-    """Serve files by nginx until the block ends; give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "nginx.conf").write_text(
-        f"worker_processes 2; daemon off; user root; pid {folder}/pid; error_log {folder}/error.log;\n"
-        f"events {{ worker_connections 64; }}\n"
-        f"http {{ access_log off; sendfile on; server {{ listen {address}; root {root};\n"
-        f"  location ~ /manifests/ {{ default_type application/vnd.oci.image.manifest.v1+json; }} }} }}\n"
-    )
-    server = subprocess.Popen([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(folder / "nginx.conf")])
-    time.sleep(0.5)
-    try:
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _build(store: Path, size: int) -> None:
-    if not (store / "manifests").exists():
-        one_model(store, BENCH, size, "q4_0")
-
-
 def main() -> None:
     from oci_registries import docker_registry
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gb", type=float, default=1)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks/work")
-    options = parser.parse_args()
-    work: Path = options.work.resolve()
-    store, target = work / f"q4-{options.gb:g}", work / "target"
-    builder = get_context("spawn").Process(target=_build, args=(store, int(options.gb * 1e9)))
-    builder.start()
-    builder.join()
-    blob = max((store / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    options = words(__doc__)
+    work: Path = options.work
+    target = work / "target"
+    store, blob = built_store(work, options.gb)
     site = work / "site/v2/library/bench"
     shutil.rmtree(work / "site", ignore_errors=True)
     (site / "blobs").mkdir(parents=True)
@@ -116,7 +75,7 @@ def main() -> None:
     ferry = " ".join(FERRY)
     with nginx(work / "nginx", work / "site") as files, docker_registry(work / "registry") as registry:
         subprocess.run(
-            [*FERRY, "push", BENCH, registry.address, "--insecure", "-q", "--models", str(store)], check=True
+            [*FERRY, "push", MODEL, registry.address, "--insecure", "-q", "--models", str(store)], check=True
         )
 
         def pulled(address: str, repository: str) -> str:
@@ -145,8 +104,8 @@ def main() -> None:
             measure(again, os.sync)
         push = f"{ferry} push -q --insecure --models {store}"
         pushes = [
-            Row("docker-registry: push", f"{push} {BENCH} {registry.address}/N"),
-            Row("docker-registry: push again", f"{push} {BENCH} {registry.address}"),
+            Row("docker-registry: push", f"{push} {MODEL} {registry.address}/N"),
+            Row("docker-registry: push again", f"{push} {MODEL} {registry.address}"),
         ]  # fmt: skip
         named = pushes[0].command
         for number in range(options.runs):
@@ -154,7 +113,7 @@ def main() -> None:
             pushes[0].command = named.replace("/N", f"/n{number}")
             measure(pushes[0], os.sync)
         subprocess.run(
-            [*FERRY, "push", BENCH, registry.address, "--insecure", "-q", "--models", str(store)], check=True
+            [*FERRY, "push", MODEL, registry.address, "--insecure", "-q", "--models", str(store)], check=True
         )
         for _ in range(options.runs):
             measure(pushes[1], os.sync)

@@ -6,25 +6,18 @@ the machine does meets each of them. Writes the table to docs/benchmarks-serving
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 
 from machine import summary
 from measuring import FERRY
-
-ROOT = Path(__file__).parent.parent
-BENCH = "bench:q4_0"
+from one_blob import MODEL, ROOT, built_store, nginx, words
 
 sys.path.insert(0, str(ROOT / "tests"))
 CLIENTS = (1, 20)
@@ -67,35 +60,26 @@ class Row:
 def main() -> None:
     from served import serve_process
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gb", type=float, default=1)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks/work")
-    options = parser.parse_args()
-    work: Path = options.work.resolve()
-    store = work / f"q4-{options.gb:g}"
-    # In a process of its own: what runs later would inherit its peak of memory.
-    builder = get_context("spawn").Process(target=_build, args=(store, int(options.gb * 1e9)))
-    builder.start()
-    builder.join()
-    blob = max((store / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    options = words(__doc__)
+    work: Path = options.work
+    store, blob = built_store(work, options.gb)
     size = blob.stat().st_size
     for kind in (".tar", ".tar.gz"):
-        line = [*FERRY, "export", "-qf", "--models", str(store), BENCH, str(work / f"serving{kind}")]
+        line = [*FERRY, "export", "-qf", "--models", str(store), MODEL, str(work / f"serving{kind}")]
         subprocess.run(line, check=True)
     path = f"/v2/library/bench/blobs/{blob.name.replace('-', ':')}"
     with contextlib.ExitStack() as stack:
         servers: list[tuple[str, str, int | None]] = [
-            ("nginx", f"http://127.0.0.1:{stack.enter_context(_nginx(work / 'nginx', blob))}/{blob.name}", None)
+            ("nginx", f"http://{stack.enter_context(nginx(work / 'nginx', blob.parent))}/{blob.name}", None)
         ]
-        for name, words in (
-            ("serve, store", [BENCH, "--models", store]),
+        for name, arguments in (
+            ("serve, store", [MODEL, "--models", store]),
             ("serve, .tar", [work / "serving.tar"]),
             ("serve, .tar.gz", [work / "serving.tar.gz"]),
         ):
             folder = work / f"log-{name.rpartition(' ')[2]}"
             folder.mkdir(exist_ok=True)
-            started = stack.enter_context(serve_process(folder, *words))
+            started = stack.enter_context(serve_process(folder, *arguments))
             servers.append((name, f"http://127.0.0.1:{started.port}{path}", started.process.pid))
         rows = [Row(name, url, clients, pid) for clients in CLIENTS for name, url, pid in servers]
         for _ in range(options.runs):
@@ -116,9 +100,9 @@ def report(rows: list[Row], size: int, runs: int) -> None:
         "| server | clients | seconds | least and most | MB/s together | against nginx | peak memory |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
-    nginx = {row.clients: row.median for row in rows if row.name == "nginx"}
+    by_nginx = {row.clients: row.median for row in rows if row.name == "nginx"}
     for row in rows:
-        ratio = nginx[row.clients] / row.median
+        ratio = by_nginx[row.clients] / row.median
         peak = f"{row.peak / 1e6:.0f} MB" if row.peak else "-"
         lines.append(
             f"| {row.name} | {row.clients} | {row.median:.2f} | {min(row.seconds):.2f} to {max(row.seconds):.2f} "
@@ -127,7 +111,7 @@ def report(rows: list[Row], size: int, runs: int) -> None:
     lines += ["", "| what is asked | measured | met |", "| --- | --- | --- |"]
     stores = [row for row in rows if row.name == "serve, store"]
     for row in stores:
-        ratio = nginx[row.clients] / row.median
+        ratio = by_nginx[row.clients] / row.median
         verdict = "yes" if ratio >= 0.8 else "**no**"
         what = f"from a store, {row.clients} client{'s' if row.clients > 1 else ''}: at least 0.8 of nginx"
         lines.append(f"| {what} | {ratio:.2f} | {verdict} |")
@@ -140,47 +124,9 @@ def report(rows: list[Row], size: int, runs: int) -> None:
     print("\n".join(lines))
 
 
-def _build(store: Path, size: int) -> None:
-    from sample_stores import one_model
-
-    if not (store / "manifests").exists():
-        one_model(store, BENCH, size, "q4_0")
-
-
 def _peak(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
-@contextlib.contextmanager
-def _nginx(folder: Path, blob: Path) -> Iterator[int]:
-    """Serve a file's folder by nginx until the block ends; give the port."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    (folder / "nginx.conf").write_text(
-        f"worker_processes 2; daemon off; pid {folder}/pid; error_log {folder}/error.log; user root;\n"
-        f"events {{ worker_connections 256; }}\n"
-        f"http {{ access_log off; sendfile on; client_body_temp_path {folder}/body;\n"
-        f"  server {{ listen 127.0.0.1:{port}; root {blob.parent}; }} }}\n"
-    )
-    command = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen([command, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 if __name__ == "__main__":

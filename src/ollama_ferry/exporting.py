@@ -180,22 +180,22 @@ def export_to_file(
     if options.split is not None:
         return _export_to_volumes(store, planned, path, kind, options, ask, observer, cancel)
     with PendingFile(path, replace=options.replace) as file:
-        require_space(path.parent, _least_size(store, planned, kind, options), f"the archive {path.name}")
+        _, least = _foretold(store, planned, kind, options)
+        require_space(path.parent, least, f"the archive {path.name}")
         started = time.monotonic()
         _write(store, planned, file.write, kind, options, observer, cancel)
         file.publish()
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
 
 
-def _least_size(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> int:
-    """Return what an archive takes at least, in bytes; what is doubtful is left to the disk to decide."""
-    if kind is Kind.TAR:
-        return expected_size(store, planned, kind, options.compression)
-    if isinstance(store, Store):
-        # Samples are off by a percent at most.
-        return expected_size(store, planned, kind, options.compression) * 49 // 50
-    # Samples would have to be fetched from far away; weights hardly shrink by a third.
-    return planned.size * 2 // 3
+def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
+    """Return what an archive will take, and what it takes at least, in bytes: doubts are left to the disk to decide."""
+    if kind is not Kind.TAR and not isinstance(store, Store):
+        # Samples would have to be fetched from far away; weights hardly shrink by a third.
+        return planned.size, planned.size * 2 // 3
+    expected = expected_size(store, planned, kind, options.compression)
+    # Samples are off by a percent at most.
+    return expected, expected if kind is Kind.TAR else expected * 49 // 50
 
 
 def _export_to_volumes(
@@ -214,12 +214,12 @@ def _export_to_volumes(
     started = time.monotonic()
     names = Volumes(path)
     size = volume_size(options.split)
-    least = _least_size(store, planned, kind, options)
+    expected, least = _foretold(store, planned, kind, options)
     if least > MOST_VOLUMES * size:
         raise UsageError(
             f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", hint="Choose a larger --split."
         )
-    with PendingVolumes(names, size, expected=least * 50 // 49, replace=options.replace, ask=ask) as volumes:
+    with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask) as volumes:
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")

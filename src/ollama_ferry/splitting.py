@@ -79,7 +79,6 @@ class PendingVolumes:
     ) -> None:
         self.size = 0
         self.done: list[Volume] = []
-        self.path = volumes.whole
         self._volumes = volumes
         self._volume_size = size
         self._expected = expected
@@ -167,16 +166,13 @@ class PendingVolumes:
                     hint=f"Begin with the medium that {path.name} is on, or replace all of it with --force.",
                 )
             return Elsewhere(path, known)
-        if self._ask is not None and not self._is_begun(path):
+        if self._ask is not None:
             self._find_room(path, self._ask)
         self._sums.write(self.done)
         if os.path.lexists(path):
             _require_regular(path)
             return Whole(path, self._volume_size)
         return Growing(path)
-
-    def _is_begun(self, path: Path) -> bool:
-        return os.path.lexists(path) or os.path.lexists(partial(path))
 
     def _find_room(self, path: Path, ask: Ask) -> None:
         """Have media changed until there is one with room for a volume, or that has the beginning of it."""
@@ -190,12 +186,12 @@ class PendingVolumes:
                 return
             self._sums.close(keep=True)
             ask(wanted)
-            while (wanted := self._change_medium(path)) and ask is not None:
+            while wanted := self._change_medium(path):
                 ask(wanted)
 
     def _why_not(self, path: Path, needed: int) -> str:
         """Say why the medium that is in can't take a volume; an empty text where it can."""
-        if self._is_begun(path):
+        if os.path.lexists(path) or os.path.lexists(partial(path)):
             return ""
         free = self._room(path.parent)
         if free is None or free >= needed:

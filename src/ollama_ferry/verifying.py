@@ -14,7 +14,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from ollama_ferry.archives.volumes import read_sums
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, NotPermitted
 from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
@@ -315,54 +314,6 @@ def verify_file(path: Path, *, threads: int = 0, observer: Observer = ignore, ca
         if source is not None:
             return verify_source(source, threads=threads, observer=observer, cancel=cancel)
         return verify_stream(file.stream(), total=file.stream_size, observer=observer, cancel=cancel)
-
-
-@dataclass(frozen=True)
-class VolumeVerdict:
-    """What was found of one volume.
-
-    Attributes:
-        name: its file's name.
-        result: ``good``, ``damaged`` or ``not here``.
-    """
-
-    name: str
-    result: str
-
-
-def verify_volumes(
-    sums: Path, *, observer: Observer = ignore, cancel: Cancel | None = None
-) -> tuple[VolumeVerdict, ...]:
-    """Hash volumes one by one, by the file of sums that was written with them.
-
-    Args:
-        sums: in the format of ``sha256sum``; the volumes that are here lie beside it.
-        observer: told of the bytes that were hashed.
-        cancel: stops it at the next chunk.
-
-    Raises:
-        NotFound, Damaged: the file of sums is not there, or is none.
-        FerryError: a volume can't be read.
-    """
-    cancel = cancel or Cancel()
-    expected = read_sums(sums)
-    here = {name: sums.with_name(name) for name in expected if sums.with_name(name).is_file()}
-    observer(Started(0, 0, sum(path.stat().st_size for path in here.values())))
-
-    def advanced(count: int) -> None:
-        cancel.check()
-        observer(Advanced(count))
-
-    def result(name: str) -> str:
-        if name not in here:
-            return "not here"
-        try:
-            with here[name].open("rb", buffering=0) as file:
-                return "good" if _hash(file, advanced) == expected[name] else "damaged"
-        except OSError as error:
-            raise FerryError(f"can't read {here[name]}: {error.strerror or error}") from error
-
-    return tuple(VolumeVerdict(name, result(name)) for name in expected)
 
 
 @dataclass

@@ -27,10 +27,11 @@ class FrameReader:
         frames: where the frames are.
         packing: ``gzip`` or ``zstd``.
         threads: how many unpack at once.
-        keep: how many frames to keep for other parts that want the same ones at about the same time.
+        keep: how many frames to keep for other parts that want the same ones: small files share frames, and several
+            readers want the same ones at about the same time.
     """
 
-    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int, keep: int = 0) -> None:
+    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int, keep: int) -> None:
         self._file = file
         self._frames = frames
         self._inflate = inflater(packing)
@@ -48,24 +49,19 @@ class FrameReader:
 
     def part(self, offset: int, size: int) -> FramePart:
         """Return some bytes of the unpacked tar, to be read in order."""
-        if not self._keep:
-            return FramePart(self._order, self._frames, offset, size, self._ahead)
         # Each of many parts orders less ahead, lest their frames push each other out before they are read.
         with self._kept_lock:
             ahead = max(1, min(self._ahead, self._keep // (2 * (len(self._parts) + 1))))
-            part = FramePart(self._order_shared, self._frames, offset, size, ahead)
+            part = FramePart(self._order, self._frames, offset, size, ahead)
             self._parts.add(part)
         return part
 
     def _order(self, number: int) -> Future[bytes]:
-        return self._pool.submit(self.frame, number)
-
-    def _order_shared(self, number: int) -> Future[bytes]:
         with self._kept_lock:
             kept = self._kept.get(number)
             # What failed is tried again: a disk may recover.
             if kept is None or kept.cancelled() or (kept.done() and kept.exception() is not None):
-                kept = self._kept[number] = self._order(number)
+                kept = self._kept[number] = self._pool.submit(self.frame, number)
             self._kept.move_to_end(number)
             if len(self._kept) > self._keep:
                 self._kept.popitem(last=False)

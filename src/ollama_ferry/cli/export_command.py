@@ -245,7 +245,8 @@ def _print_plan(
 def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
     names = ", ".join(map(str, done.models[:5])) + (f" and {len(done.models) - 5} more" if len(done.models) > 5 else "")
     seconds = max(done.seconds, 0.001)
-    share = f", {done.size * 100 / done.blob_size:.1f} % of its blobs" if done.blob_size else ""
+    # Of a delta, headers and manifests may be the most.
+    share = f", {done.size * 100 / done.blob_size:.1f} % of its blobs" if done.blob_size and not done.left_out else ""
     target = str(done.path) if done.path else "the stream"
     if done.volumes:
         target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")

@@ -123,7 +123,7 @@ def _tell_begun(server: Server, asked: Address, shelved: Shelved, output: Output
     if not token_needed and not is_loopback(server.host):
         output.note(f"note: everybody who reaches {server.address} can read these models; --token asks for a secret")
     if token_needed:
-        output.note("note: `ollama pull` can't send a token; skopeo, curl and other clients of a registry can")
+        output.note("note: `ollama pull` can't send a token; `ollama-ferry pull`, skopeo and curl can")
     if output.as_json:
         output.document(
             {

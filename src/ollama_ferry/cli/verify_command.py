@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
+from ollama_ferry.checking_volumes import verify_volumes
 from ollama_ferry.cli.options import (
     ARCHIVE,
     Output,
@@ -40,7 +41,6 @@ from ollama_ferry.verifying import (
     verify_store,
     verify_stream,
     verify_there,
-    verify_volumes,
 )
 
 

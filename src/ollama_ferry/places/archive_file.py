@@ -33,6 +33,7 @@ from ollama_ferry.places.base import Readable
 
 # A frame has up to 1 MiB.
 _FRAMES_KEPT = 64
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
@@ -75,7 +76,7 @@ class ArchiveFile:
     def __init__(self, path: Path, *, tick: Tick = no_tick, shared: bool = False) -> None:
         self.path = path
         self.label = str(path)
-        self._keep = _FRAMES_KEPT if shared else 0
+        self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
         self._tick = tick
         self._file = _open_file(path)
         self.size = self._file.seek(0, io.SEEK_END)
@@ -167,10 +168,7 @@ class ArchiveFile:
 
     def _framed(self, index: Index) -> FrameReader:
         if self._frames is None:
-            threads = min(8, os.cpu_count() or 1)
-            # Even one reader comes back to a frame: small blobs share them.
-            keep = self._keep or 2 * (threads + 1)
-            self._frames = FrameReader(self._file, index.frames, self.packing, threads=threads, keep=keep)
+            self._frames = FrameReader(self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep)
         return self._frames
 
     def _indexed_contents(self, index: Index) -> Contents:

@@ -12,6 +12,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from ollama_ferry._version import __version__
@@ -40,6 +41,18 @@ _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ERROR_LIMIT = 64 * 1024
 # A host that has never answered is more likely mistyped than busy.
 _ATTEMPTS_AT_FIRST = 2
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request as it is sent again and again, and on to where a redirect leads; see :meth:`Client.ask`."""
+
+    method: str
+    url: str
+    scope: str
+    what: str
+    headers: Mapping[str, str]
+    body: bytes | memoryview | None
 
 
 class Client:
@@ -108,6 +121,7 @@ class Client:
             FerryError: it refuses for another reason.
             LineBroke: see ``once``.
         """
+        request = _Request(method, urllib.parse.urljoin(self.base, url), scope, what, headers or {}, body)
         failures = 0
         while True:
             self.cancel.check()
@@ -116,7 +130,7 @@ class Client:
                 raise Unreachable(f"{what}: the work was ended")
             pause = 0.0
             try:
-                answer = self._follow(method, urllib.parse.urljoin(self.base, url), scope, what, headers or {}, body)
+                answer = self._follow(request)
                 if answer.status in accept:
                     return answer
                 with answer:
@@ -161,52 +175,38 @@ class Client:
             hint = "Is the name right, and is the registry up? HTTPS_PROXY names a proxy where one is needed."
         return Unreachable(f"{what}: {self.registry}: {trouble}", hint=hint)
 
-    def _follow(
-        self,
-        method: str,
-        url: str,
-        scope: str,
-        what: str,
-        headers: Mapping[str, str],
-        body: bytes | memoryview | None,
-    ) -> Answer:
+    def _follow(self, request: _Request) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = self._logged_in(method, url, scope, what, headers, body)
-            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+            answer = self._logged_in(request)
+            if answer.status not in _REDIRECTS or request.method not in ("GET", "HEAD"):
                 return answer
             with answer:
                 location = answer.header("Location")
-            url = self.absolute(url, location, what)
+            request = replace(request, url=self.absolute(request.url, location, request.what))
         raise FerryError(
-            f"{what}: {self.registry} sends one on more than {_MOST_REDIRECTS} times",
+            f"{request.what}: {self.registry} sends one on more than {_MOST_REDIRECTS} times",
             hint="The registry, or a proxy before it, is set up wrongly.",
         )
 
-    def _logged_in(
-        self,
-        method: str,
-        url: str,
-        scope: str,
-        what: str,
-        headers: Mapping[str, str],
-        body: bytes | memoryview | None,
-    ) -> Answer:
-        """Send a request; where the registry itself wants a login, send it again with one."""
-        origin = self.origin_at(url, what)
+    def _logged_in(self, request: _Request) -> Answer:
+        """Send a request; where the registry itself wants a login, send it once more with one."""
+        origin = self.origin_at(request.url, request.what)
         if origin != self.origin:
-            return self._send(origin, method, url, headers, body)
-        used = self._authorization(scope)
-        for last in (False, True):
-            extra = {"Authorization": used.value} if used else {}
-            answer = self._send(origin, method, url, {**headers, **extra}, body)
-            if answer.status != 401 or last:
-                return answer
-            with answer:
-                challenge = parse_challenge(answer.headers("WWW-Authenticate"))
-                used = self._log_in(challenge, scope, used, what) if challenge else None
-                if used is None:
-                    raise self._refusal(answer, what)
-        return answer
+            return self._send(origin, request.method, request.url, request.headers, request.body)
+        used = self._authorization(request.scope)
+        answer = self._send_with(used, request)
+        if answer.status != 401:
+            return answer
+        with answer:
+            challenge = parse_challenge(answer.headers("WWW-Authenticate"))
+            used = self._log_in(challenge, request.scope, used, request.what) if challenge else None
+            if used is None:
+                raise self._refusal(answer, request.what)
+        return self._send_with(used, request)
+
+    def _send_with(self, login: Authorization | None, request: _Request) -> Answer:
+        extra = {"Authorization": login.value} if login else {}
+        return self._send(self.origin, request.method, request.url, {**request.headers, **extra}, request.body)
 
     def absolute(self, base: str, location: str, what: str) -> str:
         """Return what a ``Location`` from outside means; see :func:`absolute`."""
