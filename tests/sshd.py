@@ -38,10 +38,13 @@ class Sshd:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes below one, the innermost first."""
+    """Return the processes below one, the innermost first; none of one that has ended, whenever it did."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     found: list[int] = []
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    for child in listed.read_text().split() if listed.exists() else ():
+    for child in listed:
         found += [*children(int(child)), int(child)]
     return found
 
