@@ -394,8 +394,9 @@ class FaultyHandler(BaseHTTPRequestHandler):
         if query.get("mount", [""])[0] in self.registry.blobs:
             self.reply(201)
             return
-        number = str(len(self.registry.uploads))
-        self.registry.uploads[number] = b""
+        with self.registry.lock:
+            number = str(len(self.registry.uploads))
+            self.registry.uploads[number] = b""
         self.reply(202, self._where(number))
 
     def _where(self, number: str) -> dict[str, str]:

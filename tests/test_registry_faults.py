@@ -674,8 +674,50 @@ def test_second_push_sends_what_is_missing(empty: FaultyRegistry, model: StoreBu
     assert not empty.count("start") and not empty.count("patch")
 
 
+@pytest.fixture
+def many(source: StoreBuilder) -> StoreBuilder:
+    source.model("m:1", [("model", SMALL), *(("tensor", weights(100, seed)) for seed in range(3, 43))])
+    return source
+
+
+def test_small_blobs_are_sent_side_by_side(empty: FaultyRegistry, many: StoreBuilder) -> None:
+    together = threading.Barrier(4)
+
+    def meet(_: FaultyHandler) -> None:
+        together.wait(20)
+
+    empty.faults["put"] = [meet] * 4
+    done = pushed(empty, many)
+    assert len(done.blobs) == empty.count("put") == 42
+    assert empty.manifests["models/m:1"] == many.manifest_path("m:1").read_bytes()
+    assert {str(blob.digest) for blob in done.blobs} == empty.blobs.keys()
+
+
+def test_small_blob_that_is_not_taken_ends_the_push(empty: FaultyRegistry, many: StoreBuilder) -> None:
+    empty.faults["put"] = [None] * 10
+    empty.always["put"] = status(400)
+    with pytest.raises(FerryError, match="sending the blob"):
+        pushed(empty, many)
+    assert not empty.manifests
+    there = len(empty.blobs)
+    assert there == 10
+    empty.always.clear()
+    assert len(pushed(empty, many).blobs) == 42 - there
+    assert empty.manifests
+
+
+def test_small_blob_of_other_bytes_is_not_sent(empty: FaultyRegistry, many: StoreBuilder) -> None:
+    wrong = many.blob_path(Digest.of(weights(100, 20)))
+    wrong.write_bytes(bytes(100))
+    with pytest.raises(Damaged):
+        pushed(empty, many)
+    assert not empty.manifests
+    assert str(Digest.of(bytes(100))) not in empty.blobs
+
+
 def test_token_that_ends_in_the_middle_of_a_push(empty: FaultyRegistry, model: StoreBuilder) -> None:
-    empty.locked, empty.expires = True, 2
+    # Small blobs go side by side and share a token, which must last for one request of each.
+    empty.locked, empty.expires = True, 4
     pushed(empty, model)
     assert arrived(empty, model)
     assert empty.count("token") > 3

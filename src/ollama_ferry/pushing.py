@@ -168,9 +168,9 @@ class _Repository:
             missing = self.sink.look(plan(source, None, names).blobs)
             mounted = []
             # What was mounted and is not there after all has to be sent.
-            for blob in missing if attempt == 1 else ():
-                others = [*options.mount_from, *filter(None, [known.get(blob.digest)])]
-                mounted += self.sink.mount([blob], others)
+            if attempt == 1:
+                others = {blob: [*options.mount_from, *filter(None, [known.get(blob.digest)])] for blob in missing}
+                mounted = self.sink.mount(others)
             planned = plan(source, self.sink, names)
             try:
                 copy(planned, source, self.sink, observer=observer, cancel=cancel)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 
@@ -20,8 +20,8 @@ from ollama_ferry.registries.answers import LineBroke
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.downloads import open_blob
 from ollama_ferry.registries.references import Reference
-from ollama_ferry.registries.small_blobs import SmallBlobs
-from ollama_ferry.registries.uploads import blob_there, mount, upload
+from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE, SMALL_LIMIT, SmallBlobs, SmallUploads
+from ollama_ferry.registries.uploads import blob_there, mount, read_whole, upload, upload_whole
 
 _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -34,7 +34,6 @@ _ACCEPT_ANYTHING = (
     "application/vnd.docker.distribution.manifest.v1+prettyjws, */*;q=0.1"
 )
 _CONFIG_LIMIT = 1024 * 1024
-_LOOKING_THREADS = 8
 
 Connect = Callable[[str], Client]
 """Returns the client for a registry, the same one each time; whoever gave it closes it."""
@@ -159,6 +158,7 @@ class RegistrySink:
         self._repository = repository
         self._tags = dict(tags)
         self._there: dict[tuple[Digest, int], bool] = {}
+        self._small = SmallUploads(self._send_whole, client.cancel)
 
     def tagged(self, name: ModelName) -> bytes | None:
         """Return what is there under a model's tag, or None; no bytes for what is too large to be a model."""
@@ -172,45 +172,56 @@ class RegistrySink:
     def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
         """Find out about many blobs at once; return those that are not there."""
         unknown = [blob for blob in blobs if (blob.digest, blob.size) not in self._there]
-        threads = ThreadPoolExecutor(_LOOKING_THREADS, thread_name_prefix="look")
-        try:
-            found = threads.map(lambda blob: blob_there(self._client, self._repository, blob), unknown)
-            for blob, there in zip(unknown, found, strict=True):
-                self._there[blob.digest, blob.size] = there
-        finally:
-            # Where it is given up, the client's end ends those that still wait.
-            threads.shutdown(wait=False, cancel_futures=True)
+        found = _side_by_side(lambda blob: blob_there(self._client, self._repository, blob), unknown)
+        for blob, there in zip(unknown, found, strict=True):
+            self._there[blob.digest, blob.size] = there
         return [blob for blob in unknown if not self._there[blob.digest, blob.size]]
 
-    def mount(self, blobs: Iterable[Descriptor], others: Iterable[str]) -> list[Descriptor]:
-        """Take blobs from other repositories of the registry where they are there; return those that were."""
-        candidates = [other for other in others if other != self._repository]
-        found = []
-        for blob in blobs:
-            if mount(self._client, self._repository, blob, candidates):
-                self._there[blob.digest, blob.size] = True
-                found.append(blob)
-        return found
+    def mount(self, blobs: Mapping[Descriptor, Collection[str]]) -> list[Descriptor]:
+        """Take blobs from other repositories of the registry where they are there.
+
+        Args:
+            blobs: for each the repositories that may have it.
+
+        Returns:
+            Those that were.
+        """
+        candidates = {blob: [other for other in others if other != self._repository] for blob, others in blobs.items()}
+        asked = [blob for blob, others in candidates.items() if others]
+        found = _side_by_side(lambda blob: mount(self._client, self._repository, blob, candidates[blob]), asked)
+        mounted = [blob for blob, there in zip(asked, found, strict=True) if there]
+        self._there.update(((blob.digest, blob.size), True) for blob in mounted)
+        return mounted
 
     def has(self, blob: Descriptor) -> bool:
         """Tell whether the repository has a blob."""
         key = (blob.digest, blob.size)
         if key not in self._there:
+            self._small.settle()
+        if key not in self._there:
             self._there[key] = blob_there(self._client, self._repository, blob)
         return self._there[key]
 
     def put(self, blob: Descriptor, data: Readable) -> None:
-        """Send a blob; the registry checks its digest once more."""
+        """Send a blob, a small one soon; the registry checks its digest once more."""
+        if blob.size <= min(SMALL_LIMIT, self._client.access.chunk_size):
+            self._small.put(blob, read_whole(data, blob))
+            return
         upload(self._client, self._repository, blob, data)
         self._there[blob.digest, blob.size] = True
 
+    def _send_whole(self, blob: Descriptor, content: bytes) -> None:
+        upload_whole(self._client, self._repository, blob, content)
+        self._there[blob.digest, blob.size] = True
+
     def commit(self, name: ModelName, manifest: Manifest) -> None:
-        """Send a manifest's bytes as they are.
+        """Send a manifest's bytes as they are, when all blobs that were put are there.
 
         Raises:
             Vanished: the registry has lost a blob meanwhile.
             Damaged: it has taken other bytes.
         """
+        self._small.settle()
         what = f"sending the manifest of {name} to {self.label}:{self._tags[name]}"
         try:
             answer = self._client.ask(
@@ -232,6 +243,16 @@ class RegistrySink:
             said = answer.header("Docker-Content-Digest")
         if said.startswith("sha256:") and said != str(manifest.digest):
             raise Damaged(f"{what}: it says that it has {said[:80]!a}, and was sent {manifest.digest}")
+
+
+def _side_by_side(ask: Callable[[Descriptor], bool], blobs: Iterable[Descriptor]) -> list[bool]:
+    """Ask about several blobs at once; return the answers in their order."""
+    threads = ThreadPoolExecutor(SMALL_AT_ONCE, thread_name_prefix="ask")
+    try:
+        return list(threads.map(ask, blobs))
+    finally:
+        # Where it is given up, the client's end ends those that still wait.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:

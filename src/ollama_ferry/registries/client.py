@@ -189,20 +189,24 @@ class Client:
         )
 
     def _logged_in(self, request: _Request) -> Answer:
-        """Send a request; where the registry itself wants a login, send it once more with one."""
+        """Send a request; where the registry itself wants a login, send it again with one."""
         origin = self.origin_at(request.url, request.what)
         if origin != self.origin:
             return self._send(origin, request.method, request.url, request.headers, request.body)
-        used = self._authorization(request.scope)
-        answer = self._send_with(used, request)
-        if answer.status != 401:
-            return answer
-        with answer:
-            challenge = parse_challenge(answer.headers("WWW-Authenticate"))
-            used = self._log_in(challenge, request.scope, used, request.what) if challenge else None
-            if used is None:
-                raise self._refusal(answer, request.what)
-        return self._send_with(used, request)
+        used, own = self._authorization(request.scope), False
+        while True:
+            answer = self._send_with(used, request)
+            if answer.status != 401:
+                return answer
+            with answer:
+                challenge = parse_challenge(answer.headers("WWW-Authenticate"))
+                # One that was fetched for this very request gives no more right the second time; one that another
+                # thread fetched may have ended meanwhile.
+                if challenge is None or own:
+                    raise self._refusal(answer, request.what)
+                used, own = self._log_in(challenge, request.scope, used, request.what)
+                if used is None:
+                    raise self._refusal(answer, request.what)
 
     def _send_with(self, login: Authorization | None, request: _Request) -> Answer:
         extra = {"Authorization": login.value} if login else {}
@@ -249,23 +253,25 @@ class Client:
         known = self._authorizations.get(scope) or self._authorizations.get("")
         return known if known is not None and known.fresh else None
 
-    def _log_in(self, challenge: Challenge, scope: str, used: Authorization | None, what: str) -> Authorization | None:
-        """Return what to send instead of what was refused; None where there is nothing better."""
+    def _log_in(
+        self, challenge: Challenge, scope: str, used: Authorization | None, what: str
+    ) -> tuple[Authorization | None, bool]:
+        """Return what to send instead of what was refused, None where there is nothing better; and if it is new."""
         with self._lock:
             known = self._authorization(scope)
             if known is not None and known is not used:
                 # Another thread was faster.
-                return known
+                return known, False
             credential = self._find_credential()
             if challenge.scheme == "basic":
                 if credential is None or not credential.username or used is not None:
-                    return None
+                    return None, False
                 found = Authorization(basic(credential))
                 self._authorizations[""] = found
-                return found
+                return found, True
             found = self._fetch_token(challenge, scope, credential, what)
             self._authorizations[scope] = found
-            return found
+            return found, True
 
     def _find_credential(self) -> Credential | None:
         if not self._looked_for_credential:

@@ -14,6 +14,7 @@ import urllib3
 
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE
 from ollama_ferry.registries.throttle import Slowed
 from ollama_ferry.registries.watching import Watch
 
@@ -148,7 +149,7 @@ class Connections:
             return self._managers[proxy, own]
 
     def _new_manager(self, proxy: str, *, own: bool) -> urllib3.PoolManager:
-        size = self._access.streams + 1
+        size = max(self._access.streams, SMALL_AT_ONCE) + 1
         # A registry that is plain itself may still send one on to https.
         context = self._contexts.get(own) or self._context(own=own)
         pools = self.watch.pools(self._access.patience.answer)

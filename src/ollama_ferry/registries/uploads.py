@@ -81,7 +81,7 @@ def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -
         Unreachable, NotPermitted, FerryError: the registry does not take it.
     """
     if blob.size <= client.access.chunk_size:
-        _upload_whole(client, repository, blob, _read_full(data, blob.size + 1, to_end=True))
+        upload_whole(client, repository, blob, read_whole(data, blob))
         return
     session = _Session(client, repository, blob)
     session.start()
@@ -95,18 +95,23 @@ def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -
         raise
 
 
-def _read_full(data: _Readable, size: int, *, to_end: bool = False) -> bytes:
+def read_whole(data: _Readable, blob: Descriptor) -> bytes:
+    """Read a small blob to its end, where wrong bytes are told."""
+    content = _read_full(data, blob.size + 1)
+    data.read(1)
+    return content
+
+
+def _read_full(data: _Readable, size: int) -> bytes:
     parts, count = [], 0
     while count < size and (chunk := data.read(min(_CHUNK, size - count))):
         parts.append(chunk)
         count += len(chunk)
-    if to_end:
-        data.read(1)
     return b"".join(parts)
 
 
-def _upload_whole(client: Client, repository: str, blob: Descriptor, content: bytes) -> None:
-    """Send a small blob by one request; it is in memory, so that it can be sent again."""
+def upload_whole(client: Client, repository: str, blob: Descriptor, content: bytes) -> None:
+    """Send a small blob by one request; it is in memory, so that it can be sent again. See :func:`upload`."""
     failures = 0
     while True:
         session = _Session(client, repository, blob)
