@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, UsageError
 from ollama_ferry.events import Advanced, BlobDone, BlobStarted, Cancel, ModelDone, Observer, Started, ignore
 from ollama_ferry.hashing import BackgroundHash
@@ -28,6 +27,7 @@ from ollama_ferry.places.base import (
     Source,
     StreamSource,
 )
+from ollama_ferry.wording import counted, human_size
 
 _CHUNK = 1024 * 1024
 
@@ -248,10 +248,10 @@ def copy_stream(
 
 def left_out_error(label: str, lacking: Sequence[Descriptor]) -> LeftOut:
     """Return the error for blobs that an archive leaves out and that its target does not have."""
-    size = human_size(sum(blob.size for blob in lacking))
+    what = f"{counted(len(lacking), 'blob')} ({human_size(sum(blob.size for blob in lacking))})"
     return LeftOut(
-        f"{label} was made for a target that has more: it leaves out {len(lacking)} blobs ({size}) that are not here "
-        f"(or are damaged here), among them {lacking[0].digest}",
+        f"{label} was made for a target that has more: it leaves out {what} that this one lacks, or has damaged; "
+        f"the first is {lacking[0].digest}",
         hint="Import what it was made with --have of first, or make it anew: `ollama-ferry inventory > have.txt` here, "
         "then `ollama-ferry export ... --have have.txt` there, or without --have.",
         digest=str(lacking[0].digest),

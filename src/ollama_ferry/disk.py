@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from ollama_ferry.errors import FerryError, NoSpace, NotPermitted
+from ollama_ferry.wording import human_size
 
 
 class Disk:
@@ -165,17 +166,6 @@ def write_error(error: OSError, path: str | Path, *, left: str = "Nothing half-w
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
         return NotPermitted(f"can't write {path}: {os.strerror(error.errno)}")
     return FerryError(f"can't write {path}: {error.strerror or error}", hint=left)
-
-
-def human_size(size: float) -> str:
-    """Write a number of bytes as Ollama does: decimal units, two to three digits."""
-    if size < 1000:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        size /= 1000
-        if size < 999.5 or unit == "TB":
-            return f"{size:.1f} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
-    raise AssertionError("unreachable")
 
 
 def _lock_on_windows(fd: int) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ollama_ferry.access import User
 from ollama_ferry.awkward_names import tell_names
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, FerryError, InvalidName, NotPermitted
 from ollama_ferry.findings import (
     LISTED_AT_MOST,
@@ -29,6 +28,7 @@ from ollama_ferry.owners import Owners
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, STAGING
 from ollama_ferry.scanning import Blobs, ManifestFile, Some, leads_nowhere, scan_blobs, scan_manifests, size_of_folder
+from ollama_ferry.wording import human_size
 
 _CONFIG_LIMIT = 1024 * 1024
 _HOUR = 3600.0

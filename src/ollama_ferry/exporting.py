@@ -16,7 +16,7 @@ from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes, volume_size
 from ollama_ferry.copying import Plan, copy, plan
-from ollama_ferry.disk import human_size, require_space
+from ollama_ferry.disk import require_space
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.manifests import Descriptor
@@ -26,6 +26,7 @@ from ollama_ferry.places.base import Holder, Inspectable, Source
 from ollama_ferry.places.store import Store, mending
 from ollama_ferry.publishing import PendingFile
 from ollama_ferry.splitting import PendingVolumes, Volume
+from ollama_ferry.wording import human_size
 
 # How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
 _SAMPLES = 32

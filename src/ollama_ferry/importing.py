@@ -24,6 +24,7 @@ from ollama_ferry.places.base import Expects, Partial, Readable, Source
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_sink import StoreSink
 from ollama_ferry.selecting import Searchable, pick
+from ollama_ferry.wording import counted
 
 # How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
 _ATTEMPTS = 3
@@ -439,7 +440,7 @@ def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> Mod
         )
     hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
     if contents.blobs:
-        hint += f" There are {len(contents.blobs)} blobs in it, and no manifest that names them."
+        hint += f" It has {counted(len(contents.blobs), 'blob')}, and no manifest that names them."
     elif contents.ignored:
         hint += f" There are other files in it: {', '.join(map(ascii, contents.ignored_names))}"
     return ModelNotFound(f"{label} holds no model", hint=hint)

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, UsageError
 from ollama_ferry.manifests import Descriptor, Digest
 from ollama_ferry.places.archive_file import ArchiveFile, read_contents
 from ollama_ferry.places.store import Store
+from ollama_ferry.wording import counted, human_size
 
 _TITLE = "# ollama-ferry inventory "
 _VERSION = "1"
@@ -58,7 +58,7 @@ def inventory_text(store: Store) -> str:
     size = human_size(sum(found.values()))
     lines = [
         f"{_TITLE}{_VERSION}",
-        f"# {len(found)} blobs ({size}) of {models} models in {ascii(str(store.root))[1:-1]}",
+        f"# {counted(len(found), 'blob')} ({size}) of {counted(models, 'model')} in {ascii(str(store.root))[1:-1]}",
         *(f"{digest} {size}" for digest, size in sorted(found.items())),
     ]
     return "".join(f"{line}\n" for line in lines)

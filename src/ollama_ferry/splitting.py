@@ -19,7 +19,6 @@ from ollama_ferry.archives.volumes import MOST_VOLUMES, Ask, Volumes, parse_sums
 from ollama_ferry.disk import (
     Disk,
     free_space,
-    human_size,
     lock,
     sync_folder,
     write_all,
@@ -28,6 +27,7 @@ from ollama_ferry.disk import (
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, UsageError
 from ollama_ferry.hashing import BackgroundHash
 from ollama_ferry.volume_targets import LEFT, Elsewhere, Growing, Target, Whole, create, of_another, partial
+from ollama_ferry.wording import human_size
 
 _SUMS_LIMIT = 1024 * 1024
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 
 from ollama_ferry.api import export, import_archive
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.exporting import Exported
 from ollama_ferry.manifests import Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.sample import write_sample_store
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("demo")
@@ -50,7 +50,8 @@ def _demonstrate(folder: Path) -> None:
     archive = folder / f"{model.file_stem}.tar.gz"
     click.echo(f"2. ollama-ferry export {model} ./{archive.name}")
     done = export(str(model), archive, store=source.root)
-    click.echo(f"     {human_size(done.size)}, {len(done.blobs)} blobs and the manifest, SHA-256 {done.sha256[:12]}…")
+    blobs = counted(len(done.blobs), "blob")
+    click.echo(f"     {human_size(done.size)}, {blobs} and the manifest, SHA-256 {done.sha256[:12]}…")
 
     click.echo(f"3. tar -xzf ./{archive.name} -C ./by-tar")
     by_tar.root.mkdir()
@@ -58,7 +59,9 @@ def _demonstrate(folder: Path) -> None:
 
     click.echo(f"4. ollama-ferry import ./{archive.name} --models ./by-import")
     imported = import_archive(archive, store=by_import.root)
-    click.echo(f"     {human_size(imported.size)} in {len(imported.blobs)} blobs, every byte checked on the way")
+    click.echo(
+        f"     {human_size(imported.size)} in {counted(len(imported.blobs), 'blob')}, every byte checked on the way"
+    )
 
     click.echo("5. compared with the source: every file, byte by byte")
     for target in (by_tar, by_import):

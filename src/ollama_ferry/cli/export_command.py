@@ -26,7 +26,6 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.copying import Plan
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.events import Cancel
 from ollama_ferry.exporting import (
@@ -44,6 +43,7 @@ from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
+from ollama_ferry.wording import counted, human_size
 
 # Where Ollama's service on Linux keeps its models: the likeliest target.
 _TARGET = "/usr/share/ollama/.ollama/models"
@@ -235,10 +235,10 @@ def _print_plan(
         right=(1,),
     )
     click.echo()
-    click.echo(f"{len(files)} files, {human_size(total)} ({total} bytes), all in {store.root}")
+    click.echo(f"{counted(len(files), 'file')}, {human_size(total)} ({total} bytes), all in {store.root}")
     if planned.present:
         click.echo(_left_out(planned.present))
-    in_volumes = f" in {-(-expected // options.split)} volumes" if options.split else ""
+    in_volumes = f" in {counted(-(-expected // options.split), 'volume')}" if options.split else ""
     click.echo(f"{target} would take about {human_size(expected)}{in_volumes}; nothing was written")
 
 
@@ -270,8 +270,8 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
 
 
 def _left_out(blobs: Sequence[Descriptor]) -> str:
-    size = human_size(sum(blob.size for blob in blobs))
-    return f"left out {len(blobs)} blobs ({size}) that the target has; the archive is of no use where they are not"
+    what = f"{counted(len(blobs), 'blob')} ({human_size(sum(blob.size for blob in blobs))})"
+    return f"left out {what} that the target has; the archive is of no use on a machine without"
 
 
 def _fields(done: Exported) -> dict[str, object]:

@@ -13,12 +13,12 @@ from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.through_server import import_through_server
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
 from ollama_ferry.events import Cancel
 from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream, plan_import
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
+from ollama_ferry.wording import counted, human_size
 
 # What would happen to the next archive too.
 _ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
@@ -183,7 +183,7 @@ def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) 
     if fresh:
         present = f", {human_size(sum(blob.size for blob in done.present))} in {len(done.present)} were here already"
         click.echo(
-            f"  {'would write' if dry_run else 'wrote'}  {human_size(done.size)} in {len(done.blobs)} blobs"
+            f"  {'would write' if dry_run else 'wrote'}  {human_size(done.size)} in {counted(len(done.blobs), 'blob')}"
             + (present if done.present else "")
         )
         click.echo(f"  into   {store.root}")

@@ -11,10 +11,10 @@ import click
 from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
 from ollama_ferry.cli.remote import SshWords, is_host, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.disk import human_size
 from ollama_ferry.listing import ModelSummary, survey
 from ollama_ferry.places.base import Inspectable
 from ollama_ferry.places.store import Store
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("list")
@@ -101,5 +101,5 @@ def _ago(moment: float | None) -> str:
                          ("hour", 3600), ("minute", 60)):  # fmt: skip
         if seconds >= length:
             count = int(seconds // length)
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
+            return f"{counted(count, name)} ago"
     return "just now"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import click
 
-from ollama_ferry.disk import human_size
 from ollama_ferry.events import Advanced, Event, Noted, Observer, Started
+from ollama_ferry.wording import counted, human_size
 
 # A line in a log now and then; the bar is for those who watch.
 _LINE_EVERY = 10.0
@@ -50,7 +50,7 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
             self._total = event.total
-            models = f"{event.models} model{'s' if event.models != 1 else ''}: {event.blobs} blobs"
+            models = f"{counted(event.models, 'model')}: {counted(event.blobs, 'blob')}"
             # An archive that is read as a stream tells its bytes, if that, and what is in it later.
             what = models if event.models else "the archive"
             size = f", {human_size(event.total)}" if event.total else ""

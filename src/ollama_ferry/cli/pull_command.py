@@ -16,7 +16,6 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.copying import Plan
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.exporting import ExportOptions
 from ollama_ferry.names import ModelName
@@ -24,6 +23,7 @@ from ollama_ferry.places.store import Store
 from ollama_ferry.pulling import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import Reference
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("pull")
@@ -128,4 +128,4 @@ def _tell_plan(planned: Plan, path: Path, output: Output) -> None:
     for model in planned.models:
         click.echo(f"would pull {model.name} ({model.manifest.digest.short})")
     print_table(("BLOB", "SIZE"), [(blob.digest.short, human_size(blob.size)) for blob in planned.blobs], right=(1,))
-    click.echo(f"{len(planned.blobs)} blobs, {human_size(planned.size)}; nothing was written")
+    click.echo(f"{counted(len(planned.blobs), 'blob')}, {human_size(planned.size)}; nothing was written")

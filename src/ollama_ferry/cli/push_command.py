@@ -17,7 +17,6 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_file import ArchiveFile
@@ -27,6 +26,7 @@ from ollama_ferry.pushing import Pushed, PushOptions, push
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import PushTarget, check_repository
 from ollama_ferry.selecting import pick, select
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("push")
@@ -122,7 +122,7 @@ def _print_done(done: Pushed, output: Output, *, dry_run: bool) -> None:
             click.echo(f"{verb} {model.name} ({model.manifest_digest.short}) to {model.reference}")
     if all(model.was_there for model in done.models):
         return
-    parts = [f"{human_size(done.size)} in {len(done.blobs)} blobs"]
+    parts = [f"{human_size(done.size)} in {counted(len(done.blobs), 'blob')}"]
     if done.mounted:
         parts.append(f"{human_size(sum(blob.size for blob in done.mounted))} taken from other repositories there")
     if done.present:

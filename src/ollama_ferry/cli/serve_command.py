@@ -13,8 +13,8 @@ import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
 from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, UsageError
+from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.serving.addresses import Address
@@ -151,7 +151,7 @@ def _tell_begun(server: Server, asked: Address, shelved: Shelved, output: Output
         click.echo(f"http://{server.address}")
     else:
         count = len(shelved.shelf.models)
-        click.echo(f"serving {count} model{'s' if count != 1 else ''} of {shelved.place} at http://{server.address}/")
+        click.echo(f"serving {counted(count, 'model')} of {shelved.place} at http://{server.address}/")
         for model in shelved.shelf.models:
             click.echo(f"{model.name}  {model.manifest.digest.short}  {human_size(model.manifest.size)}")
             if token_needed:

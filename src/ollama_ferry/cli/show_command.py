@@ -17,13 +17,13 @@ from ollama_ferry.cli.options import (
     output_options,
 )
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import UsageError
 from ollama_ferry.listing import LayerUse, layers_in_use
 from ollama_ferry.names import ModelName, is_pattern
 from ollama_ferry.places.base import Inspectable, Partial
 from ollama_ferry.places.store import Store
 from ollama_ferry.selecting import select
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("show")
@@ -69,7 +69,9 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
     own = sum(layer.blob.size for layer in layers if not layer.shared_with)
     click.echo(f"{name}")
     click.echo(f"  ID        {manifest.digest.short}")
-    click.echo(f"  size      {human_size(manifest.size)} in {len(layers)} blobs, {human_size(own)} of it its own")
+    click.echo(
+        f"  size      {human_size(manifest.size)} in {counted(len(layers), 'blob')}, {human_size(own)} of it its own"
+    )
     if manifest.modified is not None:
         click.echo(f"  modified  {datetime.fromtimestamp(manifest.modified).astimezone():%Y-%m-%d %H:%M:%S %Z}")
     click.echo(f"  manifest  {path}")

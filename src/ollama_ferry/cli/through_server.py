@@ -10,7 +10,7 @@ import click
 
 from ollama_ferry.cli.options import Output
 from ollama_ferry.cli.progress import progress
-from ollama_ferry.disk import human_size
+from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.importing import ImportOptions

@@ -23,7 +23,6 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.events import Advanced, Observer
 from ollama_ferry.names import ModelName
@@ -42,6 +41,7 @@ from ollama_ferry.verifying import (
     verify_stream,
     verify_there,
 )
+from ollama_ferry.wording import counted, human_size
 
 
 @click.command("verify")
@@ -190,8 +190,10 @@ def _finish(report: Report, output: Output, *, store: Store | None, repaired: in
         _print(report, output, store, repaired)
     if not report.good:
         bad = sum(not model.good for model in report.models)
-        what = f"{bad} of {len(report.models)} models" if bad else f"{len(report.unnamed)} blobs that no model names"
-        raise Damaged(f"{what} in {report.place} are damaged", hint=_advice(report, store))
+        what = f"{bad} of {counted(len(report.models), 'model')}"
+        if not bad:
+            what = f"{counted(len(report.unnamed), 'blob')} that no model names"
+        raise Damaged(f"damaged in {report.place}: {what}", hint=_advice(report, store))
 
 
 def _print(report: Report, output: Output, store: Store | None, repaired: int | None) -> None:
@@ -214,7 +216,7 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
     if not output.quiet:
         seconds = max(report.seconds, 0.001)
         click.echo(
-            f"checked {report.blobs} blobs, {human_size(report.size)} in {seconds:.1f} s "
+            f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {seconds:.1f} s "
             f"({human_size(report.size / seconds)}/s)"
         )
     if repaired is not None:
@@ -226,7 +228,9 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
 def _result(model: Verdict) -> str:
     if not model.good:
         return "damaged: " + "; ".join(_said(problem) for problem in model.problems[:3])
-    return f"good, but for {model.left_out} blobs that it counts on at its target" if model.left_out else "good"
+    return (
+        f"good, but for {counted(model.left_out, 'blob')} that it counts on at its target" if model.left_out else "good"
+    )
 
 
 def _said(problem: Problem) -> str:

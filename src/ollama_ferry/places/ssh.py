@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.archives import tar
 from ollama_ferry.copying import Plan
-from ollama_ferry.disk import human_size
 from ollama_ferry.errors import (
     Damaged,
     FerryError,
@@ -30,6 +29,7 @@ from ollama_ferry.names import ModelName, Spelling, nearest
 from ollama_ferry.places.base import Readable
 from ollama_ferry.ssh import scripts
 from ollama_ferry.ssh.line import Call, Line
+from ollama_ferry.wording import human_size
 
 _CHUNK = 1024 * 1024
 # Blobs up to this size travel together, as a tar, which is a round trip for many instead of one for each.

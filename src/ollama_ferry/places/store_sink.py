@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import Plan
-from ollama_ferry.disk import Disk, free_space, human_size, lock, start_writing_back, write_all, write_error
+from ollama_ferry.disk import Disk, free_space, lock, start_writing_back, write_all, write_error
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
 from ollama_ferry.hashing import sha256_of
@@ -30,6 +30,7 @@ from ollama_ferry.places.base import Readable
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, is_mount_point, staging_folder
 from ollama_ferry.server import server_just_started
+from ollama_ferry.wording import human_size
 
 _LOCK = "lock"
 _PARTIAL = ".partial"

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from html import escape
 
-from ollama_ferry.disk import human_size
 from ollama_ferry.serving.shelf import ServedModel
+from ollama_ferry.wording import human_size
 
 _STYLE = """
 :root { color-scheme: light dark; }
