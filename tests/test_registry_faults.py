@@ -357,6 +357,22 @@ def test_manifest_that_is_none_is_refused(registry: FaultyRegistry, tmp_path: Pa
     assert not (tmp_path / "store/blobs").exists()
 
 
+@pytest.mark.parametrize("kind", ["vnd.docker.image.rootfs.diff.tar.gzip", "vnd.oci.image.layer.v1.tar+zstd"])
+def test_container_image_is_no_model(registry: FaultyRegistry, tmp_path: Path, kind: str) -> None:
+    image = json.loads(registry.manifests["models/m:1"])
+    for layer in image["layers"]:
+        layer["mediaType"] = f"application/{kind}"
+    registry.manifests["models/m:1"] = json.dumps(image).encode()
+    with pytest.raises(Damaged, match="container image"):
+        pull(registry, tmp_path)
+    assert not (tmp_path / "store/blobs").exists() and not registry.count("blob")
+    # What else a model has beside its weights is nobody's business.
+    image["layers"][0]["mediaType"] = "application/vnd.ollama.image.model"
+    registry.manifests["models/m:1"] = json.dumps(image).encode()
+    pull(registry, tmp_path)
+    assert whole(tmp_path)
+
+
 def test_digest_of_a_reference_is_checked(registry: FaultyRegistry, tmp_path: Path) -> None:
     registry.manifests[f"sha256:{'1' * 64}"] = registry.manifests["models/m:1"]
     references = references_of([f"{registry.address}/models/m:1@sha256:{'1' * 64}"])

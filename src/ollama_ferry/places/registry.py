@@ -33,6 +33,8 @@ _ACCEPT_ANYTHING = (
     "application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.docker.distribution.manifest.v1+prettyjws, */*;q=0.1"
 )
+# Layers of a container image are file systems (OCI image specification, "Image Layer Filesystem Changeset").
+_FILE_SYSTEM = ("application/vnd.docker.image.rootfs.", "application/vnd.oci.image.layer.")
 _CONFIG_LIMIT = 1024 * 1024
 
 Connect = Callable[[str], Client]
@@ -277,6 +279,11 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
     if not manifest.layers and manifest.config is None:
         # An index of several platforms, most likely: a model has none.
         raise Damaged(f"{what}: it names no layers, so it is no model", hint="Is it a model of Ollama's?")
+    if manifest.layers and all(layer.media_type.startswith(_FILE_SYSTEM) for layer in manifest.layers):
+        raise Damaged(
+            f"{what}: it is a container image: all of its layers are file systems",
+            hint="Is the name right? Images are for docker, podman or skopeo.",
+        )
     return manifest
 
 
