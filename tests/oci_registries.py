@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -467,9 +467,15 @@ def faulty_registry() -> Iterator[FaultyRegistry]:
 
 
 @contextlib.contextmanager
-def connect_proxy() -> Iterator[tuple[str, list[str]]]:
-    """Serve as a proxy for https until the block ends; give its address, and the lines that it was asked with."""
+def connect_proxy(up: Iterable[int] = (), down: Iterable[int] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Serve as a proxy for https until the block ends; give its address, and the lines that it was asked with.
+
+    Args:
+        up: after how many bytes to the server a line is cut: the first, the second ...; the others stay whole.
+        down: the same for bytes to the client.
+    """
     asked: list[str] = []
+    cuts_up, cuts_down = list(up), list(down)
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *arguments: Any) -> None:
@@ -481,9 +487,9 @@ def connect_proxy() -> Iterator[tuple[str, list[str]]]:
             with socket.create_connection((host, int(port)), 5) as there:
                 self.send_response(200)
                 self.end_headers()
-                back = threading.Thread(target=_pour, args=(there, self.connection), daemon=True)
+                back = threading.Thread(target=_pour, args=(there, self.connection, cuts_down), daemon=True)
                 back.start()
-                _pour(self.connection, there)
+                _pour(self.connection, there, cuts_up)
                 back.join()
             self.close_connection = True
 
@@ -498,9 +504,14 @@ def connect_proxy() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def _pour(source: socket.socket, sink: socket.socket) -> None:
+def _pour(source: socket.socket, sink: socket.socket, cuts: list[int]) -> None:
+    count = 0
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
+            count += len(data)
+            if cuts and count > cuts[0]:
+                cuts.pop(0)
+                source.shutdown(socket.SHUT_RDWR)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

@@ -12,11 +12,15 @@ import pytest
 
 import ollama_ferry
 from command_line import ferry
-from oci_registries import Registry, connect_proxy, docker_registry, log_in
+from oci_registries import Registry, connect_proxy, docker_registry, log_in, quick_access
 from ollama_ferry.errors import NotFound
 from ollama_ferry.manifests import Digest
+from ollama_ferry.places.store import Store
+from ollama_ferry.pulling import PullOptions, pull_into_store, references_of
+from ollama_ferry.pushing import PushOptions, push
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
+from ollama_ferry.registries.references import PushTarget
 from stores import StoreBuilder, faults_of, tree, weights
 from tools import require_tool
 
@@ -231,7 +235,7 @@ def test_authority_has_to_be_trusted(private: Registry, models: StoreBuilder, tm
     assert "PEM" in said
     # It speaks no plain http, and says so in its own words.
     said = run("push", "a:1", f"{private.address}/ca", "--models", models.root, "--insecure", code=1)
-    assert "answers 400" in said
+    assert "answers 400" in said and "leave out --insecure" in said
 
 
 def test_client_certificate(models: StoreBuilder, tmp_path: Path) -> None:
@@ -260,6 +264,27 @@ def test_proxy_is_asked(private: Registry, models: StoreBuilder, tmp_path: Path)
     for proxy in ("socks5://127.0.0.1:1", "http://user:secret@", "http://user:secret#x@host:1", "user:secret/@host:1"):
         said = run(*words, environ={**environ, "HTTPS_PROXY": proxy}, code=2)
         assert "http proxy" in said and "secret" not in said
+
+
+def test_lines_with_tls_that_are_cut(models: StoreBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS that ends without its goodbye is a broken line, and not a host that is not trusted."""
+    names = list(Store(models.root).names())
+    with docker_registry(tmp_path / "registry", tls=True) as registry:
+        access = quick_access(insecure=False, ca_file=registry.ca_file, chunk_size=1_000_000)
+        target = PushTarget.parse(registry.address)
+        with connect_proxy(up=[1_500_000, 500_000]) as (address, asked):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+            push(Store(models.root), names, target, PushOptions(), access)
+            assert len(asked) > 2
+        references = references_of([f"{registry.address}/a:1"], "a:1")
+        with connect_proxy(down=[1_000_000, 200_000]) as (address, asked):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+            pull_into_store(references, Store(tmp_path / "store"), PullOptions(), access)
+            assert len(asked) > 2
+    assert not faults_of(tmp_path / "store")
+    assert (
+        StoreBuilder(tmp_path / "store").manifest_path("a:1").read_bytes() == models.manifest_path("a:1").read_bytes()
+    )
 
 
 def test_certificates_that_docker_keeps(private: Registry, tmp_path: Path) -> None:

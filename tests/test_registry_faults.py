@@ -731,6 +731,15 @@ def test_small_blob_of_other_bytes_is_not_sent(empty: FaultyRegistry, many: Stor
     assert str(Digest.of(bytes(100))) not in empty.blobs
 
 
+def test_manifest_of_a_type_that_is_not_taken(empty: FaultyRegistry, model: StoreBuilder) -> None:
+    """As zot answers unless it is told to take Docker's type."""
+    said = b'{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}'
+    empty.always["put manifest"] = body(said, 415)
+    with pytest.raises(FerryError) as caught:
+        pushed(empty, model)
+    assert "docker2s2" in caught.value.hint
+
+
 def test_token_that_ends_in_the_middle_of_a_push(empty: FaultyRegistry, model: StoreBuilder) -> None:
     # Small blobs go side by side and share a token, which must last for one request of each.
     empty.locked, empty.expires = True, 4

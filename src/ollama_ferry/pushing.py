@@ -20,7 +20,7 @@ from ollama_ferry.registries.references import PushTarget, Reference
 from ollama_ferry.registries.uploads import UploadLost
 
 # How often a repository's models are sent anew: each time the registry had lost something meanwhile.
-_ATTEMPTS = 3
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ class _Repository:
                 if attempt == _ATTEMPTS:
                     raise
                 observer(Noted(f"{error}; sending it again"))
+                self.sink.pause(attempt)
         done.mounted += mounted
         done.blobs += planned.blobs
         present += [blob for blob in planned.present if blob not in mounted]

@@ -49,7 +49,9 @@ class _Lines:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._total = event.total
+            # Begins anew with each copy; what an earlier one moved may move once more.
+            self._total, self._done = event.total, 0
+            self._started = time.monotonic()
             models = f"{counted(event.models, 'model')}: {counted(event.blobs, 'blob')}"
             # An archive that is read as a stream tells its bytes, if that, and what is in it later.
             what = models if event.models else "the archive"

@@ -212,6 +212,10 @@ class RegistrySink:
         upload(self._client, self._repository, blob, data)
         self._there[blob.digest, blob.size] = True
 
+    def pause(self, failures: int) -> None:
+        """Wait before another try, longer with each."""
+        self._client.pause(failures)
+
     def _send_whole(self, blob: Descriptor, content: bytes) -> None:
         upload_whole(self._client, self._repository, blob, content)
         self._there[blob.digest, blob.size] = True
@@ -236,11 +240,17 @@ class RegistrySink:
                 body=manifest.raw,
             )
         except FerryError as error:
-            if "BLOB_UNKNOWN" not in error.message:
-                raise
-            # Collected as rubbish while the others were sent.
-            self._there.clear()
-            raise Vanished(error.message, hint="Run the same command again.") from error
+            if "BLOB_UNKNOWN" in error.message:
+                # Collected as rubbish while the others were sent.
+                self._there.clear()
+                raise Vanished(error.message, hint="Run the same command again.") from error
+            if "MANIFEST_INVALID" in error.message and media_type(manifest.raw) == _DOCKER:
+                # Only now, for a registry looks at a manifest when the blobs are there.
+                error.hint = (
+                    "It may take no manifests of Docker's type, which Ollama's models have. zot takes them with "
+                    '"http": {"compat": ["docker2s2"]} in its configuration. The blobs are there, and not sent again.'
+                )
+            raise
         with answer:
             said = answer.header("Docker-Content-Digest")
         if said.startswith("sha256:") and said != str(manifest.digest):

@@ -25,6 +25,9 @@ from ollama_ferry.registries.watching import Watch
 # What an answer that is not read may still hold for its connection to be worth keeping.
 _DRAIN_LIMIT = 64 * 1024
 _DRAIN_SECONDS = 2.0
+# TLS that ended without saying goodbye, or whose bytes were changed on the way: the line broke, whoever it leads to.
+_LINE_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_LINE_DAMAGED = "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
 # A piece is half a megabyte: what is slower than 2 kB a second has stalled.
 _PIECE_SECONDS = 240.0
 FAILURES = (HTTPError, OSError, http.client.HTTPException, ValueError)
@@ -162,7 +165,7 @@ def broken(error: BaseException) -> LineBroke:
         inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
         cause = inner or cause.__cause__ or cause.__context__
     for one in seen:
-        if isinstance(one, ssl.SSLError):
+        if isinstance(one, ssl.SSLError) and not isinstance(one, _LINE_ENDED) and one.reason != _LINE_DAMAGED:
             return NotTrusted(
                 f"{one.reason or 'TLS failed'}: {getattr(one, 'verify_message', '') or one.strerror or ''}"
             )

@@ -312,7 +312,8 @@ class Client:
 
     def _refusal(self, answer: Answer, what: str) -> FerryError:
         """Return the error for a status that is not what was hoped for."""
-        said = f"{what}: {answer.origin} answers {answer.status}{self._explanation(answer)}"
+        explanation = self._explanation(answer)
+        said = f"{what}: {answer.origin} answers {answer.status}{explanation}"
         if answer.status in (401, 403):
             hint = f"Log in with `docker login {self.registry}` (or podman, skopeo), as a user that has this right."
             if self._credential is not None:
@@ -324,6 +325,8 @@ class Client:
             return NotFound(said)
         if answer.status in _REDIRECTS:
             return FerryError(said, hint="A redirect is followed for reading only.")
+        if answer.status == 400 and answer.origin.scheme == "http" and not explanation:
+            return FerryError(said, hint="It may speak https: leave out --insecure.")
         return FerryError(said)
 
     def _explanation(self, answer: Answer) -> str:

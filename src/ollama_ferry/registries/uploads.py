@@ -257,7 +257,9 @@ class _Session:
         except FerryError as error:
             if isinstance(error, Unreachable):
                 raise
-            raise UploadLost(f"{self._what}: the registry has forgotten what it got", hint="Run it again.") from error
+            raise UploadLost(
+                f"{self._what}: the registry has forgotten what it got", hint="Run the same command again."
+            ) from error
         with answer:
             self._note_location(answer, required=False)
             reached = _end_of(answer.header("Range"))
