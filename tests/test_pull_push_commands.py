@@ -161,29 +161,66 @@ def test_archive_without_an_index_is_not_pushed(models: StoreBuilder, tmp_path: 
     assert "ollama-ferry import" in said
 
 
+def skopeo_copy(source: str, target: str) -> None:
+    flags = ["--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests"]
+    subprocess.run([require_tool("skopeo"), "copy", "-q", *flags, source, target], check=True)
+
+
 def test_skopeo_and_we_read_each_other(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
-    skopeo = require_tool("skopeo")
     models.manifest("oci:1", oci_manifest(models))
     run("push", "a:1", "oci:1", f"{plain.address}/skopeo", "--models", models.root, "--insecure")
     ours = f"docker://{plain.address}/skopeo"
     for name in ("a:1", "oci:1"):
-        shown = subprocess.check_output([skopeo, "inspect", "--raw", "--tls-verify=false", f"{ours}/{name}"])
+        shown = subprocess.check_output(
+            [require_tool("skopeo"), "inspect", "--raw", "--tls-verify=false", f"{ours}/{name}"]
+        )
         assert shown == models.manifest_path(name).read_bytes()
-
-    def copy(*words: str) -> None:
-        flags = ["--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests"]
-        subprocess.run([skopeo, "copy", "-q", *flags, *words], check=True)
-
     # Of Docker's media type skopeo takes no layers of other kinds than its own; of OCI's it takes all.
-    copy(f"{ours}/oci:1", f"dir:{tmp_path / 'dir'}")
+    skopeo_copy(f"{ours}/oci:1", f"dir:{tmp_path / 'dir'}")
     assert (tmp_path / "dir/manifest.json").read_bytes() == models.manifest_path("oci:1").read_bytes()
     assert (tmp_path / "dir" / Digest.of(SHARED).hex).read_bytes() == SHARED
     # Into a registry by skopeo, and then to us.
-    copy(f"dir:{tmp_path / 'dir'}", f"docker://{plain.address}/by-skopeo/deep/er:2")
+    skopeo_copy(f"dir:{tmp_path / 'dir'}", f"docker://{plain.address}/by-skopeo/deep/er:2")
     run("pull", f"{plain.address}/by-skopeo/deep/er:2", "--as", "oci:1", "--models", tmp_path / "store", "--insecure")
     stored = StoreBuilder(tmp_path / "store").manifest_path("oci:1")
     assert stored.read_bytes() == models.manifest_path("oci:1").read_bytes()
     assert not faults_of(tmp_path / "store")
+
+
+@pytest.mark.parametrize("way", ["registry", "dir", "oci"])
+def test_skopeo_copies_every_model_in_oci_form(plain: Registry, models: StoreBuilder, tmp_path: Path, way: str) -> None:
+    """Through whatever skopeo copies it, a model comes back with its own manifest: the same ID."""
+    place = f"docker://{plain.address}/oci-{way}"
+    run("push", "--oci", "a:1", "b:Q4_K_M", f"{plain.address}/oci-{way}", "--models", models.root, "--insecure")
+    for name in ("a:1", "b:Q4_K_M"):
+        source = f"{place}/{name}"
+        if way != "registry":
+            between = f"{way}:{tmp_path / name.replace(':', '-')}" + (":x" if way == "oci" else "")
+            skopeo_copy(source, between)
+            source = between
+        skopeo_copy(source, f"{place}/copied/{name}")
+        reference = f"{plain.address}/oci-{way}/copied/{name}"
+        run("pull", reference, "--as", name, "--models", tmp_path / "store", "--insecure")
+        stored = StoreBuilder(tmp_path / "store").manifest_path(name)
+        assert stored.read_bytes() == models.manifest_path(name).read_bytes()
+    assert not faults_of(tmp_path / "store")
+
+
+def test_forms_of_one_model_replace_each_other(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    words = ["push", "a:1", f"{plain.address}/forms", "--models", str(models.root), "--insecure", "--json"]
+    own = models.manifest_path("a:1").read_bytes()
+    digests = []
+    for more in ([], ["--oci"], ["--oci"], []):
+        (model,) = json.loads(run(*words, *more))["models"]
+        assert model["manifest_digest"] == str(Digest.of(own))
+        digests.append(model["registry_digest"])
+    assert digests[0] == digests[3] == str(Digest.of(own)) != digests[1] == digests[2]
+    # Another model is not replaced, whatever form either has.
+    models.model("a:1", [("model", SHARED), ("license", b"another")])
+    for more in ([], ["--oci"]):
+        assert "is another one" in run(*words, *more, code=7)
+    run(*words, "--oci", "--force")
+    assert "is another one" not in run(*words)
 
 
 def oci_manifest(models: StoreBuilder) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -371,6 +372,28 @@ def test_container_image_is_no_model(registry: FaultyRegistry, tmp_path: Path, k
     registry.manifests["models/m:1"] = json.dumps(image).encode()
     pull(registry, tmp_path)
     assert whole(tmp_path)
+
+
+OWN = "ollama-ferry.manifest"
+WITHIN: dict[str, object] = {
+    "no base64": "***",
+    "no text": 7,
+    "a list": ["e30="],
+    "no manifest": base64.b64encode(b"[]").decode(),
+    "other blobs": base64.b64encode(
+        json.dumps({"config": {"digest": f"sha256:{'1' * 64}", "size": 1}, "layers": []}).encode()
+    ).decode(),
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("fault", WITHIN)
+def test_manifest_within_a_manifest_is_not_trusted(registry: FaultyRegistry, tmp_path: Path, fault: str) -> None:
+    around = json.loads(registry.manifests["models/m:1"])
+    registry.manifests["models/m:1"] = json.dumps({**around, "annotations": {OWN: WITHIN[fault]}}).encode()
+    with pytest.raises(Damaged, match=r"models/m:1"):
+        pull(registry, tmp_path)
+    assert not (tmp_path / "store/blobs").exists()
 
 
 def test_digest_of_a_reference_is_checked(registry: FaultyRegistry, tmp_path: Path) -> None:

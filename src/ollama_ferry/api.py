@@ -209,6 +209,7 @@ def push(
     rename: str | None = None,
     replace: bool = False,
     mount_from: Iterable[str] = (),
+    oci: bool = False,
     insecure: bool = False,
     ca_file: PathLike | None = None,
     observer: Observer = ignore,
@@ -223,6 +224,7 @@ def push(
         rename: what the one model is called below the target, as ``repository[:tag]``.
         replace: whether a model of the same name and another content may be replaced.
         mount_from: repositories of the same registry that may have blobs already.
+        oci: send manifests of OCI's type, for registries and tools that take no other; a pull gives back the same ID.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
         observer: called with the events of :mod:`ollama_ferry.events`.
@@ -241,7 +243,7 @@ def push(
     texts = [models] if isinstance(models, str) else list(models)
     where = PushTarget.parse(target)
     located = _located(store, texts)
-    options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)))
+    options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)), oci)
     return push_models(
         Store(located.root),
         select(located, texts),

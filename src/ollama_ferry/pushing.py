@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import PlannedModel, copy, plan
-from ollama_ferry.errors import AlreadyExists, UsageError, Vanished
+from ollama_ferry.errors import AlreadyExists, Damaged, UsageError, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
-from ollama_ferry.manifests import Descriptor, Digest
+from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Inspectable
 from ollama_ferry.places.registry import RegistrySink
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
+from ollama_ferry.registries.manifest_forms import own_form
 from ollama_ferry.registries.references import PushTarget, Reference
 from ollama_ferry.registries.uploads import UploadLost
 
@@ -31,11 +32,13 @@ class PushOptions:
         rename: what the one model is called below the target, as ``repository[:tag]``; None keeps its own name.
         replace: whether a model of the same name and another content may be replaced.
         mount_from: repositories of the same registry that may have blobs already.
+        oci: give manifests the form of OCI's type, for registries and tools that take no other.
     """
 
     rename: str | None = None
     replace: bool = False
     mount_from: tuple[str, ...] = ()
+    oci: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,15 @@ class PushedModel:
     Attributes:
         name: its name here.
         reference: where it is there.
-        manifest_digest: the SHA-256 of its manifest, the same here and there.
+        manifest_digest: the SHA-256 of its manifest here.
+        registry_digest: the SHA-256 of its manifest there: the same, unless it has another form there.
         was_there: it was there before, the same.
     """
 
     name: ModelName
     reference: Reference
     manifest_digest: Digest
+    registry_digest: Digest
     was_there: bool
 
 
@@ -117,7 +122,7 @@ def push(
     places = _places(wanted, target, options)
     done = Pushed(str(target))
     with Client(target.registry, access, cancel) as client:
-        repositories = _repositories(wanted, places, client)
+        repositories = _repositories(wanted, places, client, oci=options.oci)
         _refuse_conflicts(repositories, places, options)
         known: dict[Digest, str] = {}
         for repository in repositories:
@@ -126,8 +131,15 @@ def push(
             else:
                 repository.fill(source, done, known, options, observer, cancel)
             for model in repository.models:
-                digest = model.manifest.digest
-                done.models.append(PushedModel(model.name, places[model.name], digest, model in repository.were_there))
+                done.models.append(
+                    PushedModel(
+                        model.name,
+                        places[model.name],
+                        model.manifest.digest,
+                        Digest.of(repository.sink.form(model.manifest)),
+                        model in repository.were_there,
+                    )
+                )
                 known.update((blob.digest, repository.name) for blob in model.manifest.blobs)
     done.models.sort(key=lambda model: model.name)
     done.seconds = time.monotonic() - started
@@ -204,13 +216,13 @@ def _places(models: Iterable[PlannedModel], target: PushTarget, options: PushOpt
 
 
 def _repositories(
-    models: Iterable[PlannedModel], places: dict[ModelName, Reference], client: Client
+    models: Iterable[PlannedModel], places: dict[ModelName, Reference], client: Client, *, oci: bool
 ) -> list[_Repository]:
     grouped: dict[str, list[PlannedModel]] = {}
     for model in models:
         grouped.setdefault(places[model.name].repository, []).append(model)
     return [
-        _Repository(name, RegistrySink(client, name, {m.name: places[m.name].tag for m in group}), group)
+        _Repository(name, RegistrySink(client, name, {m.name: places[m.name].tag for m in group}, oci=oci), group)
         for name, group in sorted(grouped.items())
     ]
 
@@ -227,10 +239,10 @@ def _refuse_conflicts(
     for repository in repositories:
         for model in repository.models:
             there = repository.sink.tagged(model.name)
-            if there == model.manifest.raw:
+            if there == repository.sink.form(model.manifest):
                 if not repository.sink.look(model.manifest.blobs):
                     repository.were_there.append(model)
-            elif there is not None and not options.replace:
+            elif there is not None and not options.replace and not _same_model(there, model.manifest):
                 known = f", as {Digest.of(there).short}" if there else ""
                 conflicts.append(f"{places[model.name]} is there already{known}, and is another one")
     if conflicts:
@@ -238,3 +250,11 @@ def _refuse_conflicts(
             f"{'; '.join(conflicts)} (nothing was sent)",
             hint="Replace what is there with --force, or give it another name with --as.",
         )
+
+
+def _same_model(there: bytes, manifest: Manifest) -> bool:
+    """Tell whether what is there is the model itself in its other form, which this one may replace."""
+    try:
+        return own_form(there) == manifest.raw
+    except Damaged:
+        return False

@@ -42,6 +42,9 @@ from ollama_ferry.wording import counted, human_size
     metavar="REPOSITORY",
     help="A repository of the same registry that may have blobs already; may be repeated.",
 )
+@click.option(
+    "--oci", is_flag=True, help="Send manifests of OCI's type, for zot or skopeo; pull gives back the same ID."
+)
 @registry_options
 @models_option
 @output_options
@@ -53,6 +56,7 @@ def command(
     dry_run: bool,
     force: bool,
     mount_from: tuple[str, ...],
+    oci: bool,
     access: Access,
     models: Path | None,
     quiet: bool,
@@ -75,7 +79,7 @@ def command(
             "push takes models and a registry", hint="ollama-ferry push deepseek-r1:8b registry.lab:5000/models"
         )
     target = PushTarget.parse(words[-1])
-    options = PushOptions(rename, force, tuple(map(check_repository, mount_from)))
+    options = PushOptions(rename, force, tuple(map(check_repository, mount_from)), oci)
     with ExitStack() as stack:
         source, names = _source(stack, texts, archive, models, output)
         with progress("pushing", quiet=quiet or as_json) as observer:
@@ -143,6 +147,7 @@ def _fields(done: Pushed, *, dry_run: bool) -> dict[str, object]:
                 "reference": str(model.reference),
                 "id": model.manifest_digest.short,
                 "manifest_digest": str(model.manifest_digest),
+                "registry_digest": str(model.registry_digest),
                 "was_there": model.was_there,
             }
             for model in done.models

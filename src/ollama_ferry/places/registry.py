@@ -13,23 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotFound, Vanished
-from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json, remote_host
+from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, remote_host
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Readable
 from ollama_ferry.registries.answers import LineBroke
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.downloads import open_blob
+from ollama_ferry.registries.manifest_forms import DOCKER_TYPE, OCI_TYPE, media_type, oci_form, own_form
 from ollama_ferry.registries.references import Reference
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE, SMALL_LIMIT, SmallBlobs, SmallUploads
 from ollama_ferry.registries.uploads import blob_there, mount, read_whole, upload, upload_whole
 
-_DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
-_OCI = "application/vnd.oci.image.manifest.v1+json"
 # Ollama's registry is asked for the first by Ollama itself; the order says that nothing else is wanted more.
-_ACCEPT = f"{_DOCKER}, {_OCI};q=0.9"
+_ACCEPT = f"{DOCKER_TYPE}, {OCI_TYPE};q=0.9"
 # Whatever may stand under a tag, for those who would replace it.
 _ACCEPT_ANYTHING = (
-    f"{_DOCKER}, {_OCI}, application/vnd.oci.image.index.v1+json, "
+    f"{DOCKER_TYPE}, {OCI_TYPE}, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.docker.distribution.manifest.v1+prettyjws, */*;q=0.1"
 )
@@ -152,13 +151,15 @@ class RegistrySink:
         client: the registry.
         repository: where in it.
         tags: the tag that each model gets.
+        oci: give manifests the form of OCI's type.
     """
 
-    def __init__(self, client: Client, repository: str, tags: Mapping[ModelName, str]) -> None:
+    def __init__(self, client: Client, repository: str, tags: Mapping[ModelName, str], *, oci: bool = False) -> None:
         self.label = f"{client.registry}/{repository}"
         self._client = client
         self._repository = repository
         self._tags = dict(tags)
+        self._oci = oci
         self._there: dict[tuple[Digest, int], bool] = {}
         self._small = SmallUploads(self._send_whole, client.cancel)
 
@@ -170,6 +171,10 @@ class RegistrySink:
         except Damaged:
             return b""
         return found[0] if found else None
+
+    def form(self, manifest: Manifest) -> bytes:
+        """Return the bytes that a manifest has here."""
+        return oci_form(manifest) if self._oci else manifest.raw
 
     def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
         """Find out about many blobs at once; return those that are not there."""
@@ -221,13 +226,14 @@ class RegistrySink:
         self._there[blob.digest, blob.size] = True
 
     def commit(self, name: ModelName, manifest: Manifest) -> None:
-        """Send a manifest's bytes as they are, when all blobs that were put are there.
+        """Send a manifest's bytes, when all blobs that were put are there.
 
         Raises:
             Vanished: the registry has lost a blob meanwhile.
             Damaged: it has taken other bytes.
         """
         self._small.settle()
+        raw = self.form(manifest)
         what = f"sending the manifest of {name} to {self.label}:{self._tags[name]}"
         try:
             answer = self._client.ask(
@@ -236,25 +242,25 @@ class RegistrySink:
                 scope=f"repository:{self._repository}:pull,push",
                 what=what,
                 accept=(200, 201, 202, 204),
-                headers={"Content-Type": media_type(manifest.raw)},
-                body=manifest.raw,
+                headers={"Content-Type": media_type(raw)},
+                body=raw,
             )
         except FerryError as error:
             if "BLOB_UNKNOWN" in error.message:
                 # Collected as rubbish while the others were sent.
                 self._there.clear()
                 raise Vanished(error.message, hint="Run the same command again.") from error
-            if "MANIFEST_INVALID" in error.message and media_type(manifest.raw) == _DOCKER:
+            if "MANIFEST_INVALID" in error.message and media_type(raw) == DOCKER_TYPE:
                 # Only now, for a registry looks at a manifest when the blobs are there.
                 error.hint = (
-                    "It may take no manifests of Docker's type, which Ollama's models have. zot takes them with "
-                    '"http": {"compat": ["docker2s2"]} in its configuration. The blobs are there, and not sent again.'
+                    "It may take no manifests of Docker's type, which Ollama's models have: push again with --oci (the "
+                    'blobs are there). Or let it take them; zot: "http": {"compat": ["docker2s2"]}.'
                 )
             raise
         with answer:
             said = answer.header("Docker-Content-Digest")
-        if said.startswith("sha256:") and said != str(manifest.digest):
-            raise Damaged(f"{what}: it says that it has {said[:80]!a}, and was sent {manifest.digest}")
+        if said.startswith("sha256:") and said != str(Digest.of(raw)):
+            raise Damaged(f"{what}: it says that it has {said[:80]!a}, and was sent {Digest.of(raw)}")
 
 
 def _side_by_side(ask: Callable[[Descriptor], bool], blobs: Iterable[Descriptor]) -> list[bool]:
@@ -282,7 +288,7 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
     if wanted and wanted != f"sha256:{Digest.of(raw).hex}":
         raise Damaged(f"{what}: its bytes have the digest {Digest.of(raw)}, and the registry says {wanted[:80]!a}")
     try:
-        manifest = Manifest.parse(raw, modified=time.time())
+        manifest = Manifest.parse(own_form(raw), modified=time.time())
         _ = manifest.blobs
     except Damaged as error:
         raise Damaged(f"{what}: {error}", hint="Is it a model of Ollama's?") from error
@@ -333,10 +339,3 @@ def _fetch(client: Client, reference: Reference, accept: str) -> tuple[bytes, st
             raise Damaged(
                 error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
             ) from error
-
-
-def media_type(raw: bytes) -> str:
-    """Return the media type that a manifest gives itself, which the registry compares; OCI's allows for none."""
-    found = parse_json(raw)
-    said = found.get("mediatype") if isinstance(found, dict) else None
-    return said if isinstance(said, str) and said.isascii() and said.isprintable() and said else _OCI
