@@ -26,7 +26,7 @@ from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted
 from ollama_ferry.manifests import MANIFEST_LIMIT, Digest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_contents import Contents, Gathering
-from ollama_ferry.places.archive_reading import Limited, Metered, Tick, naming, no_tick
+from ollama_ferry.places.archive_reading import Metered, PlainPart, Tick, naming, no_tick
 from ollama_ferry.places.archive_source import ArchiveSource
 from ollama_ferry.places.archive_stream import ArchiveStream, FramedStream, SeekingStream, left_out_blobs
 from ollama_ferry.places.base import Readable
@@ -199,7 +199,7 @@ class ArchiveFile:
         # A file of its own for every blob, so that several threads may read at once.
         with _open_file(self.path) as file:
             file.seek(place + offset)
-            yield Limited(Metered(file, self.label, no_tick), size - offset)
+            yield PlainPart(file, self.label, size - offset)
 
 
 def _zip_contents(reader: ZipReader) -> Contents:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import BinaryIO
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.errors import Damaged, FerryError
-from ollama_ferry.places.base import Readable
+from ollama_ferry.places.base import Readable, file_of
 
 Tick = Callable[[int], None]
 """Told how many bytes of the archive's file were read since the last call; may raise to stop."""
@@ -66,12 +67,22 @@ class Limited:
         return chunk
 
 
+class PlainPart(Limited):
+    """A part of a file from its position on, as it is."""
+
+    def __init__(self, file: BinaryIO, label: str, size: int) -> None:
+        super().__init__(Metered(file, label, no_tick), size)
+        # Volumes that are joined are no one file.
+        self.file = file if isinstance(file, io.FileIO) else None
+
+
 class Labelled:
     """Errors of a read say which archive they are about."""
 
     def __init__(self, label: str, data: Readable) -> None:
         self._label = label
         self._data = data
+        self.file = file_of(data)
 
     def read(self, size: int, /) -> bytes:
         with naming(self._label):

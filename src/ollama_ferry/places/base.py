@@ -5,6 +5,7 @@ They stay small. A power that only some places have is a protocol of its own, fo
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,23 @@ class Readable(Protocol):
     """Bytes in order. ``read`` gives at most ``size`` bytes, and ``b""`` only at the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class LiesInFile(Protocol):
+    """Bytes that a file has as they are, so that the system can send them without anybody reading them."""
+
+    @property
+    def file(self) -> io.FileIO | None:
+        """The file, whose own position is that of the next byte; None where there is none after all."""
+        ...
+
+
+def file_of(data: Readable) -> io.FileIO | None:
+    """Return the file that has bytes as they are, at its own position; None where they have to be read."""
+    if isinstance(data, io.FileIO):
+        return data
+    return data.file if isinstance(data, LiesInFile) else None
 
 
 class Source(Protocol):

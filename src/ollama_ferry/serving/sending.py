@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import select
 import socket
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ollama_ferry.errors import Damaged
-from ollama_ferry.places.base import Readable
+from ollama_ferry.places.base import Readable, file_of
 
 # How much is read at once where bytes have to be read; a frame of an archive, which is then passed on uncopied.
 _CHUNK = 1024 * 1024
@@ -56,7 +55,7 @@ def send_part(connection: socket.socket, data: Readable, offset: int, length: in
     Args:
         connection: with a timeout, which counts from the last byte that the client took.
         data: the blob, opened at ``offset``.
-        offset: where in it the part begins; only counted with where ``data`` is a file.
+        offset: where in it the part begins, for messages.
         length: of the part, in bytes.
 
     Raises:
@@ -65,11 +64,13 @@ def send_part(connection: socket.socket, data: Readable, offset: int, length: in
         FerryError, OSError: it can't be read.
     """
     sent = 0
-    if isinstance(data, io.FileIO) and hasattr(os, "sendfile"):
+    file = file_of(data)
+    if file is not None and hasattr(os, "sendfile"):
+        start = file.tell()
         while sent < length:
-            count = _send_file(connection, data.fileno(), offset + sent, min(length - sent, _MOST))
+            count = _send_file(connection, file.fileno(), start + sent, min(length - sent, _MOST))
             if count is None:
-                data.seek(offset + sent)
+                file.seek(start + sent)
                 break
             if count == 0:
                 raise Damaged(f"it ends at byte {offset + sent}, and should go on")
