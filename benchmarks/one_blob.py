@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+from measuring import compile_package
 from sample_stores import biggest_blob, one_model
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +20,7 @@ MODEL = "bench:q4_0"
 
 
 def words(what: str | None) -> argparse.Namespace:
-    """Read the command line: ``gb``, ``runs`` and ``work``, the folder to work in.
+    """Get ready, and read the command line: ``gb``, ``runs`` and ``work``, the folder to work in.
 
     Args:
         what: what the program is for.
@@ -28,6 +29,7 @@ def words(what: str | None) -> argparse.Namespace:
     parser.add_argument("--gb", type=float, default=1)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--work", type=lambda text: Path(text).resolve(), default=ROOT / "benchmarks/work")
+    compile_package()
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from alternatives import install_others
 from figures import Figures, Row, as_json, read_figures, write_text
 from machine import describe
-from measuring import PartFailedError, readable, remove
+from measuring import PartFailedError, compile_package, readable, remove
 from parts import PARTS
 from plot import plot
 from setting import Setting
@@ -43,6 +43,7 @@ _DISK = 3.5
 def main() -> None:
     """Run what was asked for, say what was found, and end with 1 where a part failed."""
     options = parse_arguments()
+    compile_package()
     # An end by a signal cleans up too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = options.only or list(PARTS)

@@ -20,6 +20,7 @@ from ollama_ferry.exporting import (
     export_to_file,
     export_to_stream,
     plan_export,
+    source_date_epoch,
 )
 from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream
 from ollama_ferry.inventories import inventory_text, read_inventories
@@ -330,19 +331,6 @@ def serve(
         else:
             shelved = shelve_store(_located(store, texts), texts, everything=not texts)
         yield stack.enter_context(Server(shelved.shelf, address, token=secret, log=log or log_nothing))
-
-
-def source_date_epoch(text: str | None) -> int | None:
-    """Read ``SOURCE_DATE_EPOCH`` (reproducible-builds.org): whole seconds since the epoch.
-
-    Raises:
-        UsageError: it is set to something else.
-    """
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, and must be whole seconds since 1970")
-    return int(text)
 
 
 def _access(insecure: bool, ca_file: PathLike | None) -> Access:

@@ -320,3 +320,16 @@ def _sample_points(planned: Plan) -> Iterator[tuple[Descriptor, int]]:
             yield blob, max(0, wanted - position) // FRAME_SIZE * FRAME_SIZE
             wanted += step
         position += blob.size
+
+
+def source_date_epoch(text: str | None) -> int | None:
+    """Read ``SOURCE_DATE_EPOCH`` (reproducible-builds.org): whole seconds since the epoch.
+
+    Raises:
+        UsageError: it is set to something else.
+    """
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, and must be whole seconds since 1970")
+    return int(text)

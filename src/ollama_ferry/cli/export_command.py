@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.api import source_date_epoch
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.volumes import Volumes, volume_size
 from ollama_ferry.cli.media import MediumPrompt
@@ -36,6 +35,7 @@ from ollama_ferry.exporting import (
     export_to_file,
     export_to_stream,
     plan_export,
+    source_date_epoch,
 )
 from ollama_ferry.inventories import read_inventories
 from ollama_ferry.listing import layers_in_use

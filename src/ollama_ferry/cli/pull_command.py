@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.api import source_date_epoch
 from ollama_ferry.archives.kinds import Compression, kind_of
 from ollama_ferry.cli.export_command import split_words, tell_exported
 from ollama_ferry.cli.import_command import tell_imported
@@ -17,7 +16,7 @@ from ollama_ferry.cli.registry_options import registry_options
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.copying import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.exporting import ExportOptions
+from ollama_ferry.exporting import ExportOptions, source_date_epoch
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.pulling import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ollama_ferry.cli.remote import rate
+from ollama_ferry.cli.rates import rate
 from ollama_ferry.errors import UsageError
 from ollama_ferry.registries.access import Access
 

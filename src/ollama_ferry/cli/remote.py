@@ -14,11 +14,10 @@ from typing import Any
 import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
+from ollama_ferry.cli.rates import rate
 from ollama_ferry.errors import UsageError
 from ollama_ferry.places.ssh import SshPlace
 from ollama_ferry.ssh.line import Line, SshOptions
-
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,3 @@ def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, ssh_words=SshWords(ssh, rate(bwlimit), compress, sudo), **more)
 
     return wrapped
-
-
-def rate(text: str) -> int:
-    """Read a rate in bytes a second: ``20M``, ``500k``; 0 is no limit.
-
-    Raises:
-        UsageError: it is none.
-    """
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)([kKmMgG]?)(?:i?[bB])?", text)
-    if not found:
-        raise UsageError(f"--bwlimit {text!r} is no rate", hint="For example 20M, which is 20 million bytes a second.")
-    found_rate = int(float(found[1]) * _UNITS[found[2].lower()])
-    if not found_rate and text != "0":
-        raise UsageError(f"--bwlimit {text!r} is less than a byte a second")
-    return found_rate

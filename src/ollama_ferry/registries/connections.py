@@ -102,7 +102,7 @@ class Connections:
         self._home = home
         self._access = access
         self._timeout = urllib3.Timeout(connect=access.patience.connect, read=access.patience.stall)
-        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
         self._lock = Lock()
         self.watch = Watch()
         self._folder = access.docker_certificates / registry
@@ -142,16 +142,18 @@ class Connections:
 
     def _manager(self, origin: Origin) -> urllib3.PoolManager:
         proxy = _proxy_for(origin)
-        own = origin == self._home
+        key = (origin.scheme, proxy, origin == self._home)
         with self._lock:
-            if (proxy, own) not in self._managers:
-                self._managers[proxy, own] = self._new_manager(proxy, own=own)
-            return self._managers[proxy, own]
+            if key not in self._managers:
+                self._managers[key] = self._new_manager(*key)
+            return self._managers[key]
 
-    def _new_manager(self, proxy: str, *, own: bool) -> urllib3.PoolManager:
+    def _new_manager(self, scheme: str, proxy: str, own: bool) -> urllib3.PoolManager:
         size = max(self._access.streams, SMALL_AT_ONCE) + 1
-        # A registry that is plain itself may still send one on to https.
-        context = self._contexts.get(own) or self._context(own=own)
+        # What speaks plain http to all ends needs none, and the system's authorities take a while to read. A registry
+        # that is plain itself may still send one on to https.
+        plain = scheme == "http" and not proxy.startswith("https:")
+        context = None if plain else self._contexts.get(own) or self._context(own=own)
         pools = self.watch.pools(self._access.patience.answer)
         if not proxy:
             manager = urllib3.PoolManager(4, maxsize=size, ssl_context=context)
