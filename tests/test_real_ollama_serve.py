@@ -79,6 +79,23 @@ def test_pull_and_rename_give_the_same_model(target: Ollama, tmp_path: Path, kin
     assert weights[:3] == [("200", "HEAD "), ("200", ""), ("206", "")]
 
 
+@pytest.mark.parametrize("kind", ["store", ".tar.gz"])
+def test_what_ollama_has_pulled_keeps_its_id(target: Ollama, tmp_path: Path, kind: str) -> None:
+    """A manifest as Ollama writes it comes out of each further pull as it is, with old versions too."""
+    write_sample_store(tmp_path / "source")
+    with serve_process(tmp_path, SAMPLE, "--models", tmp_path / "source") as serve:
+        pull_and_rename(target, serve.document["models"][0])
+    words: list[str | Path] = [SAMPLE, "--models", target.models]
+    if kind != "store":
+        words = [tmp_path / f"models{kind}"]
+        assert ferry("export", SAMPLE, words[0], "--models", target.models).returncode == 0
+    with serving(tmp_path / "next", tmp_path) as next_one, serve_process(tmp_path, *words) as serve:
+        pull_and_rename(next_one, serve.document["models"][0])
+        assert next_one.listed()[SAMPLE] == target.listed()[SAMPLE] == serve.document["models"][0]["id"]
+    path = "manifests/registry.ollama.ai/library/ferry-sample/4m"
+    assert (next_one.models / path).read_bytes() == (target.models / path).read_bytes()
+
+
 @pytest.mark.parametrize(("kind", "size"), [("store", 1_000_000_000), (".tar", 250_000_000), (".tar.gz", 250_000_000)])
 def test_large_blob_is_pulled_in_parts(
     target: Ollama, source: StoreBuilder, tmp_path: Path, kind: str, size: int
