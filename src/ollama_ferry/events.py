@@ -95,3 +95,13 @@ class Cancel:
                 "cancelled",
                 hint="Run the same command again: no final name has half a file.",
             )
+
+
+def counting(observer: Observer, cancel: Cancel) -> Callable[[int], None]:
+    """Return what reads of an archive tell their bytes to: it hands them on, and stops where that was asked for."""
+
+    def advance(count: int) -> None:
+        cancel.check()
+        observer(Advanced(count))
+
+    return advance

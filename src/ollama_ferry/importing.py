@@ -13,7 +13,7 @@ from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, left_out_error, plan
 from ollama_ferry.disk import Disk, require_space
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFound, UsageError, Vanished
-from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, ignore
+from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, counting, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.archive_contents import Contents
@@ -271,11 +271,7 @@ def import_file(
     started = time.monotonic()
     cancel = cancel or Cancel()
 
-    def tick(count: int) -> None:
-        cancel.check()
-        observer(Advanced(count))
-
-    with ArchiveFile(path, tick=tick) as file:
+    with ArchiveFile(path, tick=counting(observer, cancel)) as file:
         if file.note:
             observer(Noted(file.note))
         source = file.source()
@@ -307,12 +303,8 @@ def import_stream(
     started = time.monotonic()
     cancel = cancel or Cancel()
 
-    def tick(count: int) -> None:
-        cancel.check()
-        observer(Advanced(count))
-
     observer(Started(0, 0, 0))
-    stream = ArchiveStream(data, label, tick=tick)
+    stream = ArchiveStream(data, label, tick=counting(observer, cancel))
     return _import_stream(stream, store, options, None, disk, observer, cancel, started)
 
 

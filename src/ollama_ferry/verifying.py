@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, NotPermitted
-from ollama_ferry.events import Advanced, Cancel, Observer, Started, ignore
+from ollama_ferry.events import Advanced, Cancel, Observer, Started, counting, ignore
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_contents import Contents
@@ -303,11 +303,7 @@ def verify_file(path: Path, *, threads: int = 0, observer: Observer = ignore, ca
     """
     cancel = cancel or Cancel()
 
-    def tick(count: int) -> None:
-        cancel.check()
-        observer(Advanced(count))
-
-    with ArchiveFile(path, tick=tick) as file:
+    with ArchiveFile(path, tick=counting(observer, cancel)) as file:
         if file.note:
             raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
         source = file.source() if file.index is None else None
