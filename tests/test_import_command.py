@@ -281,7 +281,7 @@ def test_archive_without_models_says_what_it_holds(tmp_path: Path, target: Path,
     assert_one_clear_error(done, 3)
     assert "holds no model" in done.stderr and "notes.txt" in done.stderr
     subprocess.run(["tar", "-C", models.root, "-cf", path, "blobs"], check=True)
-    assert "5 blobs in it, and no manifest" in ferry("import", path, "--models", target).stderr
+    assert "It has 5 blobs, and no manifest" in ferry("import", path, "--models", target).stderr
     assert not target.exists()
 
 
