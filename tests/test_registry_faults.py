@@ -894,20 +894,29 @@ def test_an_address_that_has_ended_is_asked_for_anew(
     assert len(refused) == 2 and registry.count("blob") > len(registry.blobs)
 
 
-def test_giving_up_does_not_wait_for_what_hangs(registry: FaultyRegistry, source: StoreBuilder, tmp_path: Path) -> None:
-    hanging, release = threading.Event(), threading.Event()
+@pytest.mark.parametrize("kind", ["look", "put", "put, asked to wait"])
+def test_giving_up_does_not_wait_for_what_hangs(
+    registry: FaultyRegistry, source: StoreBuilder, tmp_path: Path, kind: str
+) -> None:
+    reached, release = threading.Event(), threading.Event()
 
     def hang(handler: FaultyHandler) -> None:
-        hanging.set()
+        reached.set()
+        if "wait" in kind:
+            # Whoever asked waits a minute before the next try.
+            handler._read_body()
+            handler.reply(503, {"Retry-After": "60"})
+            raise Answered
         release.wait(60)
         handler.cut()
 
     source.model("m:2", [("tensor", bytes([number]) * 100) for number in range(40)])
-    registry.always["look"] = hang
+    registry.always[kind.partition(",")[0]] = hang
     command = [*COMMAND, "push", "m:2", f"{registry.address}/models", "--insecure", "--models", str(source.root)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert hanging.wait(30)
+        assert reached.wait(30)
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     finally:

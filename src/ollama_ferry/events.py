@@ -75,10 +75,15 @@ def ignore(event: Event) -> None:
 
 
 class Cancel:
-    """A switch that stops a copy at the next chunk, from any thread or signal handler."""
+    """A switch that stops a copy at the next chunk, from any thread or signal handler.
 
-    def __init__(self) -> None:
+    Args:
+        above: a switch that stops this one's work too, and that this one does not touch.
+    """
+
+    def __init__(self, above: Cancel | None = None) -> None:
         self._set = threading.Event()
+        self._above = above
 
     def set(self) -> None:
         """Ask the copy to stop."""
@@ -95,6 +100,8 @@ class Cancel:
                 "cancelled",
                 hint="Run the same command again: no final name has half a file.",
             )
+        if self._above is not None:
+            self._above.check()
 
 
 def counting(observer: Observer, cancel: Cancel) -> Callable[[int], None]:

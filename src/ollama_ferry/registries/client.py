@@ -61,7 +61,7 @@ class Client:
     Args:
         registry: ``host`` or ``host:port``, as a reference gives it.
         access: what the user allows.
-        cancel: ends every wait.
+        cancel: ends every wait; so does the end of the block.
 
     Raises:
         FerryError: a certificate that was named can't be used.
@@ -70,7 +70,7 @@ class Client:
     def __init__(self, registry: str, access: Access, cancel: Cancel | None = None) -> None:
         self.registry = registry
         self.access = access
-        self.cancel = cancel or Cancel()
+        self.cancel = Cancel(cancel)
         self.throttle = Throttle(access.bytes_per_second)
         self.base = f"{'http' if access.insecure else 'https'}://{registry}"
         self.origin = origin_of(self.base, plain=access.insecure)
@@ -80,14 +80,14 @@ class Client:
         self._credential_note = ""
         self._looked_for_credential = False
         self._answered: set[Origin] = set()
-        self._closed = False
         self._lock = Lock()
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed = True
+        # Threads that were left behind try no further.
+        self.cancel.set()
         self._connections.close()
 
     def ask(
@@ -125,9 +125,6 @@ class Client:
         failures = 0
         while True:
             self.cancel.check()
-            if self._closed:
-                # A thread that was left behind tries no further.
-                raise Unreachable(f"{what}: the work was ended")
             pause = 0.0
             try:
                 answer = self._follow(request)
