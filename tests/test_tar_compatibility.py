@@ -238,10 +238,10 @@ def test_member_over_eight_gibibytes(source: StoreBuilder, tmp_path: Path) -> No
     archive = tmp_path / "h.tar.gz"
     ollama_ferry.export("huge", archive, store=source.root)
     (source.root / name).unlink()
-    for tool in (["tar"], ["bsdtar"], ["busybox", "tar"]):
-        require_tool(tool[0])
-        listed = subprocess.run([*tool, "-tvzf", archive], capture_output=True, text=True, check=True).stdout
-        assert str(size) in listed, tool
+    # One pass of eight gigabytes each.
+    listed = subprocess.run([require_tool("bsdtar"), "-tvzf", archive], capture_output=True, text=True, check=True)
+    assert str(size) in listed.stdout
     for tool in (["tar"], ["busybox", "tar"]):
+        require_tool(tool[0])
         line = f"{' '.join(tool)} -xzOf {archive} {name} | wc -c"
         assert int(subprocess.check_output(["bash", "-c", line])) == size
