@@ -205,6 +205,8 @@ def kill_at_random(models: StoreBuilder, server: Sshd, folder: Path, rounds: int
         timer.join()
         assert done.error is None or isinstance(done.error, Unreachable | FerryError)
         cut += done.error is not None
+        # What the first one took says little on a busy machine: where too many come to their end, sooner.
+        usual *= 0.9 if done.error is None else 1.02
         assert not faults_of(root)
         begun = sum(path.stat().st_size for path in root.glob(".ollama-ferry-ssh/sha256-*"))
         begun += sum(path.stat().st_size for path in root.glob("blobs/sha256-*"))
