@@ -59,6 +59,8 @@ def test_keys_are_folded_as_go_folds_them() -> None:
     folded = json.dumps({"CONFIG": {"Digest": A, "SIZE": 1}, "Layers": [{"dIgEsT": B, "ſize": 2}]}).encode()
     manifest = Manifest.parse(folded)
     assert [(str(blob.digest), blob.size) for blob in manifest.blobs] == [(B, 2), (A, 1)]
+    # A ligature is not the letters that it looks like.
+    assert Manifest.parse(json.dumps({"conﬁg": {"digest": A, "size": 1}, "layers": []}).encode()).config is None
 
 
 @pytest.mark.parametrize(

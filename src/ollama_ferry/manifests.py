@@ -194,7 +194,12 @@ def remote_host(config: bytes) -> str | None:
 
 
 def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key.casefold(): value for key, value in pairs}
+    return {_fold(key): value for key, value in pairs}
+
+
+def _fold(key: str) -> str:
+    """Fold a key as Go does: rune by rune, so that a ligature is not the letters that it looks like."""
+    return key.lower() if key.isascii() else "".join(one if len(one := rune.casefold()) == 1 else rune for rune in key)
 
 
 def _refused(constant: str) -> Any:
