@@ -438,6 +438,25 @@ def test_file_that_shrinks_while_it_is_sent_is_cut(source: StoreBuilder) -> None
         assert get(server.port, f"{PATH}/blobs/{blob.digest}", "HEAD")[0] == 404
 
 
+@pytest.mark.parametrize("how", ["replaced", "written to"])
+def test_archive_that_another_has_taken_the_place_of_is_not_served(
+    filled: StoreBuilder, tmp_path: Path, how: str
+) -> None:
+    archive, other = tmp_path / "x.tar", tmp_path / "other"
+    ollama_ferry.export("tiny:4m", archive, store=filled.root)
+    blob = blob_of(filled, "tiny:4m")
+    with ollama_ferry.serve(archive=archive, listen="127.0.0.1:0") as server:
+        assert get(server.port, f"{PATH}/blobs/{blob.digest}")[2] == WEIGHTS
+        content = b"secret" * (archive.stat().st_size // 6)
+        if how == "replaced":
+            other.write_bytes(content)
+            os.replace(other, archive)
+        else:
+            archive.write_bytes(content)
+        status, _, body = get(server.port, f"{PATH}/blobs/{blob.digest}")
+    assert status == 500 and b"secret" not in body
+
+
 def test_damage_in_an_archive_cuts_the_answer(filled: StoreBuilder, tmp_path: Path) -> None:
     archive = tmp_path / "models.tar.gz"
     ollama_ferry.export("tiny:4m", archive, store=filled.root)

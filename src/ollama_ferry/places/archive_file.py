@@ -79,6 +79,7 @@ class ArchiveFile:
         self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
         self._tick = tick
         self._file = _open_file(path)
+        self._identity = _identity(self._file)
         self.size = self._file.seek(0, io.SEEK_END)
         self._file.seek(0)
         try:
@@ -198,6 +199,8 @@ class ArchiveFile:
     def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
         # A file of its own for every blob, so that several threads may read at once.
         with _open_file(self.path) as file:
+            if _identity(file) != self._identity:
+                raise Damaged(f"{self.label}: another file has taken its place, or it was changed, since it was opened")
             file.seek(place + offset)
             yield PlainPart(file, self.label, size - offset)
 
@@ -223,6 +226,14 @@ def _zip_member(reader: ZipReader, number: int, offset: int) -> Iterator[Readabl
                 break
             offset -= passed
         yield data
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """Return what tells a file from another one, or from its own later self; nothing for joined volumes."""
+    if not isinstance(file, io.FileIO):
+        return ()
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _open_file(path: Path) -> BinaryIO:
