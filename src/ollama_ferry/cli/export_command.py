@@ -188,6 +188,11 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], str | None]:
         return list(words[:-1]), words[-1]
     if words and words[-1].lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
         raise UsageError(f"{words[-1]!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
+    if words and words[-1].startswith((".", "/", "~")):
+        raise UsageError(
+            f"{words[-1]!r} is neither a model's name nor an archive's",
+            hint="Archives end in .tar.gz, .tgz, .tar or .tar.zst.",
+        )
     return list(words), None
 
 

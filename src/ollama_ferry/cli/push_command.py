@@ -17,7 +17,7 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import InvalidName, UsageError
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_file import ArchiveFile
 from ollama_ferry.places.base import Inspectable
@@ -81,7 +81,11 @@ def command(
     target = PushTarget.parse(words[-1])
     options = PushOptions(rename, force, tuple(map(check_repository, mount_from)), oci)
     with ExitStack() as stack:
-        source, names = _source(stack, texts, archive, models, output)
+        try:
+            source, names = _source(stack, texts, archive, models, output)
+        except InvalidName as error:
+            error.hint = f"{error.hint}\nThe registry goes last: push MODEL {target}".strip()
+            raise
         with progress("pushing", quiet=quiet or as_json) as observer:
             done = push(source, names, target, options, access, dry_run=dry_run, observer=observer)
     if as_json:
