@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -467,12 +468,16 @@ def faulty_registry() -> Iterator[FaultyRegistry]:
 
 
 @contextlib.contextmanager
-def connect_proxy(up: Iterable[int] = (), down: Iterable[int] = ()) -> Iterator[tuple[str, list[str]]]:
+def connect_proxy(
+    up: Iterable[int] = (), down: Iterable[int] = (), *, certificates: Path | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Serve as a proxy for https until the block ends; give its address, and the lines that it was asked with.
 
     Args:
         up: after how many bytes to the server a line is cut: the first, the second ...; the others stay whole.
         down: the same for bytes to the client.
+        certificates: the folder of a registry with TLS, whose certificate the proxy has too; None is plain. What a
+            client shows of its own is among the lines.
     """
     asked: list[str] = []
     cuts_up, cuts_down = list(up), list(down)
@@ -480,6 +485,11 @@ def connect_proxy(up: Iterable[int] = (), down: Iterable[int] = ()) -> Iterator[
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
+
+        def handle(self) -> None:
+            if isinstance(self.connection, ssl.SSLSocket) and self.connection.getpeercert():
+                asked.append("a client's certificate")
+            super().handle()
 
         def do_CONNECT(self) -> None:
             asked.append(f"{self.path} {self.headers.get('Proxy-Authorization', '')}")
@@ -494,10 +504,15 @@ def connect_proxy(up: Iterable[int] = (), down: Iterable[int] = ()) -> Iterator[
             self.close_connection = True
 
     server = _Server(("127.0.0.1", 0), Handler)
+    if certificates is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.crt"))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_address[1]}", asked
+        yield f"{'localhost' if certificates else '127.0.0.1'}:{server.server_address[1]}", asked
     finally:
         server.shutdown()
         server.server_close()

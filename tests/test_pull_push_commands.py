@@ -12,7 +12,16 @@ import pytest
 
 import ollama_ferry
 from command_line import ferry
-from oci_registries import Registry, connect_proxy, docker_registry, log_in, quick_access
+from oci_registries import (
+    Answered,
+    FaultyHandler,
+    Registry,
+    connect_proxy,
+    docker_registry,
+    faulty_registry,
+    log_in,
+    quick_access,
+)
 from ollama_ferry.errors import NotFound
 from ollama_ferry.manifests import Digest
 from ollama_ferry.places.store import Store
@@ -278,7 +287,7 @@ def test_authority_has_to_be_trusted(private: Registry, models: StoreBuilder, tm
 def test_client_certificate(models: StoreBuilder, tmp_path: Path) -> None:
     with docker_registry(tmp_path / "mutual", tls=True, clients=True) as registry:
         words = ["push", "a:1", f"{registry.address}/m", "--models", str(models.root), *registry.options]
-        assert "certificate" in run(*words, code=8)
+        assert "--cert FILE" in run(*words, code=8)
         pair = ["--cert", str(registry.folder / "client.crt"), "--key", str(registry.folder / "client.key")]
         run(*words, *pair)
         assert "--cert" in run(*words, "--key", str(registry.folder / "client.key"), code=2)
@@ -322,6 +331,44 @@ def test_lines_with_tls_that_are_cut(models: StoreBuilder, tmp_path: Path, monke
     assert (
         StoreBuilder(tmp_path / "store").manifest_path("a:1").read_bytes() == models.manifest_path("a:1").read_bytes()
     )
+
+
+def test_proxy_by_https_sees_no_certificate(models: StoreBuilder, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", tls=True, clients=True) as registry:
+        pair = ["--cert", str(registry.folder / "client.crt"), "--key", str(registry.folder / "client.key")]
+        words = ["push", "a:1", registry.address, "--models", str(models.root), *registry.options, *pair]
+        with connect_proxy(certificates=registry.folder) as (address, asked):
+            run(*words, environ={"HTTPS_PROXY": f"https://{address}"})
+            # Plain http goes to the proxy itself, who is not the registry either.
+            run(*words, "--insecure", code=1, environ={"HTTP_PROXY": f"https://{address}"})
+    assert asked and "a client's certificate" not in asked
+
+
+def test_token_server_that_is_not_trusted(private: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    """It is told at once, and by its own name."""
+    with faulty_registry() as registry:
+        registry.locked = True
+
+        def send_elsewhere(handler: FaultyHandler) -> None:
+            handler.reply(401, {"WWW-Authenticate": f'Bearer realm="https://{private.address}/token",service="x"'})
+            raise Answered
+
+        registry.always["manifest"] = send_elsewhere
+        said = run("pull", f"{registry.address}/m/a:1", "--models", tmp_path / "store", "--insecure", code=8)
+        assert f"asking for a token: {private.address}: CERTIFICATE_VERIFY_FAILED" in said
+        assert "--ca-file" in said and "certs.d" not in said
+        assert registry.count("manifest") == 1
+
+
+def test_files_of_certificates_are_looked_for_before_anything_is_asked(plain: Registry, tmp_path: Path) -> None:
+    said = run("pull", f"{plain.address}/m/a:1", "--models", tmp_path, "--insecure", "--ca-file", "/no/ca", code=3)
+    assert "/no/ca" in said
+
+
+def test_swapped_words_and_folders_are_explained(models: StoreBuilder, tmp_path: Path) -> None:
+    said = run("push", "registry.lab:5000/models", "a:1", "--models", models.root, code=2)
+    assert "The registry goes last" in said
+    assert "neither a model's name nor an archive's" in run("pull", "a:1", f"{tmp_path}/", code=2)
 
 
 def test_certificates_that_docker_keeps(private: Registry, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
@@ -18,6 +19,7 @@ import pytest
 from command_line import COMMAND
 from oci_registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
 from ollama_ferry.errors import (
+    AlreadyExists,
     Cancelled,
     Damaged,
     FerryError,
@@ -25,6 +27,7 @@ from ollama_ferry.errors import (
     ModelNotFound,
     NotPermitted,
     Unreachable,
+    UsageError,
 )
 from ollama_ferry.events import Cancel
 from ollama_ferry.exporting import ExportOptions
@@ -71,10 +74,12 @@ def whole(folder: Path) -> bool:
     return bool(names)
 
 
-def pushed(registry: FaultyRegistry, source: StoreBuilder, access: Access | None = None) -> Pushed:
+def pushed(
+    registry: FaultyRegistry, source: StoreBuilder, access: Access | None = None, *, oci: bool = False
+) -> Pushed:
     names = list(Store(source.root).names())
     target = PushTarget.parse(f"{registry.address}/models")
-    return push(Store(source.root), names, target, PushOptions(), access or quick_access())
+    return push(Store(source.root), names, target, PushOptions(oci=oci), access or quick_access())
 
 
 # -- faults, each as the server shows it
@@ -743,6 +748,54 @@ def test_small_blob_that_is_not_taken_ends_the_push(empty: FaultyRegistry, many:
     empty.always.clear()
     assert len(pushed(empty, many).blobs) == 42 - there
     assert empty.manifests
+
+
+@pytest.mark.parametrize(("code", "tries"), [(413, 1), (400, 4), (500, 4)])
+def test_refusals_are_not_tried_for_ages(empty: FaultyRegistry, many: StoreBuilder, code: int, tries: int) -> None:
+    empty.always["put"] = status(code)
+    with pytest.raises(FerryError) as caught:
+        pushed(empty, many)
+    # Those that were on their way, each as often as is promised, and no blob beyond them.
+    assert empty.count("put") <= 24 * tries
+    per_blob = Counter(seen.path.partition("digest=")[2] for seen in empty.seen if seen.method == "PUT")
+    assert max(per_blob.values()) <= tries
+    assert ("client_max_body_size" in caught.value.hint) is (code == 413)
+
+
+def test_nothing_is_sent_twice_where_another_blob_is_lost(empty: FaultyRegistry, source: StoreBuilder) -> None:
+    source.model("m:1", [("model", BIG), *(("tensor", weights(100, seed)) for seed in range(3, 15))])
+
+    def slow(_: FaultyHandler) -> None:
+        time.sleep(0.3)
+
+    empty.always["put"] = slow
+    empty.faults["patch"] = [None, status(404)]
+    done = pushed(empty, source)
+    per_blob = Counter(seen.path.partition("digest=")[2] for seen in empty.seen if seen.method == "PUT")
+    assert max(per_blob.values()) == 1
+    assert len(done.blobs) == 14 and not done.present
+
+
+def test_document_that_only_looks_like_the_model_is_not_replaced(empty: FaultyRegistry, model: StoreBuilder) -> None:
+    """What has the model's own manifest within, and is not what a push makes of it, is somebody else's."""
+    pushed(empty, model, oci=True)
+    ours = json.loads(empty.manifests["models/m:1"])
+    theirs = json.dumps({**ours, "artifactType": "application/x"}).encode()
+    empty.manifests["models/m:1"] = theirs
+    for oci in (False, True):
+        with pytest.raises(AlreadyExists):
+            pushed(empty, model, oci=oci)
+    assert empty.manifests["models/m:1"] == theirs
+
+
+def test_manifest_that_would_be_too_large_in_oci_form(empty: FaultyRegistry, source: StoreBuilder) -> None:
+    layer = source.layer("tensor", b"x")
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    document = {"mediaType": kind, "config": source.layer("config", b"{}"), "layers": [layer] * 16_000}
+    source.manifest("m:1", json.dumps(document).encode())
+    with pytest.raises(UsageError, match="m:1 has so many layers"):
+        pushed(empty, source, oci=True)
+    assert not empty.blobs
 
 
 def test_small_blob_of_other_bytes_is_not_sent(empty: FaultyRegistry, many: StoreBuilder) -> None:

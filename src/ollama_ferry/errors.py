@@ -3,6 +3,7 @@
 ::
 
     FerryError                 1   something failed that no other line covers
+    ├── Refused                1   a server refused what it was asked for
     ├── BrokenStream           1   whoever read the archive that was being written has gone
     ├── UsageError             2   the command line or the call asks for what can't be done
     │   └── InvalidName        2   a text that is not a model name
@@ -49,6 +50,18 @@ class FerryError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class Refused(FerryError):
+    """A host refused a request, for a reason that trying again would not change.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class BrokenStream(FerryError):

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.buffers import keep_freed_buffers
 from ollama_ferry.copying import PlannedModel, copy, plan
-from ollama_ferry.errors import AlreadyExists, Damaged, UsageError, Vanished
+from ollama_ferry.errors import AlreadyExists, UsageError, Vanished
 from ollama_ferry.events import Cancel, Noted, Observer, ignore
-from ollama_ferry.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.manifests import Descriptor, Digest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Inspectable
 from ollama_ferry.places.registry import RegistrySink
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
-from ollama_ferry.registries.manifest_forms import own_form
+from ollama_ferry.registries.manifest_forms import is_form_of
 from ollama_ferry.registries.references import PushTarget, Reference
 from ollama_ferry.registries.uploads import UploadLost
 
@@ -136,7 +136,7 @@ def push(
                         model.name,
                         places[model.name],
                         model.manifest.digest,
-                        Digest.of(repository.sink.form(model.manifest)),
+                        Digest.of(repository.sink.form(model.name, model.manifest)),
                         model in repository.were_there,
                     )
                 )
@@ -176,14 +176,17 @@ class _Repository:
         if not names:
             done.present += dict.fromkeys(present)
             return
+        sent: dict[Digest, Descriptor] = {}
+        mounted: list[Descriptor] = []
         for attempt in range(1, _ATTEMPTS + 1):
             missing = self.sink.look(plan(source, None, names).blobs)
-            mounted = []
             # What was mounted and is not there after all has to be sent.
             if attempt == 1:
                 others = {blob: [*options.mount_from, *filter(None, [known.get(blob.digest)])] for blob in missing}
                 mounted = self.sink.mount(others)
             planned = plan(source, self.sink, names)
+            # What the registry has lost, or what was tried in vain, is sent anew and counts once.
+            sent.update((blob.digest, blob) for blob in planned.blobs)
             try:
                 copy(planned, source, self.sink, observer=observer, cancel=cancel)
                 break
@@ -192,9 +195,10 @@ class _Repository:
                     raise
                 observer(Noted(f"{error}; sending it again"))
                 self.sink.pause(attempt)
+        mounted = [blob for blob in mounted if blob.digest not in sent]
         done.mounted += mounted
-        done.blobs += planned.blobs
-        present += [blob for blob in planned.present if blob not in mounted]
+        done.blobs += sent.values()
+        present += [blob for blob in planned.present if blob not in mounted and blob.digest not in sent]
         done.present += dict.fromkeys(present)
 
 
@@ -239,10 +243,10 @@ def _refuse_conflicts(
     for repository in repositories:
         for model in repository.models:
             there = repository.sink.tagged(model.name)
-            if there == repository.sink.form(model.manifest):
+            if there == repository.sink.form(model.name, model.manifest):
                 if not repository.sink.look(model.manifest.blobs):
                     repository.were_there.append(model)
-            elif there is not None and not options.replace and not _same_model(there, model.manifest):
+            elif there is not None and not options.replace and not is_form_of(there, model.name, model.manifest):
                 known = f", as {Digest.of(there).short}" if there else ""
                 conflicts.append(f"{places[model.name]} is there already{known}, and is another one")
     if conflicts:
@@ -250,11 +254,3 @@ def _refuse_conflicts(
             f"{'; '.join(conflicts)} (nothing was sent)",
             hint="Replace what is there with --force, or give it another name with --as.",
         )
-
-
-def _same_model(there: bytes, manifest: Manifest) -> bool:
-    """Tell whether what is there is the model itself in its other form, which this one may replace."""
-    try:
-        return own_form(there) == manifest.raw
-    except Damaged:
-        return False

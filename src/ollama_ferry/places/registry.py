@@ -172,9 +172,9 @@ class RegistrySink:
             return b""
         return found[0] if found else None
 
-    def form(self, manifest: Manifest) -> bytes:
-        """Return the bytes that a manifest has here."""
-        return oci_form(manifest) if self._oci else manifest.raw
+    def form(self, name: ModelName, manifest: Manifest) -> bytes:
+        """Return the bytes that a model's manifest has here."""
+        return oci_form(name, manifest) if self._oci else manifest.raw
 
     def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
         """Find out about many blobs at once; return those that are not there."""
@@ -218,7 +218,8 @@ class RegistrySink:
         self._there[blob.digest, blob.size] = True
 
     def pause(self, failures: int) -> None:
-        """Wait before another try, longer with each."""
+        """Wait before another try, longer with each, and until nothing of this one goes on."""
+        self._small.drain()
         self._client.pause(failures)
 
     def _send_whole(self, blob: Descriptor, content: bytes) -> None:
@@ -233,7 +234,7 @@ class RegistrySink:
             Damaged: it has taken other bytes.
         """
         self._small.settle()
-        raw = self.form(manifest)
+        raw = self.form(name, manifest)
         what = f"sending the manifest of {name} to {self.label}:{self._tags[name]}"
         try:
             answer = self._client.ask(

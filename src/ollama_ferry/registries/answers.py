@@ -27,7 +27,7 @@ _DRAIN_LIMIT = 64 * 1024
 _DRAIN_SECONDS = 2.0
 # TLS that ended without saying goodbye, or whose bytes were changed on the way: the line broke, whoever it leads to.
 _LINE_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-_LINE_DAMAGED = "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+_LINE_DAMAGED = "BAD_RECORD_MAC"
 # A piece is half a megabyte: what is slower than 2 kB a second has stalled.
 _PIECE_SECONDS = 240.0
 FAILURES = (HTTPError, OSError, http.client.HTTPException, ValueError)
@@ -39,15 +39,21 @@ class LineBroke(Exception):
 
     Attributes:
         pause: the seconds to wait before another try, where the host asked for some.
+        origin: whom it led to, where that is known.
     """
 
     def __init__(self, text: str, pause: float = 0.0) -> None:
         super().__init__(text)
         self.pause = pause
+        self.origin: Origin | None = None
 
 
 class NotConnected(LineBroke):
     """There was no connection to begin with."""
+
+
+class TlsEnded(LineBroke):
+    """TLS ended without a word; where there was no answer before, it may well have been refused."""
 
 
 class NotTrusted(LineBroke):
@@ -165,7 +171,9 @@ def broken(error: BaseException) -> LineBroke:
         inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
         cause = inner or cause.__cause__ or cause.__context__
     for one in seen:
-        if isinstance(one, ssl.SSLError) and not isinstance(one, _LINE_ENDED) and one.reason != _LINE_DAMAGED:
+        if isinstance(one, _LINE_ENDED):
+            return TlsEnded("the other side ended the TLS connection")
+        if isinstance(one, ssl.SSLError) and _LINE_DAMAGED not in (one.reason or ""):
             return NotTrusted(
                 f"{one.reason or 'TLS failed'}: {getattr(one, 'verify_message', '') or one.strerror or ''}"
             )

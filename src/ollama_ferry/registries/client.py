@@ -16,11 +16,20 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from ollama_ferry._version import __version__
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Unreachable
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
 from ollama_ferry.events import Cancel
 from ollama_ferry.manifests import parse_json
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.answers import FAILURES, Answer, LineBroke, NotConnected, NotTrusted, broken, retry_after
+from ollama_ferry.registries.answers import (
+    FAILURES,
+    Answer,
+    LineBroke,
+    NotConnected,
+    NotTrusted,
+    TlsEnded,
+    broken,
+    retry_after,
+)
 from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
 from ollama_ferry.registries.credentials import Credential, find_credential
 from ollama_ferry.registries.throttle import Slowed, Throttle, sleep_until
@@ -41,6 +50,9 @@ _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _ERROR_LIMIT = 64 * 1024
 # A host that has never answered is more likely mistyped than busy.
 _ATTEMPTS_AT_FIRST = 2
+# What OpenSSL calls the refusals of a server that wants to know its clients, and of one that is too old for us.
+_CLIENT_REFUSED = "ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|CERTIFICATE_UNKNOWN)"
+_OLD_TLS = "UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION"
 
 
 @dataclass(frozen=True)
@@ -135,10 +147,11 @@ class Client:
                         raise self._refusal(answer, what)
                     trouble, pause = self._passing(answer)
             except NotTrusted as error:
-                raise self.unreachable(what, str(error)) from error
+                raise self.unreachable(what, str(error), error.origin) from error
             except LineBroke as error:
                 trouble = str(error)
-                if isinstance(error, NotConnected) and not self._answered and failures + 1 >= _ATTEMPTS_AT_FIRST:
+                hopeless = isinstance(error, NotConnected | TlsEnded) and not self._answered
+                if hopeless and failures + 1 >= _ATTEMPTS_AT_FIRST:
                     raise self.unreachable(what, trouble) from error
             if once:
                 raise LineBroke(trouble, pause)
@@ -158,19 +171,31 @@ class Client:
         wait = patience.first_wait * 2 ** (failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
         sleep_until(time.monotonic() + min(max(wait, least), patience.longest_wait), self.cancel)
 
-    def unreachable(self, what: str, trouble: str) -> Unreachable:
-        """Return the error for a line that failed for good."""
+    def unreachable(self, what: str, trouble: str, origin: Origin | None = None) -> Unreachable:
+        """Return the error for a line that failed for good.
+
+        Args:
+            what: what was being done.
+            trouble: what the last failure was.
+            origin: whom the line led to, where that may be another host than the registry.
+        """
+        host = str(origin) if origin not in (None, self.origin) else self.registry
         hint = "Run the same command again: it goes on from what has arrived."
-        if "CERTIFICATE_VERIFY_FAILED" in trouble:
-            hint = (
-                "Trust its authority: --ca-file FILE, SSL_CERT_FILE, or "
-                f"{self.access.docker_certificates / self.registry}/ca.crt"
-            )
+        if "CERTIFICATE_VERIFY_FAILED" in trouble and "match" in trouble:
+            hint = "The certificate is one for other names: call the host by one of those, or let it have another."
+        elif "CERTIFICATE_VERIFY_FAILED" in trouble:
+            hint = "Trust its authority: --ca-file FILE, or SSL_CERT_FILE"
+            if host == self.registry:
+                hint += f", or {self.access.docker_certificates / self.registry}/ca.crt"
+        elif re.search(_CLIENT_REFUSED, trouble):
+            hint = "It wants a client's certificate, or another one than was shown: --cert FILE, and --key FILE."
+        elif re.search(_OLD_TLS, trouble):
+            hint = "It speaks no TLS that is still held safe: 1.2 at the least is needed."
         elif re.search(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST", trouble, re.IGNORECASE):
             hint = "It seems to speak plain http; if that is meant so: --insecure"
         elif not self._answered:
             hint = "Is the name right, and is the registry up? HTTPS_PROXY names a proxy where one is needed."
-        return Unreachable(f"{what}: {self.registry}: {trouble}", hint=hint)
+        return Unreachable(f"{what}: {host}: {trouble}", hint=hint)
 
     def _follow(self, request: _Request) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
@@ -240,7 +265,9 @@ class Client:
         try:
             response = self._connections.open(origin, method, url, content, everything)
         except FAILURES as error:
-            raise broken(error) from error
+            failure = broken(error)
+            failure.origin = origin
+            raise failure from error
         self._answered.add(origin)
         return Answer(response, url, origin, end, self._connections.watch)
 
@@ -294,11 +321,13 @@ class Client:
                     if answer.status not in _PASSING:
                         raise self._refusal(answer, f"{what}: asking {origin} for a token")
                     trouble, pause = self._passing(answer)
+            except NotTrusted as error:
+                raise self.unreachable(f"{what}: asking for a token", str(error), origin) from error
             except LineBroke as error:
                 trouble = str(error)
             failures += 1
             if failures >= self.access.patience.attempts:
-                raise self.unreachable(f"{what}: asking {origin} for a token", trouble)
+                raise self.unreachable(f"{what}: asking for a token", trouble, origin)
             self.pause(failures, pause)
 
     # -- what went wrong
@@ -321,10 +350,13 @@ class Client:
         if answer.status == 404:
             return NotFound(said)
         if answer.status in _REDIRECTS:
-            return FerryError(said, hint="A redirect is followed for reading only.")
+            return Refused(said, hint="A redirect is followed for reading only.", status=answer.status)
+        if answer.status == 413:
+            hint = "The registry, or a proxy before it, takes no requests that large; nginx: client_max_body_size 0."
+            return Refused(said, hint=hint, status=answer.status)
         if answer.status == 400 and answer.origin.scheme == "http" and not explanation:
-            return FerryError(said, hint="It may speak https: leave out --insecure.")
-        return FerryError(said)
+            return Refused(said, hint="It may speak https: leave out --insecure.", status=answer.status)
+        return Refused(said, status=answer.status)
 
     def _explanation(self, answer: Answer) -> str:
         """Say what the registry says of it: its own words, short and escaped."""

@@ -106,8 +106,10 @@ class Connections:
         self._lock = Lock()
         self.watch = Watch()
         self._folder = access.docker_certificates / registry
-        # Made at once, so that a wrong file is told before anything is asked.
-        self._contexts = {own: self._context(own=own) for own in (True, False)} if home.scheme == "https" else {}
+        # Made at once where they are needed, so that a wrong file is told before anything is asked.
+        named = access.ca_file is not None or access.cert is not None
+        wanted = (True, False) if named or home.scheme == "https" else ()
+        self._contexts = {own: self._context(own=own) for own in wanted}
 
     def open(
         self,
@@ -142,7 +144,7 @@ class Connections:
 
     def _manager(self, origin: Origin) -> urllib3.PoolManager:
         proxy = _proxy_for(origin)
-        key = (origin.scheme, proxy, origin == self._home)
+        key = (origin.scheme, proxy, origin == self._home and origin.scheme == "https")
         with self._lock:
             if key not in self._managers:
                 self._managers[key] = self._new_manager(*key)
@@ -152,8 +154,7 @@ class Connections:
         size = max(self._access.streams, SMALL_AT_ONCE) + 1
         # What speaks plain http to all ends needs none, and the system's authorities take a while to read. A registry
         # that is plain itself may still send one on to https.
-        plain = scheme == "http" and not proxy.startswith("https:")
-        context = None if plain else self._contexts.get(own) or self._context(own=own)
+        context = self._ready_context(own=own) if scheme == "https" else None
         pools = self.watch.pools(self._access.patience.answer)
         if not proxy:
             manager = urllib3.PoolManager(4, maxsize=size, ssl_context=context)
@@ -165,9 +166,22 @@ class Connections:
             login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             headers = urllib3.make_headers(proxy_basic_auth=login)
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        through = urllib3.ProxyManager(address, 4, maxsize=size, ssl_context=context, proxy_headers=headers)
+        through = urllib3.ProxyManager(
+            address,
+            4,
+            maxsize=size,
+            ssl_context=context,
+            proxy_headers=headers,
+            # A proxy is not the registry: it sees no client's certificate.
+            proxy_ssl_context=self._ready_context(own=False) if address.startswith("https:") else None,
+        )
         through.pool_classes_by_scheme = pools
         return through
+
+    def _ready_context(self, *, own: bool) -> ssl.SSLContext:
+        if own not in self._contexts:
+            self._contexts[own] = self._context(own=own)
+        return self._contexts[own]
 
     def _context(self, *, own: bool) -> ssl.SSLContext:
         # Trusts what the system trusts, which SSL_CERT_FILE and SSL_CERT_DIR say otherwise.

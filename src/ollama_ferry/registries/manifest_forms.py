@@ -13,7 +13,8 @@ import binascii
 import json
 
 from ollama_ferry.errors import Damaged, UsageError
-from ollama_ferry.manifests import Descriptor, Manifest, parse_json
+from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json
+from ollama_ferry.names import ModelName
 
 DOCKER_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 OCI_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -29,16 +30,20 @@ def media_type(raw: bytes) -> str:
     return said if isinstance(said, str) and said.isascii() and said.isprintable() and said else OCI_TYPE
 
 
-def oci_form(manifest: Manifest) -> bytes:
+def oci_form(name: ModelName, manifest: Manifest) -> bytes:
     """Return a model's manifest in OCI's form, always the same bytes; what is of OCI's type stays as it is.
 
+    Args:
+        name: the model, for messages.
+        manifest: its own.
+
     Raises:
-        UsageError: it has no config, which OCI's form asks for.
+        UsageError: it has no such form: it has no config, or that form would be too large.
     """
     if media_type(manifest.raw) == OCI_TYPE:
         return manifest.raw
     if manifest.config is None:
-        raise UsageError("a manifest without a config has no form of OCI's type", hint="Push it without --oci.")
+        raise UsageError(f"{name} has no config, which manifests of OCI's type need", hint="Push it without --oci.")
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_TYPE,
@@ -46,7 +51,22 @@ def oci_form(manifest: Manifest) -> bytes:
         "layers": [_described(layer) for layer in manifest.layers],
         "annotations": {WITHIN: base64.b64encode(manifest.raw).decode()},
     }
-    return json.dumps(document, separators=(",", ":")).encode()
+    raw = json.dumps(document, separators=(",", ":")).encode()
+    if len(raw) > MANIFEST_LIMIT:
+        raise UsageError(
+            f"{name} has so many layers that its manifest of OCI's type would have {len(raw)} bytes, "
+            f"and more than {MANIFEST_LIMIT} are not read",
+            hint="Push it without --oci.",
+        )
+    return raw
+
+
+def is_form_of(raw: bytes, name: ModelName, manifest: Manifest) -> bool:
+    """Tell whether some bytes are a model's manifest in either of its forms, to the byte."""
+    try:
+        return raw in (manifest.raw, oci_form(name, manifest))
+    except UsageError:
+        return False
 
 
 def own_form(raw: bytes) -> bytes:
@@ -55,6 +75,8 @@ def own_form(raw: bytes) -> bytes:
     Raises:
         Damaged: what is within is none, or names other blobs than the manifest around it.
     """
+    # Its bounds come first: what is JSON may still be of a kind that takes all memory to read.
+    around = Manifest.parse(raw)
     document = parse_json(raw)
     annotations = document.get("annotations") if isinstance(document, dict) else None
     text = annotations.get(WITHIN) if isinstance(annotations, dict) else None
@@ -65,13 +87,13 @@ def own_form(raw: bytes) -> bytes:
     except (binascii.Error, ValueError, TypeError):
         raise Damaged("the manifest within it can't be read") from None
     # The registry holds and hands out what is named around it: nothing else may come in by the way.
-    if _parts(own) != _parts(raw):
+    if _parts(Manifest.parse(own)) != _parts(around):
         raise Damaged("the manifest within it names other blobs than itself")
     return own
 
 
-def _parts(raw: bytes) -> set[tuple[str, int]]:
-    return {(str(blob.digest), blob.size) for blob in Manifest.parse(raw).blobs}
+def _parts(manifest: Manifest) -> set[tuple[Digest, int]]:
+    return {(blob.digest, blob.size) for blob in manifest.blobs}
 
 
 def _described(blob: Descriptor) -> dict[str, object]:

@@ -105,13 +105,16 @@ class SmallUploads:
         failed = next((sending for sending in ended if sending.exception() is not None), None)
         if failed is None:
             return
-        # Whoever tries again counts on it that nothing of this try still goes on.
+        self.drain()
+        failed.result()
+
+    def drain(self) -> None:
+        """Send no more, and wait until none is on its way: whoever tries again counts on that."""
         self._let_go()
         self._going = {sending for sending in self._going if not sending.cancelled()}
         while self._going:
             self._cancel.check()
             _, self._going = concurrent.futures.wait(self._going, _WAKE)
-        failed.result()
 
     def _let_go(self) -> None:
         if self._threads is not None:

@@ -14,7 +14,7 @@ from queue import Empty, Full, Queue
 from threading import Thread
 from typing import Protocol
 
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Unreachable
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
@@ -24,6 +24,8 @@ _CHUNK = 1024 * 1024
 _LARGEST_CHUNK = 256 * 1024 * 1024
 _BINARY = {"Content-Type": "application/octet-stream"}
 _WAKE = 0.2
+# Refusals that have nothing to do with how far an upload is: no such method, too large, no room.
+_FINAL = frozenset((405, 413, 501, 507))
 _LAST_WORDS = 1.0
 
 
@@ -119,10 +121,11 @@ def upload_whole(client: Client, repository: str, blob: Descriptor, content: byt
         try:
             session.finish(content)
             return
-        except UploadLost:
+        except UploadLost as error:
             failures += 1
             if failures >= client.access.patience.attempts:
-                raise
+                # Not lost once more: that was tried often enough.
+                raise Unreachable(error.message, hint=error.hint) from error
             client.pause(failures)
 
 
@@ -288,7 +291,7 @@ class _Session:
 
 def _lost(error: FerryError) -> FerryError:
     """Return what a refusal in the middle of an upload means: mostly that the registry does not know of it any more."""
-    if type(error) in (FerryError, NotFound):
+    if isinstance(error, NotFound) or (isinstance(error, Refused) and error.status not in _FINAL):
         return UploadLost(error.message, hint=error.hint or "Run the same command again.")
     return error
 

@@ -106,6 +106,9 @@ class Watch:
 
 
 def _end(connection: socket.socket) -> None:
+    while not isinstance(connection, socket.socket):
+        # TLS within TLS, as through a proxy by https: urllib3 wraps the socket once more.
+        connection = connection.socket
     with contextlib.suppress(OSError):
         # Not the method of a TLS socket, which would pull its state from under the thread that reads.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
