@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from ollama_ferry.disk import Disk
 
+_TAKEN_WHOLE = 4096
+
 CALLS = (
     "create", "write", "truncate", "sync", "sync_folder", "make_folder", "touch", "link", "replace", "remove",
     "remove_folder",
@@ -46,8 +48,8 @@ class FaultyDisk(Disk):
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         self._step("write")
-        # Half of it at most: whoever writes has to look at what was taken.
-        return super().write(fd, data[: max(1, len(data) // 2)])
+        # Half of what is large: whoever writes has to look at what was taken.
+        return super().write(fd, data if len(data) <= _TAKEN_WHOLE else data[: len(data) // 2])
 
     def truncate(self, fd: int, size: int) -> None:
         self._step("truncate")
