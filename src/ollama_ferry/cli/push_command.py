@@ -138,7 +138,8 @@ def _print_done(done: Pushed, output: Output, *, dry_run: bool) -> None:
     click.echo(f"  {'would send' if dry_run else 'sent'}  {', '.join(parts)}")
     if not dry_run:
         seconds = max(done.seconds, 0.001)
-        click.echo(f"  took  {seconds:.1f} s, {human_size(done.size / seconds)}/s")
+        speed = f", {human_size(done.size / seconds)}/s" if done.size else ""
+        click.echo(f"  took  {seconds:.1f} s{speed}")
 
 
 def _fields(done: Pushed, *, dry_run: bool) -> dict[str, object]:
