@@ -164,6 +164,15 @@ def test_pull_into_an_archive_that_tar_restores(plain: Registry, models: StoreBu
     assert "no model nothing" in said
 
 
+def test_pulls_of_one_time_give_the_same_archive(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    run("push", "a:1", f"{plain.address}/times", "--models", models.root, "--insecure")
+    archives = [tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"]
+    for archive in archives:
+        words = ["pull", f"{plain.address}/times/a:1", "--as", "a:1", str(archive), "--insecure"]
+        run(*words, environ={"SOURCE_DATE_EPOCH": "1700000000"})
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+
+
 def test_archive_without_an_index_is_not_pushed(models: StoreBuilder, tmp_path: Path) -> None:
     subprocess.run(["tar", "-czf", tmp_path / "x.tar.gz", "-C", models.root, "blobs", "manifests"], check=True)
     said = run("push", "--from", tmp_path / "x.tar.gz", "127.0.0.1:9/x", "--insecure", code=2)
