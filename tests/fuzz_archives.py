@@ -381,7 +381,8 @@ class Target:
         """
         from ollama_ferry.disk import Disk
         from ollama_ferry.errors import FerryError
-        from ollama_ferry.importing import ImportOptions, import_file, import_stream, plan_import
+        from ollama_ferry.import_choices import ImportOptions
+        from ollama_ferry.importing import import_file, import_stream, plan_import
         from ollama_ferry.places.archive_file import ArchiveFile
         from ollama_ferry.places.archive_stream import ArchiveStream
         from ollama_ferry.places.store import Store

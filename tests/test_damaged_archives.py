@@ -19,7 +19,8 @@ import pytest
 import ollama_ferry
 from ollama_ferry.disk import Disk
 from ollama_ferry.errors import FerryError
-from ollama_ferry.importing import ImportOptions, import_file, import_stream
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import import_file, import_stream
 from ollama_ferry.places.store import Store
 from ollama_ferry.verifying import verify_file
 from stores import StoreBuilder, faults_of, tree, weights

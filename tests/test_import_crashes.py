@@ -15,7 +15,8 @@ import pytest
 import ollama_ferry
 from faulty_disk import CALLS, DeadlyDisk, FaultyDisk, LinklessDisk
 from ollama_ferry.errors import FerryError, NoSpace
-from ollama_ferry.importing import ImportOptions, import_file
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import import_file
 from ollama_ferry.places.store import Store
 from ollama_ferry.repairing import repair
 from ollama_ferry.verifying import Fault, verify_store

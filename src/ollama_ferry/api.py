@@ -22,7 +22,8 @@ from ollama_ferry.exporting import (
     plan_export,
     source_date_epoch,
 )
-from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import Imported, import_file, import_stream
 from ollama_ferry.inventories import inventory_text, read_inventories
 from ollama_ferry.locating import Located, locate, locate_target, this_system
 from ollama_ferry.names import ModelName

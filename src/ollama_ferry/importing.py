@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.copying import Copied, Plan, blobs_of, copy, copy_stream, left_out_error, plan
 from ollama_ferry.disk import Disk, require_space
-from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, ModelNotFound, UsageError, Vanished
+from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
 from ollama_ferry.events import Advanced, Cancel, Noted, Observer, Started, counting, ignore
+from ollama_ferry.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.names import ModelName, Spelling, is_pattern, match
+from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_contents import Contents
 from ollama_ferry.places.archive_file import ArchiveFile
 from ollama_ferry.places.archive_source import ArchiveSource
@@ -28,40 +29,6 @@ from ollama_ferry.wording import counted
 
 # How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What is imported, and how.
-
-    Attributes:
-        only: names and patterns of the models to take; empty takes all.
-        rename: the name that the one model gets, or None.
-        replace: whether a model of the same name and another content may be replaced.
-        verify_existing: hash blobs that are here already before they count as here.
-    """
-
-    only: tuple[str, ...] = ()
-    rename: ModelName | None = None
-    replace: bool = False
-    verify_existing: bool = False
-
-
-@dataclass(frozen=True)
-class ImportedModel:
-    """A model that is in the store now.
-
-    Attributes:
-        name: its name in the store.
-        source: its name in the archive.
-        manifest: its manifest.
-        was_here: it was here before, whole and the same.
-    """
-
-    name: ModelName
-    source: ModelName
-    manifest: Manifest
-    was_here: bool
 
 
 @dataclass(frozen=True)
@@ -100,96 +67,6 @@ class Importable(Source, Searchable, Protocol):
     def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> object:
         """Check that a blob is there with its size, for a model that needs it; or raise Damaged."""
         ...
-
-
-@dataclass
-class _Chosen:
-    """Which models of an archive get which names in the store; decided one by one, as they are met."""
-
-    store: Store
-    options: ImportOptions
-    label: str
-    models: dict[ModelName, ImportedModel] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
-    _spelling: Spelling = field(init=False)
-    _keys: set[tuple[str, str, str, str]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._spelling = Spelling(self.store.names())
-
-    def wants(self, name: ModelName) -> bool:
-        """Tell whether a model of a stream is asked for."""
-        return not self.options.only or any(_covers(text, name) for text in self.options.only)
-
-    def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
-        """Decide on a model that is asked for.
-
-        Returns:
-            Its name in the store, spelt as a model that is there already; None where there is nothing to do, or
-            where it is in conflict with one that is there.
-
-        Raises:
-            UsageError: a second model would get the one new name.
-        """
-        if self.options.rename is not None and self.models:
-            raise UsageError(
-                f"--as names one model, and {self.label} has several that were asked for",
-                hint="Name the one with --model.",
-            )
-        name = self._spelling.of(self.options.rename or source)
-        if name.key in self._keys:
-            self.conflicts.append(f"{source} and another model of {self.label} have names that differ in case only")
-            return None
-        self._keys.add(name.key)
-        here = self._manifest_here(name)
-        if here is not None and here.raw == manifest.raw:
-            whole = not self.options.verify_existing and all(self.store.has(blob) for blob in manifest.blobs)
-            self.models[name] = ImportedModel(name, source, manifest, was_here=whole)
-            return None if whole else name
-        if here is not None and not self.options.replace:
-            self.conflicts.append(f"{name} is in {self.store.root} already, as {here.digest.short}, and is another one")
-            return None
-        self.models[name] = ImportedModel(name, source, manifest, was_here=False)
-        return name
-
-    def without_unchanged(self, planned: Plan) -> Plan:
-        """Leave out models that are here, the same and whole, as it has turned out."""
-        moving = {blob.digest for blob in planned.blobs}
-        left = []
-        for model in planned.models:
-            here = self._manifest_here(model.name)
-            if here is None or here.raw != model.manifest.raw or any(b.digest in moving for b in model.manifest.blobs):
-                left.append(model)
-            else:
-                self.models[model.name] = replace(self.models[model.name], was_here=True)
-        return replace(planned, models=tuple(left))
-
-    def refuse_conflicts(self, *, done: str) -> None:
-        """Raise where a model could not be taken.
-
-        Args:
-            done: what was done all the same, for the message.
-
-        Raises:
-            AlreadyExists: one is there under its name, and is another one.
-        """
-        if self.conflicts:
-            raise AlreadyExists(
-                f"{self.label}: " + "; ".join(self.conflicts) + (f" ({done})" if done else ""),
-                hint="Replace what is there with --force, give it another name with --as, or take others with --model.",
-            )
-
-    def _is_here(self, name: ModelName) -> bool:
-        return self.store.manifest_path(name).is_file()
-
-    def _manifest_here(self, name: ModelName) -> Manifest | None:
-        if not self._is_here(name):
-            return None
-        try:
-            return self.store.manifest(name)
-        except Damaged:
-            # Nothing of value is replaced.
-            return None
 
 
 class _Renamed:
@@ -362,7 +239,7 @@ def _import_stream(
         return chosen.take(name, manifest) if chosen.wants(name) else None
 
     with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
-        chosen = _Chosen(store, options, stream.label)
+        chosen = Choices(store, options, stream.label)
         copied = copy_stream(
             stream, sink, choose, wanted=wanted, everything=not options.only, observer=observer, cancel=cancel
         )
@@ -370,7 +247,7 @@ def _import_stream(
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
     chosen.refuse_conflicts(done=done)
-    missing = [text for text in options.only if not any(_covers(text, name) for name in stream.contents.models)]
+    missing = [text for text in options.only if not any(covers(text, name) for name in stream.contents.models)]
     if missing:
         error = _nothing_found(stream.label, stream.contents, missing)
         error.message += f" ({done})" if done else ""
@@ -378,7 +255,7 @@ def _import_stream(
     return _result(stream.label, chosen, copied, stream.contents, started)
 
 
-def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[_Chosen, dict[ModelName, ModelName]]:
+def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
     """Decide on the models of an archive whose contents are known.
 
     Returns:
@@ -387,7 +264,7 @@ def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[_
     if isinstance(source, ArchiveSource) and not source.contents.models:
         raise _nothing_found(source.label, source.contents, options.only)
     picked = pick(source, options.only, source.label) if options.only else list(source.names())
-    chosen = _Chosen(store, options, source.label)
+    chosen = Choices(store, options, source.label)
     names: dict[ModelName, ModelName] = {}
     for name in picked:
         target = chosen.take(name, source.manifest(name))
@@ -419,11 +296,6 @@ def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
     return ArchiveSource(file.label, file.stream().scan(), None)
 
 
-def _covers(text: str, name: ModelName) -> bool:
-    """Tell whether a name or pattern means a model."""
-    return bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key
-
-
 def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> ModelNotFound:
     if contents.models:
         return ModelNotFound(
@@ -438,7 +310,7 @@ def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> Mod
     return ModelNotFound(f"{label} holds no model", hint=hint)
 
 
-def _nothing_to_do(label: str, chosen: _Chosen, contents: Contents, disk: Disk | None, started: float) -> Imported:
+def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, started: float) -> Imported:
     """All is here; what an import that was broken off at its very end has left is put away."""
     if StoreSink.has_leftovers(chosen.store):
         with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False):
@@ -447,7 +319,7 @@ def _nothing_to_do(label: str, chosen: _Chosen, contents: Contents, disk: Disk |
     return _result(label, chosen, Plan((), (), tuple(found.values())), contents, started)
 
 
-def _result(label: str, chosen: _Chosen, done: Plan | Copied, contents: Contents, started: float) -> Imported:
+def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, started: float) -> Imported:
     return Imported(
         archive=label,
         models=tuple(sorted(chosen.models.values(), key=lambda model: model.name)),

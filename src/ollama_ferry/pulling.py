@@ -11,7 +11,8 @@ from ollama_ferry.copying import Plan
 from ollama_ferry.errors import UsageError
 from ollama_ferry.events import Cancel, Observer, ignore
 from ollama_ferry.exporting import Exported, ExportOptions, export_to_file, plan_export
-from ollama_ferry.importing import Imported, ImportOptions, import_source, plan_source
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import Imported, import_source, plan_source
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.registry import RegistrySource
 from ollama_ferry.places.store import Store

@@ -9,7 +9,8 @@ from ollama_ferry.copying import Verified, carry
 from ollama_ferry.disk import Disk
 from ollama_ferry.errors import Damaged
 from ollama_ferry.events import Advanced, BlobDone, Cancel, Noted, Observer, Started, ignore
-from ollama_ferry.importing import ImportOptions, import_file
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import import_file
 from ollama_ferry.manifests import Descriptor
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.archive_file import ArchiveFile

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ollama_ferry.errors import AlreadyExists, Cancelled, FerryError, ModelNotFound, Unreachable, UsageError
 from ollama_ferry.events import Advanced, Cancel, ModelDone, Noted, Observer, Started, ignore
-from ollama_ferry.importing import ImportOptions
+from ollama_ferry.import_choices import ImportOptions
 from ollama_ferry.manifests import Digest, Manifest
 from ollama_ferry.names import ModelName, Spelling
 from ollama_ferry.server_api import ServerApi

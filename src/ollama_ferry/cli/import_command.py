@@ -15,7 +15,8 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.through_server import import_through_server
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
 from ollama_ferry.events import Cancel
-from ollama_ferry.importing import Imported, ImportOptions, import_file, import_stream, plan_import
+from ollama_ferry.import_choices import ImportOptions
+from ollama_ferry.importing import Imported, import_file, import_stream, plan_import
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.store import Store
 from ollama_ferry.wording import counted, human_size

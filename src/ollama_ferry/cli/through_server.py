@@ -13,7 +13,7 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.importing import ImportOptions
+    from ollama_ferry.import_choices import ImportOptions
     from ollama_ferry.via_server import Given
 
 
