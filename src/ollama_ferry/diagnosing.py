@@ -16,11 +16,11 @@ from ollama_ferry.access import Service, impassable, service_of
 from ollama_ferry.disk import free_space
 from ollama_ferry.errors import StoreNotFound
 from ollama_ferry.examining import Examination, Held
-from ollama_ferry.findings import Finding, Findings, Omitted, Severity, counted, quoted, shown
+from ollama_ferry.findings import Finding, Findings, Omitted, Severity, quoted, shown
 from ollama_ferry.locating import System, default_folders, locate
 from ollama_ferry.scanning import leads_nowhere
 from ollama_ferry.server import ServerAddress
-from ollama_ferry.wording import human_size
+from ollama_ferry.wording import counted, human_size
 
 # What locating says of a folder that the service's unit names.
 _SET_BY_UNIT = " sets it"

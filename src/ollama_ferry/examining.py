@@ -17,7 +17,6 @@ from ollama_ferry.findings import (
     Severity,
     age,
     and_more,
-    counted,
     quoted,
     shown,
     words,
@@ -28,7 +27,7 @@ from ollama_ferry.owners import Owners
 from ollama_ferry.places.store import Store
 from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, STAGING
 from ollama_ferry.scanning import Blobs, ManifestFile, Some, leads_nowhere, scan_blobs, scan_manifests, size_of_folder
-from ollama_ferry.wording import human_size
+from ollama_ferry.wording import counted, human_size
 
 _CONFIG_LIMIT = 1024 * 1024
 _HOUR = 3600.0

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from ollama_ferry.wording import counted
+
 LISTED_AT_MOST = 10
 """How many findings of a kind are kept for each store, and how many paths one finding names."""
 
@@ -110,11 +112,6 @@ def words(paths: Iterable[str]) -> str:
 def and_more(count: int, listed: int) -> str:
     """Return ``" and 7 more"`` where not all of a number are listed, else nothing."""
     return f" and {count - listed} more" if count > listed else ""
-
-
-def counted(count: int, word: str) -> str:
-    """Return ``"1 blob"`` or ``"3 blobs"``."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def age(seconds: float) -> str:

@@ -6,9 +6,10 @@ import os
 import stat
 
 from ollama_ferry.access import PASS, READ, WRITE, User, access_list, user_numbered
-from ollama_ferry.findings import Finding, Findings, Severity, counted, quoted, shown, words
+from ollama_ferry.findings import Finding, Findings, Severity, quoted, shown, words
 from ollama_ferry.places.store import Store
 from ollama_ferry.scanning import Some
+from ollama_ferry.wording import counted
 
 
 class Owners:

@@ -15,9 +15,9 @@ from ollama_ferry.cli.sudo import sudo_line
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.diagnosing import Diagnosis, StoreSeen, diagnose
 from ollama_ferry.errors import Damaged
-from ollama_ferry.findings import Finding, Severity, counted, quoted, shown
+from ollama_ferry.findings import Finding, Severity, quoted, shown
 from ollama_ferry.locating import this_system
-from ollama_ferry.wording import human_size
+from ollama_ferry.wording import counted, human_size
 
 _COLOURS = {Severity.PROBLEM: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _WIDEST = 100
