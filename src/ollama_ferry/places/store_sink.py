@@ -28,6 +28,7 @@ from ollama_ferry.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.names import ModelName
 from ollama_ferry.places.base import Readable
 from ollama_ferry.places.store import Store
+from ollama_ferry.places.store_making import Maker
 from ollama_ferry.places.store_staging import MANIFEST_IN_WORK, is_mount_point, staging_folder
 from ollama_ferry.server import server_just_started
 from ollama_ferry.wording import human_size
@@ -90,7 +91,7 @@ class StoreSink:
         manifests = store.manifests_folder
         apart = self._staging.startswith(self._blobs) or manifests.is_symlink() or is_mount_point(manifests)
         self._manifest_in_work = os.path.join(manifests if apart else self._staging, MANIFEST_IN_WORK)
-        self._owner: tuple[int, int] | None = None
+        self._maker = Maker(self._disk, store.root)
         self._lock_fd: int | None = None
         self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
         self._syncing: deque[Future[None]] = deque()
@@ -98,7 +99,6 @@ class StoreSink:
         self._staged: dict[Digest, int] = {}
         self._published: dict[Digest, int] = {}
         self._committed: list[tuple[ModelName, Manifest]] = []
-        self._made: list[str] = []
 
     @staticmethod
     def has_leftovers(store: Store) -> bool:
@@ -133,7 +133,7 @@ class StoreSink:
                 self._lock_fd = None
         if not self._committed:
             # A store that was to be made, and got no model, is none.
-            for folder in reversed(self._made):
+            for folder in reversed(self._maker.made):
                 with suppress(OSError):
                     self._disk.remove_folder(folder)
 
@@ -209,7 +209,7 @@ class StoreSink:
         partial = self._path(blob.digest, _PARTIAL)
         self.require_space(blob.size - self._partial_size(blob.digest), keep={*self._staged, blob.digest}, spare=0)
         with self._writing(f"the blob {blob.digest}"):
-            fd = self._create(partial)
+            fd = self._maker.create(partial)
         try:
             with self._writing(f"the blob {blob.digest}"):
                 self._disk.truncate(fd, offset)
@@ -343,8 +343,8 @@ class StoreSink:
         made: list[str] = []
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._ensure_folder(root)
-                fd = self._create(self._manifest_in_work)
+                self._maker.ensure_folder(root)
+                fd = self._maker.create(self._manifest_in_work)
                 try:
                     self._disk.truncate(fd, 0)
                     write_all(self._disk, fd, raw)
@@ -353,7 +353,7 @@ class StoreSink:
                     os.close(fd)
                 # A server that starts removes empty folders, and gives up its start when one that it saw empty is
                 # not: so they are made at the last moment, and made safe afterwards.
-                made += [folder for folder in folders if self._make_folder(folder)]
+                made += [folder for folder in folders if self._maker.make_folder(folder)]
                 self._disk.replace(self._manifest_in_work, os.path.join(folders[-1], name.tag))
                 break
             except FileNotFoundError:
@@ -397,96 +397,32 @@ class StoreSink:
 
     def _prepare_folders(self) -> None:
         root = self.store.root
-        self._owner = self._owner_of_nearest(root)
+        self._maker.follow(root)
         missing = []
         folder = root
         while not os.path.lexists(folder):
             missing.append(folder)
             folder = folder.parent
         for path in reversed(missing):
-            self._ensure_folder(str(path))
+            self._maker.ensure_folder(str(path))
         for folder in (self.store.manifests_folder, self.store.blobs_folder):
-            self._ensure_folder(str(folder))
-        self._owner = self._owner_of_nearest(self.store.blobs_folder)
-        self._ensure_folder(self._staging)
+            self._maker.ensure_folder(str(folder))
+        self._maker.follow(self.store.blobs_folder)
+        self._maker.ensure_folder(self._staging)
         if not stat.S_ISDIR(os.lstat(self._staging).st_mode):
             raise FerryError(f"{self._staging} is no folder of its own", hint="Move it away.")
-
-    def _ensure_folder(self, path: str) -> None:
-        """Make a folder if it is not there, safe on the disk."""
-        if self._make_folder(path):
-            self._disk.sync_folder(os.path.dirname(path) or os.curdir)
-
-    def _make_folder(self, path: str) -> bool:
-        """Make a folder: of the store's owner, and as open to the group as the one above; False where it is there."""
-        try:
-            self._disk.make_folder(path)
-        except FileExistsError:
-            if not os.path.isdir(path):
-                raise FerryError(f"{path} should be a folder, and is none", hint="Move it away.") from None
-            return False
-        self._made.append(path)
-        if os.name != "nt":
-            inside = path.startswith(str(self.store.root) + os.sep)
-            shared = os.stat(os.path.dirname(path)).st_mode & 0o2020 if inside else 0
-            # By descriptor: whoever owns the folder above may have put a link in its place meanwhile.
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                self._make_ours(fd, 0o755 | shared)
-            finally:
-                os.close(fd)
-        return True
-
-    def _owner_of_nearest(self, path: Path) -> tuple[int, int] | None:
-        """Return who owns a folder, or the first one above it that is there; None where ownership can't be given."""
-        if not hasattr(os, "geteuid") or os.geteuid() != 0:
-            return None
-        while not path.exists():
-            path = path.parent
-        found = path.stat()
-        return found.st_uid, found.st_gid
-
-    def _create(self, path: str) -> int:
-        try:
-            fd = self._disk.create(path)
-        except PermissionError:
-            # Left by an import of another user, who may write into the same folders.
-            self._disk.remove(path)
-            fd = self._disk.create(path)
-        try:
-            if os.fstat(fd).st_nlink > 1:
-                # Somebody gave it a second name, which is not to be written through.
-                os.close(fd)
-                self._disk.remove(path)
-                fd = self._disk.create(path)
-            self._make_ours(fd, 0o644)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _make_ours(self, fd: int, mode: int) -> None:
-        """Give a file or folder to the store's owner; whoever else owns it already is let be."""
-        if os.name == "nt":
-            return
-        if self._owner is not None:
-            # Network disks that map all users to one refuse; the file is then theirs anyway.
-            with suppress(PermissionError):
-                os.fchown(fd, *self._owner)
-        if os.fstat(fd).st_uid in (os.geteuid(), *(self._owner or ())[:1]):
-            os.fchmod(fd, mode)
 
     def _take_lock(self) -> None:
         path = os.path.join(self._staging, _LOCK)
         told = False
         while True:
-            self._ensure_folder(self._staging)
+            self._maker.ensure_folder(self._staging)
             try:
                 fd = self._disk.create(path)
             except FileNotFoundError:
                 # Whoever had it before has just tidied up.
                 continue
-            self._make_ours(fd, 0o644 | os.stat(self._staging).st_mode & 0o020)
+            self._maker.make_ours(fd, 0o644 | os.stat(self._staging).st_mode & 0o020)
             if lock(fd):
                 # Whoever had it before may have removed it: then it locks nobody else out.
                 try:
