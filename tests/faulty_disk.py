@@ -6,7 +6,7 @@ import errno
 import os
 from typing import NoReturn
 
-from ollama_ferry.disk import Disk
+from ollama_ferry.files.disk import Disk
 
 _TAKEN_WHOLE = 4096
 

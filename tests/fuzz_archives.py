@@ -61,19 +61,19 @@ MODULES = [
     "ollama_ferry.archives.left_out",
     "ollama_ferry.archives.tar_reading",
     "ollama_ferry.archives.unpacking",
-    "ollama_ferry.archives.volumes",
+    "ollama_ferry.archives.volumes.reading",
     "ollama_ferry.archives.zip_reading",
-    "ollama_ferry.copying",
+    "ollama_ferry.engine.copy",
     "ollama_ferry.errors",
-    "ollama_ferry.importing",
-    "ollama_ferry.layout",
-    "ollama_ferry.manifests",
-    "ollama_ferry.places.archive_contents",
-    "ollama_ferry.places.archive_file",
-    "ollama_ferry.places.archive_source",
-    "ollama_ferry.places.archive_stream",
-    "ollama_ferry.places.store",
-    "ollama_ferry.places.store_sink",
+    "ollama_ferry.jobs.import_",
+    "ollama_ferry.model.layout",
+    "ollama_ferry.model.manifests",
+    "ollama_ferry.places.archive.contents",
+    "ollama_ferry.places.archive.file",
+    "ollama_ferry.places.archive.source",
+    "ollama_ferry.places.archive.stream",
+    "ollama_ferry.places.store.store",
+    "ollama_ferry.places.store.sink",
 ]
 # Of this process with its libraries; an input is some ten kilobytes, so what needs more was led to.
 MEMORY_LIMIT = 400 * 1000 * 1000
@@ -379,13 +379,13 @@ class Target:
         Raises:
             Failure: something came out that may not.
         """
-        from ollama_ferry.disk import Disk
         from ollama_ferry.errors import FerryError
-        from ollama_ferry.import_choices import ImportOptions
-        from ollama_ferry.importing import import_file, import_stream, plan_import
-        from ollama_ferry.places.archive_file import ArchiveFile
-        from ollama_ferry.places.archive_stream import ArchiveStream
-        from ollama_ferry.places.store import Store
+        from ollama_ferry.files.disk import Disk
+        from ollama_ferry.jobs.import_ import import_file, import_stream, plan_import
+        from ollama_ferry.jobs.import_choices import ImportOptions
+        from ollama_ferry.places.archive.file import ArchiveFile
+        from ollama_ferry.places.archive.stream import ArchiveStream
+        from ollama_ferry.places.store.store import Store
 
         class HastyDisk(Disk):
             def sync(self, fd: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ollama_ferry.names import ModelName
+from ollama_ferry.model.names import ModelName
 
 
 class ServerDouble:

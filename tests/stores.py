@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ollama_ferry.manifests import Digest, Manifest
-from ollama_ferry.names import ModelName
+from ollama_ferry.model.manifests import Digest, Manifest
+from ollama_ferry.model.names import ModelName
 
 
 class StoreBuilder:

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from ollama_ferry.disk import Disk
 from ollama_ferry.errors import FerryError
-from ollama_ferry.import_choices import ImportOptions
-from ollama_ferry.importing import import_file, import_stream
-from ollama_ferry.places.store import Store
-from ollama_ferry.verifying import verify_file
+from ollama_ferry.files.disk import Disk
+from ollama_ferry.jobs.import_ import import_file, import_stream
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.verify import verify_file
+from ollama_ferry.places.store.store import Store
 from stores import StoreBuilder, faults_of, tree, weights
 from tools import require_tool
 

@@ -16,7 +16,7 @@ from ollama_ferry.archives.left_out import left_out_headers, left_out_of
 from ollama_ferry.archives.tar_reading import TarReader
 from ollama_ferry.archives.unpacking import unpacked
 from ollama_ferry.errors import LeftOut
-from ollama_ferry.manifests import Manifest
+from ollama_ferry.model.manifests import Manifest
 from stores import StoreBuilder, faults_of, tree, weights
 from test_export_command import assert_one_clear_error, names_in
 from test_tar_compatibility import TOOLS, untar

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from command_line import ferry, ferry_as_nobody
-from ollama_ferry.access import PASS, READ, WRITE, User, impassable, service_of
-from ollama_ferry.diagnosing import FREE_AT_LEAST, Diagnosis, diagnose
+from ollama_ferry.doctor.findings import LISTED_AT_MOST, Finding, Severity, quoted, shown
+from ollama_ferry.doctor.machine import FREE_AT_LEAST, Diagnosis, diagnose
 from ollama_ferry.errors import StoreNotFound
-from ollama_ferry.findings import LISTED_AT_MOST, Finding, Severity, quoted, shown
-from ollama_ferry.locating import System
-from ollama_ferry.places.store import Store
-from ollama_ferry.places.store_staging import staging_folder
+from ollama_ferry.files.permissions import PASS, READ, WRITE, User, impassable, service_of
+from ollama_ferry.ollama.locate import System
+from ollama_ferry.places.store.staging import staging_folder
+from ollama_ferry.places.store.store import Store
 from stores import StoreBuilder, tree
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")

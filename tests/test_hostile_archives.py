@@ -68,8 +68,8 @@ from hostile import (
 )
 from ollama_ferry.cli import run
 from ollama_ferry.errors import EXIT_CODES
-from ollama_ferry.places.store import Store
-from ollama_ferry.places.store_staging import staging_folder
+from ollama_ferry.places.store.staging import staging_folder
+from ollama_ferry.places.store.store import Store
 from stores import StoreBuilder, faults_of
 
 # C1 control characters are as good as ESC to many a terminal.

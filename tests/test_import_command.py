@@ -19,8 +19,8 @@ import pytest
 
 import ollama_ferry
 from command_line import COMMAND, ferry, ferry_as_nobody
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_file import ArchiveFile
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.file import ArchiveFile
 from stores import StoreBuilder, faults_of, tree, weights
 from test_export_command import assert_one_clear_error
 from tools import require_tool

@@ -15,11 +15,11 @@ import pytest
 import ollama_ferry
 from faulty_disk import CALLS, DeadlyDisk, FaultyDisk, LinklessDisk
 from ollama_ferry.errors import FerryError, NoSpace
-from ollama_ferry.import_choices import ImportOptions
-from ollama_ferry.importing import import_file
-from ollama_ferry.places.store import Store
-from ollama_ferry.repairing import repair
-from ollama_ferry.verifying import Fault, verify_store
+from ollama_ferry.jobs.import_ import import_file
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.repair import repair
+from ollama_ferry.jobs.verify import Fault, verify_store
+from ollama_ferry.places.store.store import Store
 from stores import StoreBuilder, faults_of, tree, weights
 
 # The last is made by tar: a stream, and no place that can be searched.

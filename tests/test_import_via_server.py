@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_line import COMMAND, ferry
-from ollama_ferry.names import ModelName
+from ollama_ferry.model.names import ModelName
 from server_double import ServerDouble, serving_double
 from stores import StoreBuilder, weights
 from test_export_command import assert_one_clear_error

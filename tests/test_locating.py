@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.errors import ModelNotFound, StoreNotFound
-from ollama_ferry.locating import Located, System, locate
-from ollama_ferry.names import ModelName
-from ollama_ferry.selecting import select
-from ollama_ferry.server import ServerAddress, ask_for_root
+from ollama_ferry.jobs.select import select
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.ollama.locate import Located, System, locate
+from ollama_ferry.ollama.server import ServerAddress, ask_for_root
 from stores import StoreBuilder
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_ferry.errors import Damaged
-from ollama_ferry.manifests import MANIFEST_LIMIT, Digest, Manifest
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_ferry.errors import InvalidName
-from ollama_ferry.names import ModelName, is_pattern, match, nearest
+from ollama_ferry.model.names import ModelName, is_pattern, match, nearest
 
 VALID = {
     "llama3": "registry.ollama.ai/library/llama3/latest",

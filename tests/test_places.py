@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from memory_place import MemoryPlace
 from oci_registries import Registry, docker_registry, quick_access
 from ollama_ferry.archives.kinds import Compression, Kind
-from ollama_ferry.copying import copy, copy_stream, plan
+from ollama_ferry.engine.copy import copy, copy_stream, plan
+from ollama_ferry.engine.ports import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
-from ollama_ferry.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive import ArchiveSink
-from ollama_ferry.places.archive_file import ArchiveFile
-from ollama_ferry.places.base import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
-from ollama_ferry.places.memory import MemoryPlace
-from ollama_ferry.places.registry import RegistrySink, RegistrySource
-from ollama_ferry.places.ssh import SshPlace
-from ollama_ferry.places.store import Store
-from ollama_ferry.places.store_sink import StoreSink
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.archive.sink import ArchiveSink
+from ollama_ferry.places.registry.registry import RegistrySink, RegistrySource
+from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.place import SshPlace
+from ollama_ferry.places.store.sink import StoreSink
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.client import Client, Clients
 from ollama_ferry.registries.references import Reference
-from ollama_ferry.ssh.line import Line, SshOptions
 from sshd import Sshd
 from stores import weights
 

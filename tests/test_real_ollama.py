@@ -11,7 +11,7 @@ import pytest
 
 from command_line import COMMAND, ferry
 from oci_registries import docker_registry, log_in
-from ollama_ferry.sample import sample_gguf, write_sample_store
+from ollama_ferry.jobs.sample import sample_gguf, write_sample_store
 from ollama_server import BINARY, Ollama, registry, serving
 from sshd import Sshd
 from test_names import INVALID, VALID

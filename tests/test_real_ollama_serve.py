@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_line import ferry, ferry_as_nobody
-from ollama_ferry.sample import write_sample_store
+from ollama_ferry.jobs.sample import write_sample_store
 from ollama_server import BINARY, Ollama, serving
 from served import serve_process
 from stores import StoreBuilder, faults_of

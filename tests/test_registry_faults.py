@@ -18,6 +18,7 @@ import pytest
 
 from command_line import COMMAND
 from oci_registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import (
     AlreadyExists,
     Cancelled,
@@ -29,14 +30,13 @@ from ollama_ferry.errors import (
     Unreachable,
     UsageError,
 )
-from ollama_ferry.events import Cancel
-from ollama_ferry.exporting import ExportOptions
-from ollama_ferry.importing import Imported
-from ollama_ferry.manifests import Digest
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
-from ollama_ferry.pulling import PullOptions, pull_into_file, pull_into_store, references_of
-from ollama_ferry.pushing import Pushed, PushOptions, push
+from ollama_ferry.jobs.export import ExportOptions
+from ollama_ferry.jobs.import_ import Imported
+from ollama_ferry.jobs.pull import PullOptions, pull_into_file, pull_into_store, references_of
+from ollama_ferry.jobs.push import Pushed, PushOptions, push
+from ollama_ferry.model.manifests import Digest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import PushTarget
 from stores import StoreBuilder, faults_of, weights

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.errors import Damaged, FerryError, UsageError
-from ollama_ferry.names import ModelName
-from ollama_ferry.pulling import references_of
+from ollama_ferry.jobs.pull import references_of
+from ollama_ferry.model.names import ModelName
 from ollama_ferry.registries.answers import retry_after
 from ollama_ferry.registries.connections import origin_of
 from ollama_ferry.registries.credentials import find_credential

@@ -24,11 +24,11 @@ import pytest
 
 import ollama_ferry
 from command_line import ferry
+from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import UsageError
-from ollama_ferry.manifests import Descriptor
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Readable
-from ollama_ferry.places.store import Store
+from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import Address
 from ollama_ferry.serving.page import page
 from ollama_ferry.serving.server import Limits, Served, Server

@@ -105,7 +105,7 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 
 
 def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ollama_ferry.sample import write_sample_store
+    from ollama_ferry.jobs.sample import write_sample_store
 
     write_sample_store(tmp_path / "models")
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))

@@ -16,7 +16,7 @@ import ollama_ferry
 from command_line import COMMAND
 from ollama_ferry.archives import packing
 from ollama_ferry.archives.kinds import Compression, Kind
-from ollama_ferry.names import ModelName
+from ollama_ferry.model.names import ModelName
 from stores import StoreBuilder, tree, weights
 from tools import require_tool
 

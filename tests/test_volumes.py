@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 import ollama_ferry
 from command_line import COMMAND, ferry
-from ollama_ferry.archives.volumes import FAT32_VOLUME, Volumes, volume_size
+from ollama_ferry.archives.volumes.reading import FAT32_VOLUME, Volumes, volume_size
+from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.splitting import PendingVolumes
 from stores import StoreBuilder, faults_of, tree, weights
 from test_export_command import assert_one_clear_error
 

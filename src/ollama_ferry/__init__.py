@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from ollama_ferry.api import push as push
     from ollama_ferry.api import serve as serve
     from ollama_ferry.api import verify as verify
+    from ollama_ferry.engine.events import Cancel as Cancel
     from ollama_ferry.errors import FerryError as FerryError
-    from ollama_ferry.events import Cancel as Cancel
-    from ollama_ferry.exporting import Exported as Exported
-    from ollama_ferry.importing import Imported as Imported
-    from ollama_ferry.manifests import Descriptor as Descriptor
-    from ollama_ferry.manifests import Digest as Digest
-    from ollama_ferry.manifests import Manifest as Manifest
-    from ollama_ferry.names import ModelName as ModelName
-    from ollama_ferry.places.store import Store as Store
-    from ollama_ferry.pushing import Pushed as Pushed
-    from ollama_ferry.verifying import Report as Report
+    from ollama_ferry.jobs.export import Exported as Exported
+    from ollama_ferry.jobs.import_ import Imported as Imported
+    from ollama_ferry.jobs.push import Pushed as Pushed
+    from ollama_ferry.jobs.verify import Report as Report
+    from ollama_ferry.model.manifests import Descriptor as Descriptor
+    from ollama_ferry.model.manifests import Digest as Digest
+    from ollama_ferry.model.manifests import Manifest as Manifest
+    from ollama_ferry.model.names import ModelName as ModelName
+    from ollama_ferry.places.store.store import Store as Store
 
 _HOMES = {
     "export": "api",
@@ -41,16 +41,16 @@ _HOMES = {
     "serve": "api",
     "verify": "api",
     "FerryError": "errors",
-    "Cancel": "events",
-    "Exported": "exporting",
-    "Imported": "importing",
-    "Descriptor": "manifests",
-    "Digest": "manifests",
-    "Manifest": "manifests",
-    "ModelName": "names",
-    "Pushed": "pushing",
-    "Store": "places.store",
-    "Report": "verifying",
+    "Cancel": "engine.events",
+    "Exported": "jobs.export",
+    "Imported": "jobs.import_",
+    "Descriptor": "model.manifests",
+    "Digest": "model.manifests",
+    "Manifest": "model.manifests",
+    "ModelName": "model.names",
+    "Pushed": "jobs.push",
+    "Store": "places.store.store",
+    "Report": "jobs.verify",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

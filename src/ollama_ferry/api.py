@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.unpacking import Input
-from ollama_ferry.archives.volumes import volume_size
+from ollama_ferry.archives.volumes.reading import volume_size
+from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.errors import UsageError
-from ollama_ferry.events import Cancel, Observer, ignore
-from ollama_ferry.exporting import (
+from ollama_ferry.jobs.export import (
     ByteStream,
     Exported,
     ExportOptions,
@@ -22,18 +22,18 @@ from ollama_ferry.exporting import (
     plan_export,
     source_date_epoch,
 )
-from ollama_ferry.import_choices import ImportOptions
-from ollama_ferry.importing import Imported, import_file, import_stream
-from ollama_ferry.inventories import inventory_text, read_inventories
-from ollama_ferry.locating import Located, locate, locate_target, this_system
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
-from ollama_ferry.selecting import select
-from ollama_ferry.verifying import Report, verify_file, verify_store
+from ollama_ferry.jobs.import_ import Imported, import_file, import_stream
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.inventory import inventory_text, read_inventories
+from ollama_ferry.jobs.select import select
+from ollama_ferry.jobs.verify import Report, verify_file, verify_store
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.ollama.locate import Located, locate, locate_target, this_system
+from ollama_ferry.places.store.store import Store
 
 if TYPE_CHECKING:
     # Loaded by the calls that need them: they bring the whole of HTTP and TLS along.
-    from ollama_ferry.pushing import Pushed
+    from ollama_ferry.jobs.push import Pushed
     from ollama_ferry.registries.access import Access
     from ollama_ferry.serving.server import Served, Server
 
@@ -79,7 +79,7 @@ def export(
         split: write volumes ``ARCHIVE.001`` and so on of at most this size: bytes, or a text such as ``4G`` or
             ``fat32``.
         replace: whether a file that is there may be replaced.
-        observer: called with the events of :mod:`ollama_ferry.events`.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the export from another thread.
 
     Returns:
@@ -143,7 +143,7 @@ def import_archive(
         rename: the name that the one model gets in the store.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are there already before they count as there.
-        observer: called with the events of :mod:`ollama_ferry.events`.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the import from another thread; what has arrived is kept for the next one.
 
     Returns:
@@ -182,7 +182,7 @@ def pull(
         replace: whether another model of the name, or a file that is there, may be replaced.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
-        observer: called with the events of :mod:`ollama_ferry.events`.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
     Returns:
@@ -191,7 +191,7 @@ def pull(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
-    from ollama_ferry.pulling import PullOptions, pull_into_file, pull_into_store, references_of
+    from ollama_ferry.jobs.pull import PullOptions, pull_into_file, pull_into_store, references_of
 
     texts = [models] if isinstance(models, str) else list(models)
     references = references_of(texts, rename)
@@ -229,7 +229,7 @@ def push(
         oci: send manifests of OCI's type, for registries and tools that take no other; a pull gives back the same ID.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
-        observer: called with the events of :mod:`ollama_ferry.events`.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
     Returns:
@@ -238,8 +238,8 @@ def push(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; a model is there only when it is whole.
     """
-    from ollama_ferry.pushing import PushOptions
-    from ollama_ferry.pushing import push as push_models
+    from ollama_ferry.jobs.push import PushOptions
+    from ollama_ferry.jobs.push import push as push_models
     from ollama_ferry.registries.references import PushTarget, check_repository
 
     texts = [models] if isinstance(models, str) else list(models)
@@ -273,7 +273,7 @@ def verify(
         archive: the path of an archive to verify instead of a store.
         store: the models folder; None finds it as the command does.
         threads: how many hash at once; 0 is one a core.
-        observer: called with the events of :mod:`ollama_ferry.events`.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
     Returns:
@@ -318,9 +318,9 @@ def serve(
     Raises:
         FerryError: a model is not there or not whole, the archive can't be searched, or the address is taken.
     """
+    from ollama_ferry.jobs.serve import shelve_archive, shelve_store
     from ollama_ferry.serving.addresses import Address
     from ollama_ferry.serving.server import Server, log_nothing
-    from ollama_ferry.serving.shelving import shelve_archive, shelve_store
     from ollama_ferry.serving.tokens import check_token
 
     texts = [models] if isinstance(models, str) else list(models)

@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from ollama_ferry.names import ModelName
+    from ollama_ferry.model.names import ModelName
 
 
 class FerryError(Exception):

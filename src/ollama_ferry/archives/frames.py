@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ollama_ferry.archives.index import FRAME_LIMIT, Frames
 from ollama_ferry.archives.packing import Frame, Packer, crc32
-from ollama_ferry.buffers import keep_freed_buffers
+from ollama_ferry.engine.buffers import keep_freed_buffers
 
 FRAME_SIZE = FRAME_LIMIT
 """The most bytes of the stream that one frame holds."""

@@ -12,11 +12,11 @@ import click
 
 from ollama_ferry.api import export, import_archive
 from ollama_ferry.errors import Damaged, FerryError
-from ollama_ferry.exporting import Exported
-from ollama_ferry.manifests import Manifest
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
-from ollama_ferry.sample import write_sample_store
+from ollama_ferry.jobs.export import Exported
+from ollama_ferry.jobs.sample import write_sample_store
+from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 

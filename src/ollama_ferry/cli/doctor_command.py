@@ -13,10 +13,10 @@ import click
 from ollama_ferry.cli.options import Output, models_option, output_options, stdout_is_terminal
 from ollama_ferry.cli.sudo import sudo_line
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.diagnosing import Diagnosis, StoreSeen, diagnose
+from ollama_ferry.doctor.findings import Finding, Severity, quoted, shown
+from ollama_ferry.doctor.machine import Diagnosis, StoreSeen, diagnose
 from ollama_ferry.errors import Damaged
-from ollama_ferry.findings import Finding, Severity, quoted, shown
-from ollama_ferry.locating import this_system
+from ollama_ferry.ollama.locate import this_system
 from ollama_ferry.wording import counted, human_size
 
 _COLOURS = {Severity.PROBLEM: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
-from ollama_ferry.archives.volumes import Volumes, volume_size
+from ollama_ferry.archives.volumes.reading import Volumes, volume_size
 from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import (
     ARCHIVE,
@@ -24,10 +24,10 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.copying import Plan
+from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.events import Cancel
-from ollama_ferry.exporting import (
+from ollama_ferry.jobs.export import (
     Exported,
     ExportOptions,
     check_output,
@@ -37,12 +37,12 @@ from ollama_ferry.exporting import (
     plan_export,
     source_date_epoch,
 )
-from ollama_ferry.inventories import read_inventories
-from ollama_ferry.listing import layers_in_use
-from ollama_ferry.manifests import Descriptor
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
-from ollama_ferry.selecting import select
+from ollama_ferry.jobs.inventory import read_inventories
+from ollama_ferry.jobs.list_ import layers_in_use
+from ollama_ferry.jobs.select import select
+from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 # Where Ollama's service on Linux keeps its models: the likeliest target.

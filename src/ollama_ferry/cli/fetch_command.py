@@ -12,11 +12,11 @@ from ollama_ferry.cli.options import Output, find_target, models_option, output_
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, open_ssh, place_of, ssh_options
 from ollama_ferry.errors import UsageError
-from ollama_ferry.import_choices import ImportOptions
-from ollama_ferry.importing import Importable, import_source
-from ollama_ferry.names import ModelName, is_pattern
-from ollama_ferry.places.ssh import SshPlace
-from ollama_ferry.places.store import Store
+from ollama_ferry.jobs.import_ import Importable, import_source
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.model.names import ModelName, is_pattern
+from ollama_ferry.places.ssh.place import SshPlace
+from ollama_ferry.places.store.store import Store
 
 
 @click.command("fetch")

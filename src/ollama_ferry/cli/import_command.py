@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from ollama_ferry.archives.volumes import Volumes, VolumeStream
+from ollama_ferry.archives.volumes.reading import Volumes, VolumeStream
 from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option, open_stdin, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.through_server import import_through_server
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
-from ollama_ferry.events import Cancel
-from ollama_ferry.import_choices import ImportOptions
-from ollama_ferry.importing import Imported, import_file, import_stream, plan_import
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
+from ollama_ferry.jobs.import_ import Imported, import_file, import_stream, plan_import
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 # What would happen to the next archive too.

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ollama_ferry.cli.options import Output, find_store, models_option, output_options
-from ollama_ferry.inventories import inventory_text
-from ollama_ferry.places.store import Store
+from ollama_ferry.jobs.inventory import inventory_text
+from ollama_ferry.places.store.store import Store
 
 
 @click.command("inventory")

@@ -11,9 +11,9 @@ import click
 from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
 from ollama_ferry.cli.remote import SshWords, is_host, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.listing import ModelSummary, survey
-from ollama_ferry.places.base import Inspectable
-from ollama_ferry.places.store import Store
+from ollama_ferry.engine.ports import Inspectable
+from ollama_ferry.jobs.list_ import ModelSummary, survey
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 

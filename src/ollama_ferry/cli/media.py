@@ -7,8 +7,8 @@ import sys
 
 import click
 
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import UsageError
-from ollama_ferry.events import Cancel
 
 
 class MediumPrompt:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from ollama_ferry.errors import UsageError
-from ollama_ferry.locating import Located, locate, locate_target, this_system
+from ollama_ferry.ollama.locate import Located, locate, locate_target, this_system
 
 if TYPE_CHECKING:
-    from ollama_ferry.places.archive_source import ArchiveSource
+    from ollama_ferry.places.archive.source import ArchiveSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,8 +116,8 @@ def find_target(models: Path | None, output: Output) -> Located:
 def open_contents(archive: Path, output: Output) -> ArchiveSource:
     """Find out what an archive holds; one that has to be read to its end for that says so."""
     from ollama_ferry.cli.progress import progress
-    from ollama_ferry.events import Advanced, Started
-    from ollama_ferry.places.archive_file import ArchiveFile, read_contents
+    from ollama_ferry.engine.events import Advanced, Started
+    from ollama_ferry.places.archive.file import ArchiveFile, read_contents
 
     if archive == Path("-"):
         raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")
@@ -136,7 +136,7 @@ def open_contents(archive: Path, output: Output) -> ArchiveSource:
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a model's name from the store; whatever goes wrong completes nothing."""
     from ollama_ferry.errors import FerryError
-    from ollama_ferry.places.store import Store
+    from ollama_ferry.places.store.store import Store
 
     try:
         located = locate(this_system(), ctx.params.get("models"))

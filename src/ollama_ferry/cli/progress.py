@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from ollama_ferry.events import Advanced, Event, Noted, Observer, Started
+from ollama_ferry.engine.events import Advanced, Event, Noted, Observer, Started
 from ollama_ferry.wording import counted, human_size
 
 # A line in a log now and then; the bar is for those who watch.

@@ -14,12 +14,12 @@ from ollama_ferry.cli.options import Output, find_target, models_option, output_
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.copying import Plan
+from ollama_ferry.engine.copy import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.exporting import ExportOptions, source_date_epoch
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.store import Store
-from ollama_ferry.pulling import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of
+from ollama_ferry.jobs.export import ExportOptions, source_date_epoch
+from ollama_ferry.jobs.pull import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import Reference
 from ollama_ferry.wording import counted, human_size

@@ -17,15 +17,15 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import InvalidName, UsageError
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_file import ArchiveFile
-from ollama_ferry.places.base import Inspectable
-from ollama_ferry.places.store import Store
-from ollama_ferry.pushing import Pushed, PushOptions, push
+from ollama_ferry.jobs.push import Pushed, PushOptions, push
+from ollama_ferry.jobs.select import pick, select
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.references import PushTarget, check_repository
-from ollama_ferry.selecting import pick, select
 from ollama_ferry.wording import counted, human_size
 
 

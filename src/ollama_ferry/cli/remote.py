@@ -16,8 +16,8 @@ import click
 from ollama_ferry.archives.kinds import looks_like_archive
 from ollama_ferry.cli.rates import rate
 from ollama_ferry.errors import UsageError
-from ollama_ferry.places.ssh import SshPlace
-from ollama_ferry.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.place import SshPlace
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from ollama_ferry.errors import Cancelled, UsageError
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
+    from ollama_ferry.jobs.serve import Shelved
     from ollama_ferry.serving.addresses import Address
     from ollama_ferry.serving.server import Served, Server
-    from ollama_ferry.serving.shelving import Shelved
 
 # Each connection takes a descriptor for itself and one for the blob's file.
 _DESCRIPTORS = 4096
@@ -91,7 +91,7 @@ def command(
 def _shelved(
     words: tuple[str, ...], everything: bool, only: tuple[str, ...], models: Path | None, output: Output
 ) -> Iterator[Shelved]:
-    from ollama_ferry.serving.shelving import shelve_archive, shelve_store
+    from ollama_ferry.jobs.serve import shelve_archive, shelve_store
 
     archives = [word for word in words if looks_like_archive(word)]
     if archives:

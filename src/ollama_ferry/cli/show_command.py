@@ -17,12 +17,12 @@ from ollama_ferry.cli.options import (
     output_options,
 )
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.engine.ports import Inspectable, Partial
 from ollama_ferry.errors import UsageError
-from ollama_ferry.listing import LayerUse, layers_in_use
-from ollama_ferry.names import ModelName, is_pattern
-from ollama_ferry.places.base import Inspectable, Partial
-from ollama_ferry.places.store import Store
-from ollama_ferry.selecting import select
+from ollama_ferry.jobs.list_ import LayerUse, layers_in_use
+from ollama_ferry.jobs.select import select
+from ollama_ferry.model.names import ModelName, is_pattern
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 

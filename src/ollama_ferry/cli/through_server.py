@@ -13,16 +13,16 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.import_choices import ImportOptions
-    from ollama_ferry.via_server import Given
+    from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.via_server import Given
 
 
 def import_through_server(archive: Path, options: ImportOptions, listen: str | None, output: Output) -> None:
     """Let the server at OLLAMA_HOST pull an archive's models from us, and say what it has now."""
-    from ollama_ferry.server import ServerAddress
-    from ollama_ferry.server_api import ServerApi
+    from ollama_ferry.jobs.via_server import import_via_server
+    from ollama_ferry.ollama.api import ServerApi
+    from ollama_ferry.ollama.server import ServerAddress
     from ollama_ferry.serving.addresses import Address
-    from ollama_ferry.via_server import import_via_server
 
     api = ServerApi(ServerAddress.parse(os.environ.get("OLLAMA_HOST", "")))
     address = Address.parse(listen) if listen is not None else Address("127.0.0.1", 0)

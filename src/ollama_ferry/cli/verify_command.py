@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
-from ollama_ferry.checking_volumes import verify_volumes
+from ollama_ferry.archives.volumes.checking import verify_volumes
 from ollama_ferry.cli.options import (
     ARCHIVE,
     Output,
@@ -23,15 +23,11 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.engine.events import Advanced, Observer
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
-from ollama_ferry.events import Advanced, Observer
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.archive_file import ArchiveFile
-from ollama_ferry.places.archive_stream import ArchiveStream
-from ollama_ferry.places.store import Store
-from ollama_ferry.repairing import repair
-from ollama_ferry.selecting import pick, select
-from ollama_ferry.verifying import (
+from ollama_ferry.jobs.repair import repair
+from ollama_ferry.jobs.select import pick, select
+from ollama_ferry.jobs.verify import (
     Fault,
     Problem,
     Report,
@@ -41,6 +37,10 @@ from ollama_ferry.verifying import (
     verify_stream,
     verify_there,
 )
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.archive.stream import ArchiveStream
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
 
 

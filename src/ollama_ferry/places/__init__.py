@@ -1,1 +1,1 @@
-"""What can hold models. Places never know each other; :mod:`ollama_ferry.copying` brings two together."""
+"""What can hold models. Places never know each other; :mod:`ollama_ferry.engine.copy` brings two together."""

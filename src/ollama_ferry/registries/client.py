@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from ollama_ferry._version import __version__
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
-from ollama_ferry.events import Cancel
-from ollama_ferry.manifests import parse_json
+from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import (
     FAILURES,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
-from ollama_ferry.manifests import parse_json
+from ollama_ferry.model.manifests import parse_json
 
 _FILE_LIMIT = 1024 * 1024
 _ANSWER_LIMIT = 64 * 1024

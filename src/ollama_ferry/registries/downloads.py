@@ -16,7 +16,7 @@ from queue import Empty, Full, Queue
 from threading import Condition, Thread
 
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound
-from ollama_ferry.manifests import Descriptor
+from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
 

@@ -13,8 +13,8 @@ import binascii
 import json
 
 from ollama_ferry.errors import Damaged, UsageError
-from ollama_ferry.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json
-from ollama_ferry.names import ModelName
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json
+from ollama_ferry.model.names import ModelName
 
 DOCKER_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 OCI_TYPE = "application/vnd.oci.image.manifest.v1+json"

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from ollama_ferry.errors import InvalidName, UsageError
-from ollama_ferry.manifests import Digest
-from ollama_ferry.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
+from ollama_ferry.model.manifests import Digest
+from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 
 _LIMIT = 1000
 _HOST = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")

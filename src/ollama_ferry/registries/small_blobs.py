@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ollama_ferry.events import Cancel
-from ollama_ferry.manifests import Descriptor, Digest
+from ollama_ferry.engine.events import Cancel
+from ollama_ferry.model.manifests import Descriptor, Digest
 
 SMALL_LIMIT = 1024 * 1024
 """The largest blob that counts as small, in bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from threading import Lock
 
-from ollama_ferry.events import Cancel
+from ollama_ferry.engine.events import Cancel
 
 # A pause longer than this would keep a Ctrl-C waiting.
 _NAP = 0.2

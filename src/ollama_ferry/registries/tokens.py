@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ollama_ferry.errors import Damaged, FerryError
-from ollama_ferry.manifests import parse_json
+from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.registries.credentials import Credential
 
 TOKEN_LIMIT = 256 * 1024

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Protocol
 
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
-from ollama_ferry.manifests import Descriptor
+from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ollama_ferry.errors import FerryError, MissingBlob
-from ollama_ferry.manifests import Descriptor, Digest, parse_json
+from ollama_ferry.model.manifests import Descriptor, Digest, parse_json
 from ollama_ferry.serving.page import PAGE_HEADERS, page
 from ollama_ferry.serving.requests import BadRequest, Request, parse_range, split_host
 from ollama_ferry.serving.shelf import ServedModel, Shelf

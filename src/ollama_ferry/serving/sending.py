@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ollama_ferry.engine.ports import Readable, file_of
 from ollama_ferry.errors import Damaged
-from ollama_ferry.places.base import Readable, file_of
 
 # How much is read at once where bytes have to be read; a frame of an archive, which is then passed on uncopied.
 _CHUNK = 1024 * 1024

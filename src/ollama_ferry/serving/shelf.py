@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ollama_ferry.copying import blobs_of, left_out_error
+from ollama_ferry.engine.copy import blobs_of, left_out_error
+from ollama_ferry.engine.ports import Inspectable, Partial, Readable
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
-from ollama_ferry.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.names import ModelName
-from ollama_ferry.places.base import Inspectable, Partial, Readable
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
 
 
 class Servable(Inspectable, Protocol):

@@ -1,0 +1,1 @@
+"""What is wrong with Ollama's models on this machine; it only looks."""

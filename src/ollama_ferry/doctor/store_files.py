@@ -1,0 +1,205 @@
+"""Look at every file of a store once, without reading a blob, and without counting on anything about it.
+
+What a folder may hold is unbounded, and so is nothing that is kept of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ollama_ferry.doctor.findings import LISTED_AT_MOST
+
+ENTRIES_AT_MOST = 500_000
+"""How many entries of one folder are looked at."""
+
+_BLOB = re.compile(r"sha256([-:])([0-9a-f]{64})")
+_PARTIAL = re.compile(r"sha256-([0-9a-f]{64})-partial(-[0-9]+)?")
+
+Look = Callable[[str, os.stat_result], None]
+"""Called with the path and the state of every file and folder; a link is told as such."""
+
+
+@dataclass
+class Some:
+    """Some files of a kind: how many, their bytes, the newest one's time, and the largest few.
+
+    Attributes:
+        largest: sizes and paths, at most so many as a finding lists.
+    """
+
+    count: int = 0
+    size: int = 0
+    newest: float = 0.0
+    largest: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, path: str, size: int, modified: float) -> None:
+        """Take a file."""
+        self.count += 1
+        self.size += size
+        self.newest = max(self.newest, modified)
+        self.largest.append((size, path))
+        if len(self.largest) > 4 * LISTED_AT_MOST:
+            self._cut()
+
+    def paths(self) -> list[str]:
+        """Return the paths of the largest, the largest first."""
+        self._cut()
+        return [path for _, path in self.largest]
+
+    def _cut(self) -> None:
+        self.largest.sort(key=lambda entry: (-entry[0], entry[1]))
+        del self.largest[LISTED_AT_MOST:]
+
+
+@dataclass
+class Blobs:
+    """What lies in ``blobs/``.
+
+    Attributes:
+        sizes: the regular files whose name is a digest: hexadecimal digits to size and time of change.
+        old: those named ``sha256:<hex>``, as very old stores have them.
+        partials: the unfinished downloads, by the digest that they are to have.
+        strays: files whose name is no digest.
+        cut: whether there is more than was looked at.
+    """
+
+    sizes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    old: Some = field(default_factory=Some)
+    partials: dict[str, Some] = field(default_factory=dict)
+    strays: Some = field(default_factory=Some)
+    cut: bool = False
+
+
+def scan_blobs(folder: str, look: Look) -> Blobs:
+    """Look at a store's blobs.
+
+    Raises:
+        OSError: the folder can't be read.
+    """
+    found = Blobs()
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number >= ENTRIES_AT_MOST:
+                found.cut = True
+                break
+            try:
+                own = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            look(entry.path, own)
+            if stat.S_ISDIR(own.st_mode):
+                continue
+            name = entry.name
+            if blob := _BLOB.fullmatch(name):
+                with suppress(OSError):
+                    status = entry.stat() if stat.S_ISLNK(own.st_mode) else own
+                    if stat.S_ISREG(status.st_mode):
+                        if blob[1] == ":":
+                            found.old.add(entry.path, status.st_size, status.st_mtime)
+                            found.sizes.setdefault(blob[2], (status.st_size, status.st_mtime))
+                        else:
+                            found.sizes[blob[2]] = (status.st_size, status.st_mtime)
+            elif partial := _PARTIAL.fullmatch(name):
+                found.partials.setdefault(partial[1], Some()).add(entry.path, on_disk(own), own.st_mtime)
+            else:
+                found.strays.add(entry.path, on_disk(own), own.st_mtime)
+    return found
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A file, or a link that leads nowhere, four levels below ``manifests/``.
+
+    Attributes:
+        parts: its path below that folder.
+        path: its whole path.
+        there: False for a link that leads nowhere.
+        regular: False for a pipe, a device and the like.
+    """
+
+    parts: tuple[str, ...]
+    path: str
+    there: bool
+    regular: bool
+
+
+def scan_manifests(folder: str, look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
+    """Give the files that a server takes for manifests, sorted.
+
+    Args:
+        folder: the ``manifests`` folder.
+        look: see :data:`Look`.
+        closed: called with each folder that this process may not read.
+    """
+    yield from islice(_below(folder, (), look, closed), ENTRIES_AT_MOST)
+
+
+def _below(folder: str, above: tuple[str, ...], look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(islice(found, ENTRIES_AT_MOST), key=lambda entry: entry.name)
+    except PermissionError:
+        closed(folder)
+        return
+    except OSError:
+        return
+    for entry in entries:
+        parts = (*above, entry.name)
+        with suppress(OSError):
+            look(entry.path, entry.stat(follow_symlinks=False))
+        if len(parts) < 4:
+            if _is_folder(entry):
+                yield from _below(entry.path, parts, look, closed)
+        elif not _is_folder(entry):
+            yield ManifestFile(parts, entry.path, not leads_nowhere(entry.path), not _is_special(entry.path))
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def leads_nowhere(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a link whose target is not there; one that may not be looked at is not known not to be."""
+    if not os.path.islink(path):
+        return False
+    try:
+        os.stat(path)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def on_disk(status: os.stat_result) -> int:
+    """Return the bytes that a file takes up; an unfinished download is a sparse file of its full size."""
+    blocks = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)
+
+
+def size_of_folder(folder: str) -> tuple[int, float]:
+    """Return the bytes of a folder's own files, and the time of the newest change; zeros where it can't be read."""
+    size, newest = 0, 0.0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in islice(entries, ENTRIES_AT_MOST):
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                size += on_disk(status)
+                newest = max(newest, status.st_mtime)
+    return size, newest

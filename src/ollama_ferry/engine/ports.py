@@ -1,0 +1,206 @@
+"""The two protocols that every place offers, and the extra powers that some have.
+
+They stay small. A power that only some places have is a protocol of its own, found with ``isinstance``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_ferry.engine.copy import Plan
+
+
+class Readable(Protocol):
+    """Bytes in order. ``read`` gives at most ``size`` bytes, and ``b""`` only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class LiesInFile(Protocol):
+    """Bytes that a file has as they are, so that the system can send them without anybody reading them."""
+
+    @property
+    def file(self) -> io.FileIO | None:
+        """The file, whose own position is that of the next byte; None where there is none after all."""
+        ...
+
+
+def file_of(data: Readable) -> io.FileIO | None:
+    """Return the file that has bytes as they are, at its own position; None where they have to be read."""
+    if isinstance(data, io.FileIO):
+        return data
+    return data.file if isinstance(data, LiesInFile) else None
+
+
+class Source(Protocol):
+    """A place that models are read from."""
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models that are here, each once, in any order."""
+        ...
+
+    def manifest(self, name: ModelName) -> Manifest:
+        """Return a model's manifest.
+
+        Raises:
+            ModelNotFound: the place has no such model.
+            Damaged: the manifest is not readable as one.
+        """
+        ...
+
+    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
+        """Open a blob's bytes from ``offset`` on. They are not checked here; the engine does that.
+
+        Raises:
+            MissingBlob: the blob is not here.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BlobEntry:
+    """A blob that passes by in a stream; its bytes can be read until the next entry is asked for.
+
+    Attributes:
+        blob: its digest and size, as the stream tells them.
+        data: its bytes.
+    """
+
+    blob: Descriptor
+    data: Readable
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A manifest that passes by in a stream."""
+
+    name: ModelName
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class LeavesOut:
+    """Blobs that a stream counts on, and does not have: the target has them, whoever made it was told.
+
+    It comes before the blobs and models that do pass by. One that passes by all the same is asked for all the same.
+    """
+
+    blobs: tuple[Descriptor, ...]
+
+
+class StreamSource(Protocol):
+    """A place whose models pass by once, in an order that nobody chose: an archive that can't be searched."""
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
+        """Give what passes by. Blobs may come before or after the manifests that name them.
+
+        Raises:
+            Damaged: the stream is damaged, or is cut short.
+        """
+        ...
+
+
+class Holder(Protocol):
+    """What can tell whether it has a blob."""
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether the blob is here, whole; its size is compared, its bytes are not."""
+        ...
+
+
+class Sink(Holder, Protocol):
+    """A place that models are written to."""
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        """Take a blob, all or nothing.
+
+        ``data`` is read to its end; it raises there where the bytes are not those of the digest, and then
+        nothing is published.
+        """
+        ...
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        """Publish a model whose blobs are all here: write the manifest's bytes as they are."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A sink that wants to know what will come: to check the free space, or to fix times."""
+
+    def prepare(self, plan: Plan) -> None:
+        """Called once, before the first :meth:`Sink.put`."""
+        ...
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """A source that is faster when it knows what will be asked for."""
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        """Announce which blobs will be opened, in order."""
+        ...
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A sink that keeps what has arrived of a blob whose copy was broken off."""
+
+    def unfinished(self, blob: Descriptor) -> AbstractContextManager[Readable] | None:
+        """Open the bytes that are there to go on from; None where there are none.
+
+        They are not checked: the engine hashes them before the rest.
+        """
+        ...
+
+    def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
+        """As :meth:`Sink.put`, for the bytes from ``offset`` on; those before it are there."""
+        ...
+
+    def discard(self, blob: Descriptor) -> None:
+        """Forget what has arrived of a blob and is not published."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Source, Protocol):
+    """A source that can tell what it holds of a model without reading a blob."""
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return a blob's size in bytes, or None where it is not here."""
+        ...
+
+    def where(self, digest: Digest) -> str:
+        """Say where a blob is, or would be, for people."""
+        ...
+
+    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
+        """Check that a model has weights here and that each of its blobs is there with its size.
+
+        Raises:
+            CloudStub: the model runs elsewhere.
+            Damaged: a blob is not there, not all there, or of another size.
+        """
+        ...
+
+    def remote_host(self, manifest: Manifest) -> str | None:
+        """Return the host that a cloud stub names in its config; None for a model with weights."""
+        ...
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """A source that may lack blobs on purpose: what its target has already."""
+
+    def leaves_out(self, digest: Digest) -> bool:
+        """Tell whether a blob was left out on purpose."""
+        ...

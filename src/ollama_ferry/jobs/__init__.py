@@ -1,0 +1,1 @@
+"""What the commands and the Python interface do, a module each."""

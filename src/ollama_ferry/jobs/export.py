@@ -1,0 +1,335 @@
+"""Export: models of a store into one archive that any tar restores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ollama_ferry.archives import tar
+from ollama_ferry.archives.frames import FRAME_SIZE
+from ollama_ferry.archives.kinds import Compression, Kind, kind_of
+from ollama_ferry.archives.packing import packer
+from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, volume_size
+from ollama_ferry.archives.volumes.writing import PendingVolumes, Volume
+from ollama_ferry.engine.copy import Plan, copy, plan
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.ports import Holder, Inspectable, Source
+from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
+from ollama_ferry.files.disk import require_space
+from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.sink import ArchiveSink
+from ollama_ferry.places.store.store import Store, mending
+from ollama_ferry.wording import human_size
+
+# How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
+_SAMPLES = 32
+
+
+class ByteStream(Protocol):
+    """What a stream must offer to be written to; every binary file does."""
+
+    def write(self, data: bytes | memoryview, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an archive is written.
+
+    Attributes:
+        compression: how hard to pack.
+        threads: how many threads pack; the archive's bytes do not depend on it.
+        replace: whether a file of the archive's name may be replaced.
+        split: the size of volumes in bytes; None writes the archive in one piece.
+        fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
+    """
+
+    compression: Compression = Compression.AUTO
+    threads: int = 0
+    replace: bool = False
+    split: int | None = None
+    fixed_time: int | None = None
+
+    @property
+    def pack_threads(self) -> int:
+        """The number of threads to use: what was asked for, else one a core, up to eight."""
+        return self.threads or min(8, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1)
+
+
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the archive, or None where it went to a stream; of volumes, what they are called without their numbers.
+        kind: its format.
+        size: its size in bytes.
+        sha256: its SHA-256 in hexadecimal.
+        models: the models in it.
+        blobs: the blobs in it.
+        left_out: the blobs that it leaves out, for its target has them.
+        seconds: how long it took.
+        volumes: the volumes, where it was split.
+    """
+
+    path: Path | None
+    kind: Kind
+    size: int
+    sha256: str
+    models: tuple[ModelName, ...]
+    blobs: tuple[Descriptor, ...]
+    left_out: tuple[Descriptor, ...]
+    seconds: float
+    volumes: tuple[Volume, ...] = ()
+
+    @property
+    def blob_size(self) -> int:
+        """The bytes of the blobs before packing."""
+        return sum(blob.size for blob in self.blobs)
+
+
+def plan_export(store: Inspectable, names: Iterable[ModelName], have: Holder | None = None) -> Plan:
+    """Find out what goes into an archive, and check that all of it is there.
+
+    Args:
+        store: where the models are.
+        names: the models.
+        have: tells what the target has already, which is left out; None for nothing.
+
+    Raises:
+        ModelNotFound, CloudStub, Damaged: a model can't be carried.
+    """
+    planned = plan(store, have, names)
+    for model in planned.models:
+        store.require_whole(model.name, model.manifest)
+    return planned
+
+
+def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:
+    """Foretell an archive's size in bytes by packing samples spread evenly over the blobs."""
+    entries = [blob.size for blob in planned.blobs] + [len(m.manifest.raw) for m in planned.models]
+    framing = sum(tar.BLOCK + len(tar.padding(size)) for size in entries) + tar.RECORD
+    content = sum(entries)
+    if kind is Kind.TAR:
+        return content + framing
+    pack = packer(kind, compression)
+    raw = packed = 0
+    for blob, offset in _sample_points(planned):
+        with store.open(blob, offset) as file:
+            data = file.read(FRAME_SIZE)
+        raw += len(data)
+        packed += sum(map(len, pack(data)))
+    # Headers are mostly zeros: about a tenth is left of them.
+    return round(content * packed / raw if raw else content) + framing // 8
+
+
+def check_output(path: Path, store: Store) -> None:
+    """Refuse to write an archive into the store that it is made from.
+
+    Raises:
+        UsageError: the path lies in the store, or in a folder that the store links to.
+    """
+    folder = path.parent.resolve()
+    for part in (store.root, store.blobs_folder, store.manifests_folder):
+        if folder.is_relative_to(part.resolve()):
+            raise UsageError(
+                f"{path} is inside the store {store.root}: a server would delete it there",
+                hint="Write the archive to another folder.",
+            )
+
+
+def export_to_file(
+    store: Inspectable,
+    planned: Plan,
+    path: Path,
+    options: ExportOptions,
+    *,
+    ask: Ask | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Write a plan's models to a file, which appears under its name only when it is whole; or to volumes.
+
+    Args:
+        store: where the models are.
+        planned: what :func:`plan_export` returned.
+        path: the file; its extension tells the format.
+        options: how it is written.
+        ask: asks for the next medium where one has no room for a volume; may be called from another thread.
+        observer: told of every step.
+        cancel: stops it at the next chunk.
+
+    Raises:
+        FerryError: it could not be done; no file is left, but volumes are, for the next run to go on from.
+    """
+    kind = kind_of(path.name)
+    if kind is None:
+        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
+    if isinstance(store, Store):
+        check_output(path, store)
+    if options.split is not None:
+        return _export_to_volumes(store, planned, path, kind, options, ask, observer, cancel)
+    with PendingFile(path, replace=options.replace) as file:
+        _, least = _foretold(store, planned, kind, options)
+        require_space(path.parent, least, f"the archive {path.name}")
+        started = time.monotonic()
+        _write(store, planned, file.write, kind, options, observer, cancel)
+        file.publish()
+        return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
+
+
+def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
+    """Return what an archive will take, and what it takes at least, in bytes: doubts are left to the disk to decide."""
+    if kind is not Kind.TAR and not isinstance(store, Store):
+        # Samples would have to be fetched from far away; weights hardly shrink by a third.
+        return planned.size, planned.size * 2 // 3
+    expected = expected_size(store, planned, kind, options.compression)
+    # Samples are off by a percent at most.
+    return expected, expected if kind is Kind.TAR else expected * 49 // 50
+
+
+def _export_to_volumes(
+    store: Inspectable,
+    planned: Plan,
+    path: Path,
+    kind: Kind,
+    options: ExportOptions,
+    ask: Ask | None,
+    observer: Observer,
+    cancel: Cancel | None,
+) -> Exported:
+    assert options.split is not None  # noqa: S101 -- whoever calls has looked
+    if os.path.lexists(path) and not options.replace:
+        raise AlreadyExists(f"{path} is there already, in one piece", hint="Name another file, or remove that one.")
+    started = time.monotonic()
+    names = Volumes(path)
+    size = volume_size(options.split)
+    expected, least = _foretold(store, planned, kind, options)
+    if least > MOST_VOLUMES * size:
+        raise UsageError(
+            f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", hint="Choose a larger --split."
+        )
+    with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask) as volumes:
+        if ask is None:
+            here = sum(names.path(number).stat().st_size for number in names.numbers())
+            require_space(path.parent, least - here - size, f"the archive {path.name}")
+        _write(store, planned, volumes.write, kind, options, observer, cancel)
+        volumes.publish()
+    seconds = time.monotonic() - started
+    return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
+
+
+def export_to_stream(
+    store: Inspectable,
+    planned: Plan,
+    stream: ByteStream,
+    kind: Kind,
+    options: ExportOptions,
+    *,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Write a plan's models to a stream, which is flushed and not closed.
+
+    Raises:
+        FerryError: it could not be done; what was written is of no use.
+    """
+    sha256 = hashlib.sha256()
+    size = 0
+
+    def write(data: bytes | memoryview) -> None:
+        nonlocal size
+        try:
+            stream.write(data)
+        except BrokenPipeError as error:
+            raise BrokenStream(f"the reader of the archive went away after {size} bytes") from error
+        except OSError as error:
+            raise FerryError(f"writing the archive to the stream failed: {error.strerror or error}") from error
+        sha256.update(data)
+        size += len(data)
+
+    started = time.monotonic()
+    _write(store, planned, write, kind, options, observer, cancel)
+    try:
+        stream.flush()
+    except OSError as error:
+        raise BrokenStream(f"the reader of the archive went away before its end: {error.strerror}") from error
+    return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=time.monotonic() - started)
+
+
+def _write(
+    store: Inspectable,
+    planned: Plan,
+    write: Callable[[bytes | memoryview], object],
+    kind: Kind,
+    options: ExportOptions,
+    observer: Observer,
+    cancel: Cancel | None,
+) -> None:
+    cancel = cancel or Cancel()
+    sink = ArchiveSink(
+        write,
+        kind,
+        compression=options.compression,
+        threads=options.pack_threads,
+        fixed_time=options.fixed_time,
+    )
+    try:
+        copy(planned, store, sink, observer=observer, cancel=cancel)
+        sink.close()
+    except BaseException as error:
+        # The thread that writes may be waiting for a medium.
+        cancel.set()
+        sink.abandon()
+        if isinstance(error, Damaged) and not error.hint:
+            error.hint = _how_to_mend(store, planned, error)
+        raise
+
+
+def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
+    """Say how the blob that an error is about is got rid of."""
+    if not isinstance(store, Store):
+        return ""
+    for digest, models in planned.needed_by.items():
+        if str(digest) == error.digest:
+            return mending(models[0].name, store.blob_path(digest))
+    return ""
+
+
+def _contents(planned: Plan) -> tuple[tuple[ModelName, ...], tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    return tuple(model.name for model in planned.models), planned.blobs, planned.present
+
+
+def _sample_points(planned: Plan) -> Iterator[tuple[Descriptor, int]]:
+    """Spread the samples evenly over all blobs' bytes laid end to end, at whole frames of each blob."""
+    step = max(FRAME_SIZE, planned.size // _SAMPLES)
+    position, wanted = 0, 0
+    for blob in planned.blobs:
+        while wanted < position + blob.size:
+            yield blob, max(0, wanted - position) // FRAME_SIZE * FRAME_SIZE
+            wanted += step
+        position += blob.size
+
+
+def source_date_epoch(text: str | None) -> int | None:
+    """Read ``SOURCE_DATE_EPOCH`` (reproducible-builds.org): whole seconds since the epoch.
+
+    Raises:
+        UsageError: it is set to something else.
+    """
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, and must be whole seconds since 1970")
+    return int(text)

@@ -1,0 +1,331 @@
+"""Import: models of an archive into a store, verified, atomic and resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ollama_ferry.archives.unpacking import Input
+from ollama_ferry.engine.copy import Copied, Plan, blobs_of, copy, copy_stream, left_out_error, plan
+from ollama_ferry.engine.events import Advanced, Cancel, Noted, Observer, Started, counting, ignore
+from ollama_ferry.engine.ports import Expects, Partial, Readable, Source
+from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
+from ollama_ferry.files.disk import Disk, require_space
+from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
+from ollama_ferry.jobs.select import Searchable, pick
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.contents import Contents
+from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.archive.stream import ArchiveStream
+from ollama_ferry.places.store.sink import StoreSink
+from ollama_ferry.places.store.store import Store
+from ollama_ferry.wording import counted
+
+# How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did, or would do.
+
+    Attributes:
+        archive: what the archive is called.
+        models: the models that are in the store now, sorted.
+        blobs: the blobs that moved.
+        present: the blobs that were here already.
+        ignored: how many files in the archive are none of Ollama's.
+        ignored_names: the first few of these.
+        seconds: how long it took.
+    """
+
+    archive: str
+    models: tuple[ImportedModel, ...]
+    blobs: tuple[Descriptor, ...]
+    present: tuple[Descriptor, ...]
+    ignored: int
+    ignored_names: tuple[str, ...]
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """The bytes that moved."""
+        return sum(blob.size for blob in self.blobs)
+
+
+class Importable(Source, Searchable, Protocol):
+    """A place that can be searched, and that says what it lacks."""
+
+    label: str
+
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> object:
+        """Check that a blob is there with its size, for a model that needs it; or raise Damaged."""
+        ...
+
+
+class _Renamed:
+    """An archive whose models have the names that they get in the store."""
+
+    def __init__(self, source: Source, names: dict[ModelName, ModelName]) -> None:
+        self._source = source
+        self._names = names
+
+    def names(self) -> Iterator[ModelName]:
+        yield from self._names
+
+    def manifest(self, name: ModelName) -> Manifest:
+        return self._source.manifest(self._names[name])
+
+    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
+        return self._source.open(blob, offset)
+
+
+def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: Observer = ignore) -> Imported:
+    """Find out what an import of a file would do, and whether it can; nothing is written.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    started = time.monotonic()
+    with ArchiveFile(path, tick=lambda count: observer(Advanced(count))) as file:
+        if file.note:
+            observer(Noted(file.note))
+        source = file.source() or _scanned(file, observer)
+        return plan_source(source, store, options, started=started)
+
+
+def plan_source(source: Importable, store: Store, options: ImportOptions, *, started: float | None = None) -> Imported:
+    """Find out what :func:`import_source` would do, and whether it can; nothing is written.
+
+    Args:
+        source: where the models are.
+        store: where they would go.
+        options: which models, and how.
+        started: when the work began, as ``time.monotonic()``; None for now.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    started = time.monotonic() if started is None else started
+    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
+    chosen, names = _choose(source, store, options)
+    planned = plan(_Renamed(source, names), store, names)
+    _require_blobs(source, planned)
+    folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
+    require_space(folder, planned.size, f"importing from {source.label}")
+    return _result(source.label, chosen, planned, contents, started)
+
+
+def import_file(
+    path: Path,
+    store: Store,
+    options: ImportOptions,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive's file into a store.
+
+    Args:
+        path: the archive: any tar of Ollama's layout, packed or not, or a zip.
+        store: where to; it need not exist.
+        options: which models, and how.
+        disk: the calls to write with.
+        observer: told of every step.
+        cancel: stops the import at the next chunk.
+
+    Raises:
+        FerryError: it could not be done, or not wholly. Models that were complete before stay; what has arrived of
+            the others is kept for the next import.
+    """
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+
+    with ArchiveFile(path, tick=counting(observer, cancel)) as file:
+        if file.note:
+            observer(Noted(file.note))
+        source = file.source()
+        if source is not None:
+            return import_source(source, store, options, disk=disk, observer=observer, cancel=cancel)
+        wanted: Collection[Digest] | None = None
+        if options.only or options.rename:
+            # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
+            scanned = _scanned(file, observer)
+            chosen, names = _choose(scanned, store, options)
+            wanted = plan(_Renamed(scanned, names), None, names).needed_by.keys()
+            if not names:
+                return _nothing_to_do(file.label, chosen, scanned.contents, disk, started)
+        observer(Started(0, 0, file.size))
+        return _import_stream(file.stream(), store, options, wanted, disk, observer, cancel, started)
+
+
+def import_stream(
+    data: Input,
+    label: str,
+    store: Store,
+    options: ImportOptions,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive that passes by once, such as standard input; see :func:`import_file`."""
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+
+    observer(Started(0, 0, 0))
+    stream = ArchiveStream(data, label, tick=counting(observer, cancel))
+    return _import_stream(stream, store, options, None, disk, observer, cancel, started)
+
+
+def import_source(
+    source: Importable,
+    store: Store,
+    options: ImportOptions,
+    *,
+    disk: Disk | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of a place that can be searched; see :func:`import_file`."""
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
+    chosen, names = _choose(source, store, options)
+    if not names:
+        return _nothing_to_do(source.label, chosen, contents, disk, started)
+    renamed = _Renamed(source, names)
+    # Before anything is touched: is all of it there?
+    _require_blobs(source, plan(renamed, store, names))
+    if isinstance(source, ArchiveSource):
+        source.check_repeated(cancel)
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        # Once more, now that nobody else writes: another import may have brought another model of that name.
+        chosen, names = _choose(source, store, options)
+        renamed = _Renamed(source, names)
+        for attempt in range(1, _ATTEMPTS + 1):
+            planned = chosen.without_unchanged(plan(renamed, sink, names))
+            _require_blobs(source, planned)
+            if isinstance(source, Expects):
+                source.expect(planned.blobs)
+            try:
+                copy(planned, renamed, sink, observer=observer, cancel=cancel)
+                break
+            except Vanished as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                observer(Noted(f"{error}; taking it from {source.label}"))
+    return _result(source.label, chosen, planned, contents, started)
+
+
+def _import_stream(
+    stream: ArchiveStream,
+    store: Store,
+    options: ImportOptions,
+    wanted: Collection[Digest] | None,
+    disk: Disk | None,
+    observer: Observer,
+    cancel: Cancel,
+    started: float,
+) -> Imported:
+    def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
+        return chosen.take(name, manifest) if chosen.wants(name) else None
+
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        chosen = Choices(store, options, stream.label)
+        copied = copy_stream(
+            stream, sink, choose, wanted=wanted, everything=not options.only, observer=observer, cancel=cancel
+        )
+    if not chosen.models and not chosen.conflicts:
+        raise _nothing_found(stream.label, stream.contents, options.only)
+    done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
+    chosen.refuse_conflicts(done=done)
+    missing = [text for text in options.only if not any(covers(text, name) for name in stream.contents.models)]
+    if missing:
+        error = _nothing_found(stream.label, stream.contents, missing)
+        error.message += f" ({done})" if done else ""
+        raise error
+    return _result(stream.label, chosen, copied, stream.contents, started)
+
+
+def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
+    """Decide on the models of an archive whose contents are known.
+
+    Returns:
+        The decisions, and for each model that is to be copied its name in the store and in the archive.
+    """
+    if isinstance(source, ArchiveSource) and not source.contents.models:
+        raise _nothing_found(source.label, source.contents, options.only)
+    picked = pick(source, options.only, source.label) if options.only else list(source.names())
+    chosen = Choices(store, options, source.label)
+    names: dict[ModelName, ModelName] = {}
+    for name in picked:
+        target = chosen.take(name, source.manifest(name))
+        if target is not None:
+            names[target] = name
+    chosen.refuse_conflicts(done="nothing was imported")
+    return chosen, names
+
+
+def _require_blobs(source: Importable, planned: Plan) -> None:
+    """Check that the archive has what is to be moved out of it.
+
+    Raises:
+        MissingBlob, Damaged: it has not, or in another size.
+    """
+    if isinstance(source, Partial) and (lacking := [b for b in planned.blobs if source.leaves_out(b.digest)]):
+        raise left_out_error(source.label, lacking)
+    moving = {blob.digest for blob in planned.blobs}
+    for model in planned.models:
+        for blob in blobs_of(model.name, model.manifest):
+            if blob.digest in moving:
+                source.require_blob(blob, model.name)
+
+
+def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
+    """Read a packed archive to its end, to learn what it holds."""
+    observer(Noted(f"{file.label} has no index: reading it to its end to see what it holds"))
+    observer(Started(0, 0, file.size))
+    return ArchiveSource(file.label, file.stream().scan(), None)
+
+
+def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> ModelNotFound:
+    if contents.models:
+        return ModelNotFound(
+            f"no model in {label} is called {', '.join(wanted)}",
+            hint=f"It holds: {', '.join(map(str, sorted(contents.models)))}",
+        )
+    hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
+    if contents.blobs:
+        hint += f" It has {counted(len(contents.blobs), 'blob')}, and no manifest that names them."
+    elif contents.ignored:
+        hint += f" There are other files in it: {', '.join(map(ascii, contents.ignored_names))}"
+    return ModelNotFound(f"{label} holds no model", hint=hint)
+
+
+def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, started: float) -> Imported:
+    """All is here; what an import that was broken off at its very end has left is put away."""
+    if StoreSink.has_leftovers(chosen.store):
+        with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False):
+            pass
+    found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
+    return _result(label, chosen, Plan((), (), tuple(found.values())), contents, started)
+
+
+def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, started: float) -> Imported:
+    return Imported(
+        archive=label,
+        models=tuple(sorted(chosen.models.values(), key=lambda model: model.name)),
+        blobs=done.blobs,
+        present=done.present,
+        ignored=contents.ignored,
+        ignored_names=tuple(contents.ignored_names),
+        seconds=time.monotonic() - started,
+    )

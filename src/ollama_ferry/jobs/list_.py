@@ -1,0 +1,111 @@
+"""What a store holds, model by model, without reading a blob."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ollama_ferry.engine.ports import Inspectable, Partial
+from ollama_ferry.errors import CloudStub, Damaged, FerryError
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One line of a list.
+
+    Attributes:
+        name: the model.
+        manifest: its manifest, or None where that is not readable as one.
+        own_size: the bytes that only this model uses; None where the manifest is not readable.
+        problem: what is wrong with it, or an empty text.
+        remote: the host where a cloud model runs, or an empty text.
+        left_out: the bytes of its blobs that an archive leaves out on purpose.
+    """
+
+    name: ModelName
+    manifest: Manifest | None
+    own_size: int | None
+    problem: str = ""
+    remote: str = ""
+    left_out: int = 0
+
+
+def survey(store: Inspectable) -> list[ModelSummary]:
+    """List the models of a store or an archive, sorted by name.
+
+    A missing blob, a wrong size or an unreadable manifest is told in the summary; the blobs' bytes are not
+    read.
+
+    Raises:
+        NotPermitted: the store can't be read.
+    """
+    manifests: dict[ModelName, Manifest] = {}
+    problems: dict[ModelName, str] = {}
+    for name in store.names():
+        try:
+            manifests[name] = store.manifest(name)
+            _ = manifests[name].blobs
+        except Damaged as error:
+            manifests.pop(name, None)
+            problems[name] = str(error)
+    users = usage(manifests.values())
+    summaries = [ModelSummary(name, None, None, problem) for name, problem in problems.items()]
+    for name, manifest in manifests.items():
+        own = sum(blob.size for blob in manifest.blobs if users[blob.digest] == 1)
+        problem = remote = ""
+        try:
+            store.require_whole(name, manifest)
+        except CloudStub:
+            remote = store.remote_host(manifest) or ""
+        except Damaged as error:
+            problem = str(error)
+        left_out = (
+            sum(blob.size for blob in manifest.blobs if store.leaves_out(blob.digest))
+            if isinstance(store, Partial)
+            else 0
+        )
+        summaries.append(ModelSummary(name, manifest, own, problem, remote, left_out))
+    return sorted(summaries, key=lambda summary: summary.name)
+
+
+def usage(manifests: Iterable[Manifest]) -> Counter[Digest]:
+    """Count how many of some manifests name each blob."""
+    counts: Counter[Digest] = Counter()
+    for manifest in manifests:
+        counts.update(blob.digest for blob in manifest.blobs)
+    return counts
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """A blob of a model, and who else needs it.
+
+    Attributes:
+        blob: the blob, with its media type.
+        here: its size in the store in bytes, or None where it is missing.
+        shared_with: the other models that name it.
+    """
+
+    blob: Descriptor
+    here: int | None
+    shared_with: tuple[ModelName, ...]
+
+
+def layers_in_use(store: Inspectable, manifest: Manifest, own: ModelName) -> list[LayerUse]:
+    """Return a model's blobs in the manifest's order, the config last, with the models that share them."""
+    sharing: dict[Digest, list[ModelName]] = {blob.digest: [] for blob in manifest.blobs}
+    for other in store.names():
+        if other == own:
+            continue
+        try:
+            blobs = store.manifest(other).blobs
+        except FerryError:
+            # A damaged neighbour is the list's business, not this model's.
+            continue
+        for blob in blobs:
+            if blob.digest in sharing:
+                sharing[blob.digest].append(other)
+    return [LayerUse(blob, store.blob_size(blob.digest), tuple(sharing[blob.digest])) for blob in manifest.blobs]

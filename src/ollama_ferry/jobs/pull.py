@@ -1,0 +1,136 @@
+"""Pull: models of registries into a store, or straight into an archive. No Ollama is needed for either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.errors import UsageError
+from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
+from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.registry import RegistrySource
+from ollama_ferry.places.store.store import Store
+from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.client import Client, Clients
+from ollama_ferry.registries.references import Reference, parse_reference
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """How models are pulled into a store.
+
+    Attributes:
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: hash blobs that are here already before they count as here.
+    """
+
+    replace: bool = False
+    verify_existing: bool = False
+
+
+def references_of(texts: Iterable[str], rename: str | None = None) -> dict[ModelName, Reference]:
+    """Read what a user wants to pull.
+
+    Args:
+        texts: references, among them Ollama's names.
+        rename: the name that the one model gets here, or None.
+
+    Returns:
+        The name that each model gets here, and where it is.
+
+    Raises:
+        UsageError: a text is no reference, two would get one name, or one that is no name of Ollama's gets none.
+    """
+    references = [parse_reference(text) for text in texts]
+    if rename is not None:
+        if len(set(references)) != 1:
+            raise UsageError(f"--as names one model, and {len(set(references))} were asked for")
+        return {ModelName.parse(rename): references[0]}
+    found: dict[ModelName, Reference] = {}
+    for reference in references:
+        name = reference.model_name
+        if name is None:
+            raise UsageError(
+                f"{reference} is no name that Ollama takes, so the model needs another one here",
+                hint=f"--as {reference.repository.rpartition('/')[2]}:{reference.tag or 'latest'}",
+            )
+        if found.setdefault(name, reference) != reference:
+            raise UsageError(f"{reference} and {found[name]} would both become {name}")
+    return found
+
+
+def pull_into_store(
+    references: Mapping[ModelName, Reference],
+    store: Store,
+    options: PullOptions,
+    access: Access,
+    *,
+    dry_run: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Pull models into a store, as an import does: hashed on the way, listed only when whole, gone on with later.
+
+    Args:
+        references: what :func:`references_of` returned.
+        store: where to; it need not exist.
+        options: how.
+        access: how the registries are talked to.
+        dry_run: find out what would be done, and write nothing.
+        observer: told of every step.
+        cancel: stops it at the next chunk.
+
+    Raises:
+        FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
+    """
+    how = ImportOptions(replace=options.replace, verify_existing=options.verify_existing)
+    with _source(references, access, cancel) as source:
+        if dry_run:
+            return plan_source(source, store, how)
+        return import_source(source, store, how, observer=observer, cancel=cancel)
+
+
+def plan_pull(references: Mapping[ModelName, Reference], access: Access, cancel: Cancel | None = None) -> Plan:
+    """Find out what an archive of some models would hold.
+
+    Raises:
+        FerryError: a model can't be had.
+    """
+    with _source(references, access, cancel) as source:
+        return plan_export(source, source.names())
+
+
+def pull_into_file(
+    references: Mapping[ModelName, Reference],
+    path: Path,
+    options: ExportOptions,
+    access: Access,
+    *,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Pull models straight into an archive that any tar restores; see :func:`pull_into_store` and ``export_to_file``.
+
+    Raises:
+        FerryError: it could not be done; no file is left.
+    """
+    with _source(references, access, cancel) as source:
+        planned = plan_export(source, source.names())
+        return export_to_file(source, planned, path, options, observer=observer, cancel=cancel)
+
+
+@contextmanager
+def _source(
+    references: Mapping[ModelName, Reference], access: Access, cancel: Cancel | None
+) -> Iterator[RegistrySource]:
+    with (
+        Clients(lambda registry: Client(registry, access, cancel)) as clients,
+        closing(RegistrySource(references, clients.connect)) as source,
+    ):
+        yield source

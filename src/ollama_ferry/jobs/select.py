@@ -1,0 +1,92 @@
+"""Turn what a user typed into models of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted
+from ollama_ferry.model.names import ModelName, is_pattern, match
+from ollama_ferry.ollama.locate import Located
+from ollama_ferry.places.store.store import Store
+
+
+class Searchable(Protocol):
+    """A place that models are picked from."""
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models that are here."""
+        ...
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Return the name as it is spelt here, or raise ModelNotFound."""
+        ...
+
+
+def select(located: Located, texts: Iterable[str], *, everything: bool = False) -> list[ModelName]:
+    """Return the models that names and patterns mean, each once, sorted.
+
+    Args:
+        located: the store, and the others on this machine, which are only mentioned.
+        texts: names and patterns.
+        everything: take every model of the store; ``texts`` are not looked at.
+
+    Raises:
+        InvalidName, ModelNotFound: a name is none, or neither a name nor a pattern covers a model.
+    """
+    store = Store(located.root)
+    if everything:
+        found = list(store.names())
+        if not found:
+            raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, None))
+        return found
+    try:
+        return pick(store, texts, str(store.root))
+    except ModelNotFound as error:
+        if error.name is not None:
+            error.hint = "\n".join(filter(None, [_elsewhere(located, error.name), error.hint]))
+        raise
+
+
+def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]:
+    """Return the models of a place that names and patterns mean, each once, sorted.
+
+    Args:
+        place: a store, or an archive.
+        texts: names and patterns.
+        where: what the place is called in messages.
+
+    Raises:
+        InvalidName, ModelNotFound: a name is none, or neither a name nor a pattern covers a model.
+    """
+    chosen: set[ModelName] = set()
+    for text in texts:
+        if is_pattern(text):
+            matched = match(text, place.names())
+            if not matched:
+                raise ModelNotFound(
+                    f"no model in {where} matches {text!r}",
+                    hint="`ollama-ferry list` shows what there is. Quote a pattern, lest the shell expand it.",
+                )
+            chosen.update(matched)
+        else:
+            chosen.add(place.resolve(ModelName.parse(text)))
+    return sorted(chosen)
+
+
+def _elsewhere(located: Located, name: ModelName | None) -> str:
+    """Say what the stores that were not chosen have to do with it."""
+    lines: list[str] = []
+    for other in located.others:
+        try:
+            if name is None:
+                lines.append(f"There is another store: --models {other}")
+            else:
+                lines.append(f"{Store(other).resolve(name)} is in another store: add --models {other}")
+        except NotPermitted:
+            lines.append(f"There is another store, which only its owner or root can read: --models {other}")
+        except FerryError:
+            continue
+    if lines:
+        lines.append(f"(This one was chosen because {located.why}.)")
+    return "\n".join(lines)

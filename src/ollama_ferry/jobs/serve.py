@@ -1,0 +1,97 @@
+"""Make a shelf of what a user named: models of a store, or of one archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ferry.errors import ModelNotFound, NotFound, UsageError
+from ollama_ferry.jobs.select import Searchable, pick, select
+from ollama_ferry.model.names import ModelName, is_pattern
+from ollama_ferry.ollama.locate import Located
+from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.store.store import Store
+from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A shelf, and what did not get onto it.
+
+    Attributes:
+        shelf: what can be served.
+        left_out: models that a pattern or all of the place meant, and that can't be served.
+        place: what the models come from, for people.
+    """
+
+    shelf: Shelf
+    left_out: tuple[LeftOut, ...]
+    place: str
+
+
+def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> Shelved:
+    """Make a shelf of models of a store.
+
+    Args:
+        located: the store.
+        texts: names and patterns; a model that is named in full must be whole.
+        everything: take every model; ``texts`` are not looked at.
+
+    Raises:
+        FerryError: a named model is not there or not whole, or nothing can be served.
+    """
+    store = Store(located.root)
+    names = select(located, texts, everything=everything)
+    models, left_out = choose(store, names, () if everything else _in_full(store, texts))
+    return Shelved(Shelf(store, models), tuple(left_out), store.label)
+
+
+@contextmanager
+def shelve_archive(path: Path, only: Sequence[str]) -> Iterator[Shelved]:
+    """Make a shelf of models of an archive, which is open until the block ends; see :func:`choose_of_archive`."""
+    with choose_of_archive(path, only) as (source, models, left_out):
+        yield Shelved(Shelf(source, models), tuple(left_out), source.label)
+
+
+@contextmanager
+def choose_of_archive(
+    path: Path, only: Sequence[str]
+) -> Iterator[tuple[ArchiveSource, list[ServedModel], list[LeftOut]]]:
+    """Find the models of an archive that can be served; it is open until the block ends.
+
+    Args:
+        path: the archive's file.
+        only: names and patterns of the models to serve; none takes all.
+
+    Raises:
+        UsageError: it is packed and has no index: nothing in it can be found.
+        FerryError: it can't be read, or a named model is not there or not whole, or nothing can be served.
+    """
+    if path == Path("-"):
+        raise UsageError("a stream passes by once and can't be served", hint="Save it as a file, and name that.")
+    with ArchiveFile(path, shared=True) as file:
+        source = file.source()
+        if source is None:
+            if file.may_lack_volumes:
+                raise NotFound(
+                    f"{path}: the last volume in that folder is a full one without an index: others seem to be missing",
+                    hint="Copy all of them into one folder.",
+                )
+            why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
+            raise UsageError(
+                f"can't serve out of this archive: {why}",
+                hint="Import it and serve the store, or let ollama-ferry export it anew:\n"
+                f"  ollama-ferry import {path}\n  ollama-ferry serve MODEL...",
+            )
+        names = pick(source, only, source.label) if only else list(source.names())
+        if not names:
+            raise ModelNotFound(f"{path} holds no model")
+        yield source, *choose(source, names, _in_full(source, only))
+
+
+def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:
+    """Return the models that were named, and not only meant by a pattern."""
+    return {place.resolve(ModelName.parse(text)) for text in texts if not is_pattern(text)}

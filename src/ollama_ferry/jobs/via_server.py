@@ -1,0 +1,262 @@
+"""Import through a running server, where nobody may write into its store: it pulls the models from us.
+
+A registry of our own serves the archive to that one server, which pulls each model under a temporary name; it gets its
+own name by a copy, and the temporary one is removed. The server hashes what it pulls. What was killed before it could
+remove the temporary name leaves it to the next import through that server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ferry.engine.events import Advanced, Cancel, ModelDone, Noted, Observer, Started, ignore
+from ollama_ferry.errors import AlreadyExists, Cancelled, FerryError, ModelNotFound, Unreachable, UsageError
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.serve import choose_of_archive
+from ollama_ferry.model.manifests import Digest, Manifest
+from ollama_ferry.model.names import ModelName, Spelling
+from ollama_ferry.ollama.api import ServerApi
+from ollama_ferry.serving.addresses import Address, outward
+from ollama_ferry.serving.server import Server
+from ollama_ferry.serving.shelf import ServedModel, Shelf
+
+_LOOPBACK = Address("127.0.0.1", 0)
+_HTTP = 80
+_NAMESPACE = "ollama-ferry"
+_TEMPORARY = re.compile(rf"{_NAMESPACE}-[0-9]+")
+# How long a server may take to notice that its client has gone, and to write the name that is to be removed; seconds.
+_NOTICE = 3.0
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A model that a server has now.
+
+    Attributes:
+        name: its name there.
+        source: its name in the archive.
+        manifest: its manifest in the archive.
+        id: what the server calls it: the SHA-256 of its own manifest, in hexadecimal.
+        was_there: it was there before, the same.
+    """
+
+    name: ModelName
+    source: ModelName
+    manifest: Manifest
+    id: str
+    was_there: bool
+
+    @property
+    def same_id(self) -> bool:
+        """Whether the server has kept the manifest's bytes; up to 0.12 it writes them anew, and the ID changes."""
+        return self.id == self.manifest.digest.hex
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an import through a server did.
+
+    Attributes:
+        archive: what the archive is called.
+        server: the server's address.
+        models: the models that it has now.
+        size: the bytes that it pulled.
+        seconds: how long it took.
+    """
+
+    archive: str
+    server: str
+    models: tuple[GivenModel, ...]
+    size: int
+    seconds: float
+
+
+def import_via_server(
+    path: Path,
+    api: ServerApi,
+    options: ImportOptions,
+    *,
+    listen: Address = _LOOPBACK,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Given:
+    """Let a server pull the models of an archive from us.
+
+    Args:
+        path: the archive; a packed one needs an index.
+        api: the server.
+        options: which models, and under which names; ``verify_existing`` has no meaning here.
+        listen: where to serve: an address that the server can reach. Port 80 leaves the port out of the temporary name,
+            which a server on Windows needs.
+        observer: told of the bytes that arrive there.
+        cancel: stops it at the server's next word.
+
+    Raises:
+        UsageError: the archive can't be searched, or two models would get one name.
+        AlreadyExists: the server has another model of that name.
+        Unreachable: the server can't be reached.
+        FerryError: it could not pull; nothing temporary stays, and it keeps what it has of a blob for the next time.
+    """
+    started = time.monotonic()
+    cancel = cancel or Cancel()
+    with choose_of_archive(path, options.only) as (source, models, left_out):
+        for one in left_out:
+            observer(Noted(f"left out: {one.why}"))
+        there = _without_leftovers(api)
+        wanted = _named(models, there, options)
+        missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
+        conflicts = [model.name for model in missing if model.name in there]
+        if conflicts and not options.replace:
+            raise AlreadyExists(
+                f"the server at {api.address} has another model called {', '.join(map(str, conflicts))}",
+                hint="Replace it with --force, give ours another name with --as, or take others with --model.",
+            )
+        shelf = Shelf(source, [model.served for model in missing])
+        blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
+        observer(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
+        arrived = _Arrived(observer)
+        if missing:
+            with Server(shelf, listen) as server:
+                host = outward(listen, server.host, server.port)
+                for model in missing:
+                    cancel.check()
+                    _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, cancel)
+                    observer(ModelDone(model.name))
+    now = api.models()
+    given = []
+    for model in wanted:
+        found = now.get(model.name)
+        if found is None:
+            raise FerryError(f"the server at {api.address} does not list {model.name} after all")
+        given.append(GivenModel(model.name, model.served.name, model.served.manifest, found, model not in missing))
+        if not given[-1].same_id:
+            said = (
+                f"{model.name} has the ID {found[:12]} there: this server writes manifests anew; its blobs are the same"
+            )
+            observer(Noted(said))
+    return Given(str(path), str(api.address), tuple(given), arrived.total, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    name: ModelName
+    served: ServedModel
+
+
+def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: ImportOptions) -> list[_Wanted]:
+    """Decide under which name each model goes there, and under which path it is served."""
+    if options.rename is not None and len(models) > 1:
+        raise UsageError("--as names one model, and several were asked for", hint="Name the one with --model.")
+    spelling = Spelling(there)
+    found: dict[tuple[str, str, str, str], _Wanted] = {}
+    for number, model in enumerate(models):
+        name = spelling.of(options.rename or model.name)
+        # A namespace of its own for each: two hosts may have models of the same name.
+        served = ServedModel(model.name, model.manifest, f"{_NAMESPACE}-{number}/{model.name.model}", model.tag)
+        if name.key in found:
+            raise UsageError(f"two models of the archive would both become {name}")
+        found[name.key] = _Wanted(name, served)
+    return list(found.values())
+
+
+def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, cancel: Cancel) -> None:
+    temporary = f"{host}/{model.served.path}"
+    with _removed_afterwards(api, temporary):
+        for said in api.pull(f"http://{temporary}"):
+            cancel.check()
+            arrived.note(said.digest, said.completed)
+        api.copy(temporary, str(model.name))
+
+
+@contextmanager
+def _removed_afterwards(api: ServerApi, name: str) -> Iterator[None]:
+    try:
+        yield
+    except FerryError as error:
+        # What failed before is the news.
+        with suppress(FerryError):
+            _remove(api, name, patience=_NOTICE if isinstance(error, Cancelled | Unreachable) else 0.0)
+        raise
+    except BaseException:
+        with suppress(FerryError):
+            _remove(api, name, patience=_NOTICE)
+        raise
+    _remove(api, name)
+
+
+def _remove(api: ServerApi, name: str, *, patience: float = 0.0) -> None:
+    """Remove a temporary name; a pull that was broken off may write it a little later."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            api.delete(name)
+            return
+        except ModelNotFound:
+            if time.monotonic() >= end:
+                return
+        time.sleep(0.2)
+
+
+def _without_leftovers(api: ServerApi) -> dict[ModelName, str]:
+    """List the server's models, and remove what a killed import has left there: nobody serves it any more."""
+    found = api.models()
+    for name in [name for name in found if _TEMPORARY.fullmatch(name.namespace)]:
+        host, _, port = name.host.partition(":")
+        try:
+            socket.create_connection((host, int(port or _HTTP)), timeout=1.0).close()
+        except (OSError, ValueError):
+            with suppress(FerryError):
+                api.delete(str(name))
+            del found[name]
+    return found
+
+
+def _ids(manifest: Manifest) -> tuple[str, str]:
+    """Return what a server may call a model: the SHA-256 of its manifest as it is, and as servers up to 0.12 write it.
+
+    Source: ``PullModel`` in ``server/images.go`` and ``Manifest`` in ``server/manifest.go`` of Ollama 0.12: a manifest
+    is read into a struct and written by Go's ``json.Marshal``.
+    """
+    read = json.loads(manifest.raw)
+
+    def layer(entry: dict[str, object]) -> dict[str, object]:
+        kept = {key: entry.get(key, 0 if key == "size" else "") for key in ("mediaType", "digest", "size")}
+        return {**kept, "from": entry["from"]} if entry.get("from") else kept
+
+    try:
+        config, layers = layer(read["config"]), [layer(entry) for entry in read["layers"]]
+    except (KeyError, TypeError, AttributeError):
+        return manifest.digest.hex, manifest.digest.hex
+    document = {
+        "schemaVersion": read.get("schemaVersion", 0),
+        "mediaType": read.get("mediaType", ""),
+        "config": config,
+        "layers": layers,
+    }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return manifest.digest.hex, Digest.of(text.encode("utf-8", "surrogatepass")).hex
+
+
+class _Arrived:
+    """Adds up what a server says of each blob."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._blobs: dict[str, int] = {}
+        self.total = 0
+
+    def note(self, digest: str, completed: int) -> None:
+        more = completed - self._blobs.get(digest, 0) if digest else 0
+        if more > 0:
+            self._blobs[digest] = completed
+            self.total += more
+            self._observer(Advanced(more))

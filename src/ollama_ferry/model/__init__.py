@@ -1,0 +1,1 @@
+"""What a model is: names, manifests, and where each has its place."""

@@ -1,0 +1,260 @@
+"""The file of an archive, opened for reading: as a place that can be searched, or as a stream.
+
+Any tar is taken (plain, or packed by gzip, zstd, xz or bzip2) and any zip, whoever made it, as long as blobs and
+manifests have Ollama's layout in it. Nothing in it is trusted: a member's path only tells a digest or a name, links and
+devices are refused, and everything that is read into memory is bounded.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ollama_ferry.archives.frame_reading import FrameReader
+from ollama_ferry.archives.index import Index, read_index
+from ollama_ferry.archives.members import Member, MemberKind
+from ollama_ferry.archives.unpacking import CHUNK, packing_of
+from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
+from ollama_ferry.archives.zip_reading import ZipReader
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.contents import Contents, Gathering
+from ollama_ferry.places.archive.reading import Metered, PlainPart, Tick, naming, no_tick
+from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.archive.stream import ArchiveStream, FramedStream, SeekingStream, left_out_blobs
+
+# A frame has up to 1 MiB.
+_FRAMES_KEPT = 64
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
+    """Find out what an archive's file holds; a packed one without an index is read to its end for that.
+
+    Args:
+        path: the file.
+        tick: told of every read.
+
+    Returns:
+        A source that tells names, manifests and sizes; it opens no blob.
+
+    Raises:
+        FerryError: it can't be read, or is damaged as far as that shows without hashing.
+    """
+    with ArchiveFile(path, tick=tick) as file:
+        source = file.source()
+        contents = source.contents if source is not None else file.stream().scan()
+        return ArchiveSource(file.label, contents, None)
+
+
+class ArchiveFile:
+    """An archive's file, opened for reading; what it is is told by its content.
+
+    Args:
+        path: the file; or the first of its volumes, the others of which lie beside it.
+        tick: told of every read of :meth:`stream`.
+        shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
+
+    Attributes:
+        size: of the file, in bytes.
+        packing: what packs it; empty for a plain tar.
+        index: its index; None where it has none, or needs none.
+        note: what is to be told of it, such as an index that is damaged and was ignored; empty for nothing.
+
+    Raises:
+        NotFound, NotPermitted: there is no such file, or it can't be read.
+    """
+
+    def __init__(self, path: Path, *, tick: Tick = no_tick, shared: bool = False) -> None:
+        self.path = path
+        self.label = str(path)
+        self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
+        self._tick = tick
+        self._file = _open_file(path)
+        self._identity = _identity(self._file)
+        self.size = self._file.seek(0, io.SEEK_END)
+        self._file.seek(0)
+        try:
+            self.packing = packing_of(Metered(self._file, self.label, no_tick).read(6))
+        except BaseException:
+            self._file.close()
+            raise
+        self.index: Index | None = None
+        self.note = ""
+        self._frames: FrameReader | None = None
+        if self.packing in ("gzip", "zstd"):
+            try:
+                self.index = read_index(self._file, self.packing)
+            except Damaged as error:
+                self.note = f"{self.label}: {error}; it is ignored, and the archive is read as a stream"
+            except BaseException:
+                self._file.close()
+                raise
+
+    def __enter__(self) -> ArchiveFile:
+        return self
+
+    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
+        if self._frames is not None:
+            self._frames.close()
+        if isinstance(value, Damaged) and self.may_lack_volumes:
+            value.hint = f"Perhaps volumes are missing: the last one in {self.path.parent} is a full one."
+        self._file.close()
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes of the file, at most ``size``."""
+        self._file.seek(0)
+        start = b""
+        with naming(self.label):
+            reader = Metered(self._file, self.label, no_tick)
+            while len(start) < size and (more := reader.read(size - len(start))):
+                start += more
+        return start
+
+    @property
+    def may_lack_volumes(self) -> bool:
+        """Whether it is in volumes the last of which is a full one: where its end is missing, that is why."""
+        return isinstance(self._file, JoinedVolumes) and self._file.last_is_full
+
+    @property
+    def searchable(self) -> bool:
+        """Whether :meth:`source` gives one, without reading the archive."""
+        return self.packing in ("", "zip") or self.index is not None
+
+    @property
+    def stream_size(self) -> int:
+        """How many bytes :meth:`stream` will tell of."""
+        return self.index.frames.size if self.index is not None else self.size
+
+    def source(self) -> ArchiveSource | None:
+        """Return the archive as a place that can be searched; None where it has to be read as a stream.
+
+        Raises:
+            Damaged: it is damaged as far as that shows without reading the blobs.
+        """
+        if self.packing == "zip":
+            with naming(self.label):
+                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, no_tick)))
+                contents = _zip_contents(reader)
+
+            def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
+                return _zip_member(reader, place, offset)
+
+            return ArchiveSource(self.label, contents, open_zipped)
+        if self.index is not None:
+            with naming(self.label):
+                return ArchiveSource(self.label, self._indexed_contents(self.index), self._open_framed)
+        if self.packing:
+            return None
+        return ArchiveSource(self.label, self._plain_stream().scan(), self._open_plain)
+
+    def stream(self) -> ArchiveStream:
+        """Return the archive as a stream, from its start.
+
+        Where there is an index, frames are unpacked on all cores, and what the tar has in it must be what the index
+        says: otherwise a plain tar would restore something else than is shown here.
+        """
+        if self.index is not None:
+            return FramedStream(self._framed(self.index), self.index, self.label, self._tick)
+        self._file.seek(0)
+        return ArchiveStream(self._file, self.label, tick=self._tick)
+
+    def _framed(self, index: Index) -> FrameReader:
+        if self._frames is None:
+            self._frames = FrameReader(self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep)
+        return self._frames
+
+    def _indexed_contents(self, index: Index) -> Contents:
+        contents = Contents(left_out=left_out_blobs(index.left_out))
+        gathering = Gathering(contents)
+        reader = self._framed(index)
+        for file in index.files:
+            meaning = gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
+            if isinstance(meaning, ModelName):
+                part = reader.part(file.offset, file.size)
+                raw = b"".join(iter(lambda: part.read(CHUNK), b""))  # noqa: B023 -- used up at once
+                if Digest.of(raw).hex != file.sha256:
+                    raise Damaged(f"the manifest of {meaning} is not the one that the index names")
+                gathering.add(meaning, raw)
+        return contents
+
+    @contextmanager
+    def _open_framed(self, size: int, place: int, offset: int) -> Iterator[Readable]:
+        assert self._frames is not None  # noqa: S101 -- source() has made it
+        yield self._frames.part(place + offset, size - offset)
+
+    def _plain_stream(self) -> ArchiveStream:
+        self._file.seek(0)
+        return SeekingStream(self._file, self.label)
+
+    @contextmanager
+    def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
+        # A file of its own for every blob, so that several threads may read at once.
+        with _open_file(self.path) as file:
+            if _identity(file) != self._identity:
+                raise Damaged(f"{self.label}: another file has taken its place, or it was changed, since it was opened")
+            file.seek(place + offset)
+            yield PlainPart(file, self.label, size - offset)
+
+
+def _zip_contents(reader: ZipReader) -> Contents:
+    contents = Contents()
+    gathering = Gathering(contents)
+    for member in reader:
+        meaning = gathering.take(member)
+        if isinstance(meaning, ModelName):
+            with reader.open(member.offset) as data:
+                # zipfile ends at the size that its directory gives, which was looked at.
+                gathering.add(meaning, data.read(MANIFEST_LIMIT))
+    return contents
+
+
+@contextmanager
+def _zip_member(reader: ZipReader, number: int, offset: int) -> Iterator[Readable]:
+    with reader.open(number) as data:
+        while offset:
+            passed = len(data.read(min(offset, CHUNK)))
+            if not passed:
+                break
+            offset -= passed
+        yield data
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """Return what tells a file from another one, or from its own later self; nothing for joined volumes."""
+    if not isinstance(file, io.FileIO):
+        return ()
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _open_file(path: Path) -> BinaryIO:
+    volumes = Volumes.named(path)
+    if volumes is not None:
+        return cast(BinaryIO, JoinedVolumes(volumes.require_all()))
+    try:
+        # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}", hint="Name an archive's file.") from error
+    except PermissionError as error:
+        raise NotPermitted(f"not permitted to read {path}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise NotFound(f"{path} is a folder, and no archive") from error
+        raise FerryError(f"can't read {path}: {error.strerror or error}") from error
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return open(fd, "rb", buffering=0)
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise NotFound(f"{path} is a folder, and no archive", hint="To read a store, name it with --models.")
+    raise NotFound(f"{path} is no regular file", hint="Use - and redirect it: ... - < FILE")

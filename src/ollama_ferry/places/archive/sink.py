@@ -1,0 +1,137 @@
+"""An archive as a place to write models to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ollama_ferry._version import __version__
+from ollama_ferry.archives import tar
+from ollama_ferry.archives.frames import FRAME_SIZE, FrameWriter
+from ollama_ferry.archives.index import Index, IndexedFile, index_bytes
+from ollama_ferry.archives.kinds import Compression, Kind
+from ollama_ferry.archives.left_out import LeftOutBlob, left_out_headers
+from ollama_ferry.archives.packing import packer
+from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+
+# A blob below this has no frame of its own: around thousands of them that would be more than packing saves.
+_SMALL = 64 * 1024
+
+
+class ArchiveSink:
+    """Writes manifests and blobs as a tar archive that restores into a store with any tar.
+
+    The content of a blob has frames of its own; headers, padding, manifests and small blobs go into frames between
+    them. A large blob's bytes are thus those of its frames, no more and no less: it can be unpacked and hashed alone.
+
+    Args:
+        write: takes the archive's bytes in order.
+        kind: the format.
+        compression: how hard to pack.
+        threads: how many threads pack.
+        fixed_time: the time stamp of every entry in seconds since the epoch (``SOURCE_DATE_EPOCH``); None takes
+            it from the manifests.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes | memoryview], object],
+        kind: Kind,
+        *,
+        compression: Compression = Compression.AUTO,
+        threads: int = 1,
+        fixed_time: int | None = None,
+    ) -> None:
+        self._frames = FrameWriter(write, packer(kind, compression), threads=threads)
+        self._write = write
+        self._kind = kind
+        self._files: list[IndexedFile] = []
+        self._fixed_time = fixed_time
+        self._times: dict[Digest, int] = {}
+        self._written: set[Digest] = set()
+        self._left_out: tuple[LeftOutBlob, ...] = ()
+        self._folders: set[str] = set()
+        self._position = 0
+        # Headers, padding and manifests wait here for the next frame.
+        self._pending = bytearray()
+
+    def prepare(self, plan: Plan) -> None:
+        """Learn the blobs' times, that of the newest manifest that needs it, and name those that are left out."""
+        for digest, models in plan.needed_by.items():
+            self._times[digest] = max(self._time_of(model.manifest) for model in models)
+        self._left_out = tuple((blob.digest.hex, blob.size) for blob in plan.present)
+        self._pend(left_out_headers(self._left_out))
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether the archive being written holds the blob already."""
+        return blob.digest in self._written
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        """Write a blob; when ``data`` raises, the archive is of no use and must be abandoned."""
+        name = f"blobs/{blob.digest.file_name}"
+        self._pend(tar.file_header(name, blob.size, self._times.get(blob.digest, self._fixed_time or 0)))
+        if blob.size >= _SMALL:
+            self._flush()
+        self._files.append(IndexedFile(name, blob.size, self._position + len(self._pending), blob.digest.hex))
+        while chunk := data.read(FRAME_SIZE):
+            if blob.size < _SMALL:
+                self._pend(chunk)
+            else:
+                self._frames.write(chunk)
+                self._position += len(chunk)
+        self._pend(tar.padding(blob.size))
+        self._flush_whole_frames()
+        self._written.add(blob.digest)
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        """Write a manifest, and before it the folders above it that the archive does not have yet."""
+        time = self._time_of(manifest)
+        folder = "manifests"
+        for part in name.parts[:-1]:
+            folder = f"{folder}/{part}"
+            if folder not in self._folders:
+                self._folders.add(folder)
+                self._pend(tar.folder_header(folder, time))
+        path = f"manifests/{name.path}"
+        check = bytes.fromhex(manifest.digest.hex)
+        self._pend(tar.file_header(path, len(manifest.raw), time, check))
+        offset = self._position + len(self._pending)
+        self._files.append(IndexedFile(path, len(manifest.raw), offset, manifest.digest.hex))
+        self._pend(manifest.raw)
+        self._pend(tar.padding(len(manifest.raw)))
+        self._flush_whole_frames()
+
+    def close(self) -> None:
+        """Write the end of the archive and its index, and wait until all of it is written."""
+        self._pend(tar.end(self._position + len(self._pending)))
+        self._flush()
+        self._frames.close()
+        if self._kind is not Kind.TAR:
+            # A plain tar's headers are index enough.
+            index = Index(tuple(self._files), self._frames.frames, self._left_out)
+            self._write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
+
+    def abandon(self) -> None:
+        """Give the archive up; what was written is of no use."""
+        self._frames.abandon()
+
+    def _time_of(self, manifest: Manifest) -> int:
+        if self._fixed_time is not None:
+            return self._fixed_time
+        return max(0, int(manifest.modified or 0))
+
+    def _pend(self, data: bytes) -> None:
+        self._pending += data
+
+    def _flush_whole_frames(self) -> None:
+        if len(self._pending) >= FRAME_SIZE:
+            self._flush()
+
+    def _flush(self) -> None:
+        pending = bytes(self._pending)
+        self._pending.clear()
+        for start in range(0, len(pending), FRAME_SIZE):
+            self._frames.write(pending[start : start + FRAME_SIZE])
+        self._position += len(pending)

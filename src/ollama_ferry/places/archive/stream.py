@@ -1,0 +1,138 @@
+"""An archive that passes by once, from its start to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from ollama_ferry.archives.frame_reading import FramePart, FrameReader
+from ollama_ferry.archives.index import Index
+from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
+from ollama_ferry.archives.members import Member, MemberKind
+from ollama_ferry.archives.tar_reading import TarReader
+from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, packing_of, unpacked
+from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry
+from ollama_ferry.errors import Damaged
+from ollama_ferry.model.layout import meaning_of
+from ollama_ferry.model.manifests import Descriptor, Digest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.contents import Contents, Gathering
+from ollama_ferry.places.archive.reading import Labelled, Metered, Tick, naming, no_tick
+
+
+class ArchiveStream:
+    """An archive that passes by once: standard input, or a packed file without an index.
+
+    Args:
+        data: the archive, at its start.
+        label: what it is called in messages.
+        tick: told of every read.
+
+    Raises:
+        Damaged: it is a zip, which can't be read as a stream.
+    """
+
+    def __init__(self, data: Input, label: str, *, tick: Tick = no_tick) -> None:
+        self.label = label
+        self.contents = Contents()
+        metered = Metered(data, label, tick)
+        start = b""
+        while len(start) < 6 and (more := metered.read(CHUNK)):
+            start += more
+        packing = packing_of(start)
+        if packing == "zip":
+            raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
+        with naming(label):
+            self._unpacked = unpacked(Joined(start, metered), packing)
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
+        """Give blobs and manifests as they pass by; what is left out first."""
+        with naming(self.label):
+            reader = TarReader(self._unpacked)
+            gathering = Gathering(self.contents)
+            for member in reader:
+                if reader.comments:
+                    left_out = left_out_blobs(pair for comment in reader.comments for pair in left_out_of(comment))
+                    reader.comments.clear()
+                    self.contents.left_out.update(left_out)
+                    yield LeavesOut(tuple(Descriptor(digest, size) for digest, size in left_out.items()))
+                meaning = gathering.take(member)
+                if isinstance(meaning, Digest):
+                    blob = Descriptor(meaning, member.size)
+                    yield BlobEntry(blob, Labelled(self.label, reader))
+                elif meaning is not None and gathering.add(meaning, _read_manifest(reader), member.check):
+                    yield ModelEntry(meaning, self.contents.models[meaning])
+
+    def scan(self) -> Contents:
+        """Read to the end, and return what the archive holds; blobs are passed over.
+
+        Raises:
+            Damaged: it is damaged as far as that shows without hashing.
+        """
+        for _ in self.entries():
+            pass
+        return self.contents
+
+
+class SeekingStream(ArchiveStream):
+    """A plain tar in a file: what is not read is skipped by seeking."""
+
+    def __init__(self, file: BinaryIO, label: str) -> None:
+        self.label = label
+        self.contents = Contents()
+        self._unpacked = unpacked(Metered(file, label, no_tick), "")
+
+
+class FramedStream(ArchiveStream):
+    """An indexed archive from its start to its end."""
+
+    def __init__(self, reader: FrameReader, index: Index, label: str, tick: Tick) -> None:
+        self.label = label
+        self.contents = Contents()
+        self._index = index
+        self._unpacked = _Told(reader.part(0, index.frames.size), tick)
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
+        yield from super().entries()
+        said = Contents()
+        gathering = Gathering(said)
+        with naming(self.label):
+            for file in self._index.files:
+                gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
+            models = {meaning_of(file.path): file.sha256 for file in self._index.files} if not said.ignored else {}
+            found: dict[Digest | ModelName | None, str] = {digest: digest.hex for digest in self.contents.blobs}
+            found.update((name, manifest.digest.hex) for name, manifest in self.contents.models.items())
+            left_out = left_out_blobs(self._index.left_out)
+            if said.blobs != self.contents.blobs or models != found or left_out != self.contents.left_out:
+                raise Damaged("its index says something else than is in it")
+
+
+class _Told:
+    """Unpacked bytes that are told of as they are read or skipped."""
+
+    def __init__(self, data: FramePart, tick: Tick) -> None:
+        self.position = 0
+        self._data = data
+        self._tick = tick
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(size)
+        self.position += len(chunk)
+        self._tick(len(chunk))
+        return chunk
+
+    def skip(self, count: int) -> None:
+        self._data.skip(count)
+        self.position += count
+        self._tick(count)
+
+
+def left_out_blobs(pairs: Iterable[LeftOutBlob]) -> dict[Digest, int]:
+    return {Digest(sha256): size for sha256, size in pairs}
+
+
+def _read_manifest(reader: TarReader) -> bytes:
+    parts = []
+    while chunk := reader.read(CHUNK):
+        parts.append(chunk)
+    return b"".join(parts)

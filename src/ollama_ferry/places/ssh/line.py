@@ -1,0 +1,345 @@
+"""The line to another host: the system's ssh, with the user's own configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
+
+from ollama_ferry.errors import FerryError, NotPermitted, Unreachable, UsageError
+from ollama_ferry.places.ssh.scripts import BOOTSTRAP
+
+_STDERR_LIMIT = 16 * 1024
+_LINE_LIMIT = 64 * 1024
+# All lines of one answer together, in bytes.
+_ANSWER_LIMIT = 64 * 1024 * 1024
+# The processor does AES; of the ciphers that the user's configuration allows these are asked for first.
+_FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+# A socket's path has at most 104 bytes (macOS), and ssh makes a longer one for a moment.
+_SOCKET_LIMIT = 104 - 18
+
+
+@dataclass(frozen=True)
+class SshOptions:
+    """How hosts are called.
+
+    Attributes:
+        command: the program and its options, split into words.
+        compress: let ssh compress.
+        sudo: run as root over there, where sudo asks for no password.
+        bytes_per_second: the most that crosses the line, either way; 0 for no limit.
+    """
+
+    command: tuple[str, ...] = ("ssh",)
+    compress: bool = False
+    sudo: bool = False
+    bytes_per_second: int = 0
+
+
+class Line:
+    """Runs scripts on a host; the first call logs in, and further ones share its connection where ssh can do that.
+
+    Args:
+        host: as ssh takes it: ``user@host``, a name of the user's configuration.
+        port: or None for the configured one.
+        options: how it is called.
+
+    Raises:
+        UsageError: the host is no name that ssh could take for one.
+    """
+
+    def __init__(self, host: str, port: int | None, options: SshOptions) -> None:
+        if not host or host.startswith("-") or any(c.isspace() or not c.isprintable() for c in host):
+            raise UsageError(f"{host[:100]!a} is no host")
+        if shutil.which(options.command[0]) is None:
+            raise UsageError(f"{options.command[0]} is not installed", hint="Install OpenSSH, or name one with --ssh.")
+        self.host = host
+        self.options = options
+        self.calls = 0
+        self.sent = 0
+        self._port = ["-p", str(port)] if port else []
+        self._folder: str | None = None
+        self._settings = self._chosen_settings()
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            # Not waited for long: the connection ends by itself a minute later.
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    [*self._base(), "-O", "exit", "--", self.host], capture_output=True, timeout=5, check=False
+                )
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def call(self, script: str, parameters: Iterable[str]) -> Call:
+        """Begin to run a script.
+
+        Args:
+            script: of :mod:`ollama_ferry.places.ssh.scripts`.
+            parameters: one a line.
+
+        Raises:
+            UsageError: a parameter holds a newline, which no path of a store has.
+        """
+        words = list(parameters)
+        if any("\n" in word or "\0" in word for word in words):
+            raise UsageError("a path with a newline in it is not sent to another host")
+        self.calls += 1
+        command = [*self._base(), *(["-C"] if self.options.compress else []), "--", self.host, self._remote()]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            )
+        except OSError as error:
+            raise UsageError(f"{command[0]} can't be run: {error.strerror}") from error
+        _widen(process.stdin)
+        head = script.strip("\n") + "\n#end\n" + "".join(word + "\n" for word in words)
+        call = Call(self, process)
+        call.send(head.encode("utf-8", "surrogateescape"))
+        return call
+
+    def _remote(self) -> str:
+        return f"sudo -n {BOOTSTRAP.removeprefix('exec ')}" if self.options.sudo else BOOTSTRAP
+
+    def _base(self) -> list[str]:
+        return [*self.options.command, *self._port, "-T", *self._settings]
+
+    def _chosen_settings(self) -> list[str]:
+        """Ask ssh for the user's settings, and add what they leave open: never against them."""
+        try:
+            asked = subprocess.run(
+                [*self.options.command, "-G", "--", self.host], capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+            return []
+        settings = dict(line.partition(" ")[::2] for line in asked.stdout.splitlines())
+        if asked.returncode:
+            return []
+        chosen: list[str] = []
+        ciphers = settings.get("ciphers", "").split(",")
+        fast = [cipher for cipher in _FAST_CIPHERS if cipher in ciphers]
+        if fast:
+            rest = [cipher for cipher in ciphers if cipher not in fast]
+            chosen += ["-o", f"Ciphers={','.join([*fast, *rest])}"]
+        if settings.get("serveraliveinterval") == "0":
+            # A host that has gone is noticed within a minute.
+            chosen += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+        if os.name != "nt" and settings.get("controlpath", "none") == "none":
+            chosen += self._sharing()
+        return chosen
+
+    def _sharing(self) -> list[str]:
+        """Share one login among the calls."""
+        self._folder = tempfile.mkdtemp(prefix="ferry-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108
+        path = f"{self._folder}/s"
+        if len(os.fsencode(path)) > _SOCKET_LIMIT:
+            return []
+        return ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60"]
+
+
+class Call:
+    """A script that runs on the other host."""
+
+    def __init__(self, line: Line, process: subprocess.Popen[bytes]) -> None:
+        self._line = line
+        self._process = process
+        self._buffer = b""
+        self._answered = 0
+        self._began = time.monotonic()
+        self._crossed = 0
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._process.kill()
+        for pipe in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End the call at once, from any thread; whoever sends or reads on it gets an error."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send bytes, no faster than is allowed.
+
+        Raises:
+            Unreachable: the line broke.
+        """
+        view = memoryview(data)
+        limit = self._line.options.bytes_per_second
+        while view:
+            part = view[: max(4096, limit // 8)] if limit else view
+            try:
+                count = os.write(self._stdin.fileno(), part)
+            except OSError as error:
+                # What the other side has said is a better reason than that it does not listen any more.
+                raise self._failure() from error
+            view = view[count:]
+            self._line.sent += count
+            self._keep_to_limit(count)
+
+    def end_of_data(self) -> None:
+        """Tell the script that nothing more comes."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+
+    def line(self) -> str:
+        """Return the next line of the answer.
+
+        Raises:
+            FerryError: the script failed, or the line broke.
+        """
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > _LINE_LIMIT:
+                raise FerryError(f"{self._line.host} answered with something else than was asked for")
+            more = self._stdout.read(65536)
+            if not more:
+                raise self._failure()
+            self._buffer += more
+        raw, _, self._buffer = self._buffer.partition(b"\n")
+        self._answered += len(raw) + 1
+        if self._answered > _ANSWER_LIMIT:
+            raise FerryError(f"{self._line.host} answers without an end")
+        text = raw.decode("utf-8", "surrogateescape")
+        if text.startswith("error "):
+            raise self._refused(text.removeprefix("error "))
+        return text
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes of the answer, and none only at its end."""
+        if self._buffer:
+            chunk, self._buffer = self._buffer[:size], self._buffer[size:]
+            return chunk
+        limit = self._line.options.bytes_per_second
+        chunk = self._stdout.read(min(size, max(4096, limit // 8)) if limit else size) or b""
+        self._keep_to_limit(len(chunk))
+        return chunk
+
+    def expect_end(self) -> None:
+        """Wait until the script has done all.
+
+        Raises:
+            FerryError: it has not.
+        """
+        if self.line() != "end":
+            raise FerryError(f"{self._line.host} answered with something else than was asked for")
+
+    def _keep_to_limit(self, count: int) -> None:
+        """Wait until so many bytes more may have crossed the line."""
+        limit = self._line.options.bytes_per_second
+        if limit:
+            self._crossed += count
+            ahead = self._crossed / limit - (time.monotonic() - self._began)
+            if ahead > 0:
+                time.sleep(ahead)
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None  # noqa: S101 -- made with a pipe
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None  # noqa: S101 -- made with a pipe
+        return self._process.stdout
+
+    @property
+    def _stderr(self) -> IO[bytes]:
+        assert self._process.stderr is not None  # noqa: S101 -- made with a pipe
+        return self._process.stderr
+
+    def _failure(self) -> FerryError:
+        """Say why the other side says nothing more."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        rest = b""
+        with contextlib.suppress(OSError, ValueError):
+            rest = self._buffer + (self._stdout.read(65536) or b"")
+        for raw in rest.splitlines():
+            if raw.startswith(b"error "):
+                return self._refused(raw[6:].decode("utf-8", "replace"))
+        said = b""
+        with contextlib.suppress(OSError, ValueError):
+            said = self._stderr.read(_STDERR_LIMIT) or b""
+        code = self._process.wait()
+        lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+        why = ascii(lines[-1][:300])[1:-1] if lines else f"ssh ended with {code}"
+        host = self._line.host
+        if "is not recognized" in why or "is not internal or external" in why or b"CommandNotFound" in said:
+            return UsageError(
+                f"{host} has no POSIX shell; Windows as a target is not supported",
+                hint="Carry an archive there, and run `ollama-ferry import` on it.",
+            )
+        if "sudo:" in why:
+            return NotPermitted(
+                f"sudo on {host} asks for a password: {why}", hint=f"ssh -t {shlex.quote(host)} sudo true"
+            )
+        return Unreachable(
+            f"the line to {host} {'broke' if self._line.sent > 100_000 else 'could not be used'}: {why}",
+            hint=f"Try: {' '.join(self._line.options.command)} {shlex.quote(host)} true\n"
+            "What has arrived is kept, and the same command goes on from there.",
+        )
+
+    def _refused(self, reason: str) -> FerryError:
+        return refusal(self._line.host, reason)
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a megabyte where that can be asked for (Linux): fewer turns between the two ends."""
+    try:
+        import fcntl
+
+        assert pipe is not None  # noqa: S101 -- made with a pipe
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1024 * 1024)
+    except (ImportError, AttributeError, OSError):
+        pass
+
+
+def refusal(host: str, reason: str) -> FerryError:
+    """Turn what a script says of its failure into one of our errors."""
+    from ollama_ferry.errors import Damaged, NoSpace, StoreNotFound, Vanished
+
+    word, _, rest = reason.partition(" ")
+    shown = ascii(rest[:200])[1:-1]
+    if word == "closed":
+        return NotPermitted(
+            f"not permitted to use the store on {host}{f' ({shown})' if shown else ''}",
+            hint="Log in as its owner or as root, or use --sudo where sudo asks for no password there.",
+        )
+    if word == "nostore":
+        return StoreNotFound(
+            f"no store of Ollama's models was found on {host}",
+            hint=f"Name the folder: {host}:/path/to/models   (a folder that is not there becomes a store)",
+        )
+    if word == "nohash":
+        return UsageError(f"{host} has none of sha256sum, shasum and openssl, and one is needed to check what arrives")
+    if word == "bad":
+        return Damaged(
+            f"{shown} arrived on {host} with other bytes than were sent; it was removed there",
+            hint="Run the same command again; should it happen twice, look at the disk and memory of that machine.",
+        )
+    if word == "missing":
+        return Vanished(
+            f"{shown} was on {host} when this began and has gone", hint="A server may have pruned it: run it again."
+        )
+    if word in ("write", "short", "have"):
+        return NoSpace(
+            f"{host} could not write all of it ({word} {shown})",
+            hint="Its disk may be full. What has arrived is kept, and the same command goes on from there.",
+        )
+    return FerryError(f"{host} refused: {ascii(reason[:200])[1:-1]}")

@@ -1,0 +1,430 @@
+"""A store on another host, over ssh, as a place to read models from and to write them to.
+
+Nothing is installed there: scripts for a POSIX shell do the work (:mod:`ollama_ferry.places.ssh.scripts`). The
+invariants of a store hold there too: a blob is hashed there before it gets its name, it waits beside ``blobs/`` until
+its model is complete, and the manifest comes last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from ollama_ferry.archives import tar
+from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.errors import (
+    Damaged,
+    FerryError,
+    InvalidName,
+    MissingBlob,
+    ModelNotFound,
+    NoSpace,
+    Vanished,
+)
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName, Spelling, nearest
+from ollama_ferry.places.ssh import scripts
+from ollama_ferry.places.ssh.line import Call, Line
+from ollama_ferry.wording import human_size
+
+_CHUNK = 1024 * 1024
+# Blobs up to this size travel together, as a tar, which is a round trip for many instead of one for each.
+_SMALL = 1024 * 1024
+_BATCH_COUNT = 500
+_BATCH_BYTES = 16 * 1024 * 1024
+# More would fill the line before anything is read from it.
+_ASKED_AT_ONCE = 4000
+_MANIFESTS_LIMIT = 32 * 1024 * 1024
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_ENTRY = re.compile(r"-\S+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+([0-9]{1,18})\s.*\s(sha256[-:][0-9a-f]{64})(\.partial)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|[\ud800-\udfff]")
+# What a far disk needs beside the blobs.
+_SPARE = 4 * 1024 * 1024
+
+
+@dataclass
+class Looked:
+    """What was found on the host.
+
+    Attributes:
+        root: the store's folder there.
+        staging: where blobs wait there.
+        blobs: the size of each blob, in bytes.
+        staged: of each blob that waits whole, its size.
+        begun: of each blob that has begun to arrive, how much of it is there.
+        names: the models that are there.
+        manifests: the manifests that were asked for.
+        free: free bytes, or None where nobody could tell.
+        has_tar: whether tar is there.
+    """
+
+    root: str = ""
+    staging: str = ""
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    staged: dict[Digest, int] = field(default_factory=dict)
+    begun: dict[Digest, int] = field(default_factory=dict)
+    names: list[ModelName] = field(default_factory=list)
+    manifests: dict[ModelName, Manifest] = field(default_factory=dict)
+    free: int | None = None
+    has_tar: bool = False
+
+
+class SshPlace:
+    """A store on a host.
+
+    Args:
+        line: the line to the host.
+        root: the store's folder there; empty finds it as Ollama's defaults say.
+    """
+
+    def __init__(self, line: Line, root: str = "") -> None:
+        self.line = line
+        self.label = f"{line.host}:{root}" if root else line.host
+        self._wanted_root = root
+        self._looked: Looked | None = None
+        self._expected: deque[Descriptor] = deque()
+        self._coming: _Coming | None = None
+        self._call: Call | None = None
+        self._batch: list[tuple[Descriptor, bytes]] = []
+        self._batch_size = 0
+        self._batches = 0
+
+    def __enter__(self) -> SshPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_coming()
+
+    def look(self, names: Iterable[ModelName] | None = None) -> Looked:
+        """Find out what is there, in one call.
+
+        Args:
+            names: whose manifests are wanted; None for all.
+
+        Raises:
+            FerryError: the host can't be reached, or has no store.
+        """
+        paths = ["*"] if names is None else [name.path for name in names]
+        with self.line.call(scripts.LOOK, [self._wanted_root, *paths, "."]) as call:
+            call.end_of_data()
+            if call.line() != "ferry 1":
+                raise FerryError(
+                    f"{self.line.host} says something else before it answers",
+                    hint="Does a start-up file of its shell (.bashrc) print something? It may do so on terminals only.",
+                )
+            self._looked = _read_look(call)
+        return self._looked
+
+    @property
+    def looked(self) -> Looked:
+        """What was found by the latest :meth:`look`, which is made if need be."""
+        return self._looked or self.look()
+
+    @property
+    def root(self) -> str:
+        """The store's folder on the host."""
+        return self.looked.root
+
+    # -- Source
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models that are there, sorted."""
+        yield from sorted(self.looked.names)
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Return the name as it is spelt there."""
+        spelt = Spelling(self.names()).of(name)
+        if spelt not in self.looked.names:
+            raise self._not_found(name)
+        return spelt
+
+    def manifest(self, name: ModelName) -> Manifest:
+        """Return a model's manifest."""
+        try:
+            return self.looked.manifests[name]
+        except KeyError:
+            if name in self.looked.names:
+                raise Damaged(f"the manifest of {name} on {self.label} is damaged, or not readable") from None
+            raise self._not_found(name) from None
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        """Announce which blobs will be opened, in order: they then come in one stream."""
+        self._expected = deque(blobs)
+
+    @contextmanager
+    def open(self, blob: Descriptor, offset: int = 0) -> Iterator[Readable]:
+        """Open a blob's bytes."""
+        if self.looked.blobs.get(blob.digest) is None:
+            raise MissingBlob(f"the blob {blob.digest} is not on {self.label}", digest=str(blob.digest))
+        coming = self._coming
+        if coming is None or coming.next != blob or offset:
+            self._stop_coming()
+            wanted = [blob, *self._after(blob)]
+            coming = self._coming = _Coming(self, wanted, offset)
+        data = coming.begin()
+        try:
+            yield data
+        except BaseException:
+            self._stop_coming()
+            raise
+        if data.left:
+            self._stop_coming()
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Return a blob's size in bytes, or None where it is not there."""
+        return self.looked.blobs.get(digest)
+
+    def where(self, digest: Digest) -> str:
+        """Return a blob's path on the host."""
+        return f"{self.root}/blobs/{digest.file_name}"
+
+    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
+        """Check that a blob is there with its size."""
+        whose = f"{name}: its {blob.kind} blob {blob.digest}" if name else f"the blob {blob.digest}"
+        size = self.blob_size(blob.digest)
+        if size is None:
+            raise MissingBlob(f"{whose} is not on {self.label}", digest=str(blob.digest))
+        if size != blob.size:
+            raise Damaged(f"{whose} has {size} bytes on {self.label}, and the manifest says {blob.size}")
+
+    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
+        """Check that each blob of a model is there with its size."""
+        for blob in manifest.blobs:
+            self.require_blob(blob, name)
+
+    def remote_host(self, manifest: Manifest) -> str | None:
+        """Tell nothing: a config is not read over the line for a list."""
+        return None
+
+    def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
+        """Let the host hash blobs; give each with what it has found, or an empty text where it is missing."""
+        wanted = list(blobs)
+        parameters = [self.root, self.looked.staging, *(blob.digest.file_name for blob in wanted), "."]
+        with self.line.call(scripts.HASH, parameters) as call:
+            call.end_of_data()
+            for blob in wanted:
+                word, _, found = call.line().rpartition(" ")
+                if word != f"hash {blob.digest.file_name}":
+                    raise FerryError(f"{self.line.host} answered with something else than was asked for")
+                yield blob, "" if found == "missing" else found
+            call.expect_end()
+
+    # -- Sink
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether a blob is there with its size, published or waiting."""
+        looked = self.looked
+        return looked.blobs.get(blob.digest) == blob.size or looked.staged.get(blob.digest) == blob.size
+
+    def abort(self) -> None:
+        """End what is being sent, from any thread: the host may not be listening any more."""
+        if self._call is not None:
+            self._call.kill()
+
+    def begun(self, blob: Descriptor) -> int:
+        """Return how many bytes of a blob are there of an earlier run."""
+        return min(self.looked.begun.get(blob.digest, 0), blob.size) if blob.size > _SMALL else 0
+
+    def prepare(self, plan: Plan) -> None:
+        """Check that the far disk takes what the plan moves."""
+        looked = self.looked
+        needed = plan.size - sum(looked.begun.get(blob.digest, 0) for blob in plan.blobs)
+        if looked.free is not None and plan.blobs and looked.free < needed + _SPARE:
+            raise NoSpace(
+                f"sending needs {human_size(needed + _SPARE)} in {self.label}:{looked.root}, and "
+                f"{human_size(looked.free)} are free",
+                hint="Nothing was sent. Free some space there: ollama rm MODEL",
+            )
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        """Send a blob; what is there of it already is not sent again."""
+        if blob.size <= _SMALL and self.looked.has_tar:
+            content = b"".join(iter(lambda: data.read(_CHUNK), b""))
+            self._batch.append((blob, content))
+            self._batch_size += len(content)
+            if len(self._batch) >= _BATCH_COUNT or self._batch_size >= _BATCH_BYTES:
+                self._flush()
+            return
+        there = min(self.looked.begun.get(blob.digest, 0), blob.size)
+        self.looked.begun.pop(blob.digest, None)
+        self._send(blob, data, there)
+        self.looked.staged[blob.digest] = blob.size
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        """Publish a model on the host: its blobs, then its manifest."""
+        self._flush()
+        looked = self.looked
+        parameters = [
+            looked.root,
+            looked.staging,
+            *(blob.digest.file_name for blob in manifest.blobs),
+            ".",
+            "/".join(name.parts[:-1]),
+            name.tag,
+            str(len(manifest.raw)),
+        ]
+        if not looked.blobs and not looked.staged:
+            # A model without blobs: there may be no folder yet.
+            self._call_put("many", ["batch-0"], [tar.end(0)])
+        with self.line.call(scripts.COMMIT, parameters) as call:
+            call.send(manifest.raw)
+            call.end_of_data()
+            try:
+                call.expect_end()
+            except Vanished:
+                self._looked = None
+                raise
+        for blob in manifest.blobs:
+            looked.blobs[blob.digest] = blob.size
+        looked.manifests[name] = manifest
+
+    # -- inside
+
+    def _send(self, blob: Descriptor, data: Readable, there: int) -> None:
+        looked = self.looked
+        parameters = [looked.root, looked.staging, blob.digest.file_name, str(blob.size), str(there)]
+        with self.line.call(scripts.PUT, parameters) as call:
+            self._call = call
+            passed = 0
+            while chunk := data.read(_CHUNK):
+                skipped = max(0, min(len(chunk), there - passed))
+                passed += len(chunk)
+                call.send(memoryview(chunk)[skipped:])
+            call.end_of_data()
+            call.expect_end()
+
+    def _flush(self) -> None:
+        """Send the small blobs that wait, as one tar."""
+        if not self._batch:
+            return
+        batch, self._batch, self._batch_size = self._batch, [], 0
+        self._batches += 1
+        parts: list[bytes] = []
+        for blob, content in batch:
+            parts += [tar.file_header(blob.digest.file_name, len(content), 0), content, tar.padding(len(content))]
+        length = sum(map(len, parts))
+        self._call_put("many", [f"batch-{self._batches}"], [*parts, tar.end(length)])
+        for blob, _ in batch:
+            self.looked.staged[blob.digest] = blob.size
+
+    def _call_put(self, kind: str, more: list[str], data: Iterable[bytes]) -> None:
+        looked = self.looked
+        with self.line.call(scripts.PUT, [looked.root, looked.staging, kind, *more]) as call:
+            call.send(b"".join(data))
+            call.end_of_data()
+            call.expect_end()
+
+    def _after(self, blob: Descriptor) -> list[Descriptor]:
+        """Return what is expected behind a blob."""
+        while self._expected:
+            if self._expected.popleft() == blob:
+                return list(self._expected)[:_ASKED_AT_ONCE]
+        return []
+
+    def _stop_coming(self) -> None:
+        if self._coming is not None:
+            self._coming.close()
+            self._coming = None
+
+    def _not_found(self, name: ModelName) -> ModelNotFound:
+        close = nearest(str(name), self.names())
+        hint = (
+            f"Did you mean {', '.join(map(str, close))}?" if close else f"`ollama-ferry list {self.label}` shows all."
+        )
+        return ModelNotFound(f"there is no model {name} on {self.label}", hint=hint, name=name)
+
+
+class _Coming:
+    """Blobs that the host sends one after the other."""
+
+    def __init__(self, place: SshPlace, blobs: list[Descriptor], offset: int) -> None:
+        self._place = place
+        self._blobs = deque(blobs)
+        self._offset = offset
+        parameters = [place.root, place.looked.staging]
+        for number, blob in enumerate(blobs):
+            parameters += [blob.digest.file_name, "0" if number else str(offset)]
+        self._call = place.line.call(scripts.GET, [*parameters, "."])
+        self._call.end_of_data()
+
+    @property
+    def next(self) -> Descriptor | None:
+        return self._blobs[0] if self._blobs else None
+
+    def begin(self) -> _Part:
+        """Return the next blob's bytes."""
+        blob = self._blobs.popleft()
+        words = self._call.line().split(" ")
+        if words[0] != "blob" or words[2:] != [blob.digest.file_name] or not _NUMBER.fullmatch(words[1]):
+            raise MissingBlob(f"the blob {blob.digest} has gone from {self._place.label}", digest=str(blob.digest))
+        return _Part(self._call, int(words[1]))
+
+    def close(self) -> None:
+        self._call.__exit__(KeyboardInterrupt, None, None)
+
+
+class _Part:
+    """So many bytes of a call's answer."""
+
+    def __init__(self, call: Call, size: int) -> None:
+        self.left = size
+        self._call = call
+
+    def read(self, size: int, /) -> bytes:
+        if not self.left:
+            return b""
+        chunk = self._call.read(min(size, self.left))
+        if not chunk:
+            # The line has broken: what there is to be said of it comes as an error.
+            self._call.line()
+        self.left -= len(chunk)
+        return chunk
+
+
+def _read_look(call: Call) -> Looked:
+    looked = Looked()
+    manifest_bytes = 0
+    while (line := call.line()) != "end":
+        word, _, rest = line.partition(" ")
+        if word == "root":
+            looked.root = rest
+        elif word == "staging":
+            looked.staging = rest
+        elif word == "tar":
+            looked.has_tar = True
+        elif word == "free" and _NUMBER.fullmatch(rest):
+            looked.free = int(rest) * 1024
+        elif word == "names":
+            while (path := call.line()) != ".":
+                with suppress(InvalidName):
+                    looked.names.append(ModelName.from_path(path.split("/")))
+        elif word in ("blobs", "staged"):
+            while (entry := call.line()) != ".":
+                found = _ENTRY.fullmatch(entry)
+                if found:
+                    kept = looked.blobs if word == "blobs" else looked.begun if found[3] else looked.staged
+                    kept[Digest.parse(found[2])] = int(found[1])
+        elif word == "manifest":
+            size_text, _, path = rest.partition(" ")
+            size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
+            manifest_bytes += size
+            if size > MANIFEST_LIMIT or manifest_bytes > _MANIFESTS_LIMIT:
+                raise Damaged(f"the manifest {path[:300]!a} is too large to be read")
+            parts = []
+            while size and (chunk := call.read(size)):
+                parts.append(chunk)
+                size -= len(chunk)
+            call.line()
+            try:
+                name = ModelName.from_path(path.split("/"))
+                looked.manifests[name] = Manifest.parse(b"".join(parts))
+            except (InvalidName, Damaged):
+                # A file that is no manifest: no model, as for Ollama.
+                continue
+    if any(not path.startswith("/") or _CONTROL.search(path) for path in (looked.root, looked.staging)):
+        raise FerryError("the other host answered with something else than was asked for")
+    return looked

@@ -1,0 +1,1 @@
+"""A models folder as a place."""

@@ -1,0 +1,43 @@
+"""Where blobs wait for their manifest in a store that is written to."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ollama_ferry.places.store.store import Store
+
+STAGING = ".ollama-ferry"
+"""The folder where blobs wait for their manifest; :func:`staging_folder` says where it is."""
+MANIFEST_IN_WORK = ".ollama-ferry-manifest"
+"""The file that becomes a manifest: beside the blobs that wait, or in ``manifests/``, too high up to count as one."""
+
+
+def staging_folder(store: Store) -> Path:
+    """Return where blobs wait: beside ``blobs/``, or in it where that is a link or a disk of its own.
+
+    Beside it, because a server that starts walks through ``blobs/`` and everything below, and gives up its start when a
+    file vanishes meanwhile (``server/fixblobs.go``); a folder in ``blobs/`` is left alone by its pruning, though.
+    """
+    blobs = store.blobs_folder
+    if os.path.lexists(blobs) and (blobs.is_symlink() or is_mount_point(blobs)):
+        return blobs / STAGING
+    return store.root / STAGING
+
+
+def is_mount_point(path: Path) -> bool:
+    """Tell whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
+    if os.path.ismount(path):
+        return True
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            mounted = (line.split(" ", 5)[4] for line in table)
+            return any(_unescaped(point) == str(path.resolve()) for point in mounted)
+    except OSError:
+        return False
+
+
+def _unescaped(text: str) -> str:
+    """Undo what proc(5) does to blanks and backslashes in a path."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
