@@ -1,0 +1,59 @@
+"""What a job runs with, as one object: whom it tells, what stops it, and since when it has been at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ollama_ferry.engine.events import Advanced, Cancel, Event, Noted, Observer, ignore
+
+
+class Run:
+    """One run of a job.
+
+    Args:
+        observer: told of every step; called from the thread that runs the job, never from two at once.
+        cancel: stops the job at its next step, from any thread or signal handler.
+        clock: seconds from some fixed moment on, which never go back.
+    """
+
+    def __init__(
+        self,
+        observer: Observer = ignore,
+        cancel: Cancel | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.observer = observer
+        self.cancel = cancel or Cancel()
+        self.clock = clock
+        self._began = clock()
+
+    @property
+    def seconds(self) -> float:
+        """How long the job has been at work."""
+        return self.clock() - self._began
+
+    def tell(self, event: Event) -> None:
+        """Tell the observer of a step."""
+        self.observer(event)
+
+    def note(self, text: str) -> None:
+        """Tell the observer what the user may want to know."""
+        self.observer(Noted(text))
+
+    def advanced(self, count: int) -> None:
+        """Tell the observer that so many bytes moved.
+
+        Raises:
+            Cancelled: the job was given up.
+        """
+        self.cancel.check()
+        self.observer(Advanced(count))
+
+    def check(self) -> None:
+        """Go on, unless the job was given up.
+
+        Raises:
+            Cancelled: it was.
+        """
+        self.cancel.check()
