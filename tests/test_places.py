@@ -20,13 +20,14 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.archive.sink import ArchiveSink
-from ollama_ferry.places.registry.registry import RegistrySink, RegistrySource
+from ollama_ferry.places.registry.references import Reference
+from ollama_ferry.places.registry.sink import RegistrySink
+from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.ssh.line import Line, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.client import Client, Clients
-from ollama_ferry.registries.references import Reference
 from sshd import Sshd
 from stores import weights
 

@@ -26,10 +26,10 @@ from ollama_ferry.errors import NotFound
 from ollama_ferry.jobs.pull import PullOptions, pull_into_store, references_of
 from ollama_ferry.jobs.push import PushOptions, push
 from ollama_ferry.model.manifests import Digest
+from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
-from ollama_ferry.registries.references import PushTarget
 from stores import StoreBuilder, faults_of, tree, weights
 from tools import require_tool
 

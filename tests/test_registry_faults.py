@@ -36,9 +36,9 @@ from ollama_ferry.jobs.pull import PullOptions, pull_into_file, pull_into_store,
 from ollama_ferry.jobs.push import Pushed, PushOptions, push
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.references import PushTarget
 from stores import StoreBuilder, faults_of, weights
 
 BIG = weights(750_000)

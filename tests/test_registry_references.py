@@ -12,10 +12,10 @@ import pytest
 from ollama_ferry.errors import Damaged, FerryError, UsageError
 from ollama_ferry.jobs.pull import references_of
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.references import PushTarget, parse_reference
 from ollama_ferry.registries.answers import retry_after
 from ollama_ferry.registries.connections import origin_of
 from ollama_ferry.registries.credentials import find_credential
-from ollama_ferry.registries.references import PushTarget, parse_reference
 from ollama_ferry.registries.tokens import parse_challenge
 
 DIGEST = "sha256:" + "a" * 64

@@ -240,7 +240,7 @@ def push(
     """
     from ollama_ferry.jobs.push import PushOptions
     from ollama_ferry.jobs.push import push as push_models
-    from ollama_ferry.registries.references import PushTarget, check_repository
+    from ollama_ferry.places.registry.references import PushTarget, check_repository
 
     texts = [models] if isinstance(models, str) else list(models)
     where = PushTarget.parse(target)

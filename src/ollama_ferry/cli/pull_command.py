@@ -19,9 +19,9 @@ from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.jobs.export import ExportOptions, source_date_epoch
 from ollama_ferry.jobs.pull import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.references import Reference
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.references import Reference
 from ollama_ferry.wording import counted, human_size
 
 

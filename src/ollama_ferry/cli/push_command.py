@@ -23,9 +23,9 @@ from ollama_ferry.jobs.push import Pushed, PushOptions, push
 from ollama_ferry.jobs.select import pick, select
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.registry.references import PushTarget, check_repository
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.references import PushTarget, check_repository
 from ollama_ferry.wording import counted, human_size
 
 

@@ -14,11 +14,11 @@ from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, pl
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.registry.registry import RegistrySource
+from ollama_ferry.places.registry.references import Reference, parse_reference
+from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client, Clients
-from ollama_ferry.registries.references import Reference, parse_reference
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import AlreadyExists, UsageError, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.registry.registry import RegistrySink
+from ollama_ferry.places.registry.manifest_forms import is_form_of
+from ollama_ferry.places.registry.references import PushTarget, Reference
+from ollama_ferry.places.registry.sink import RegistrySink
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
-from ollama_ferry.registries.manifest_forms import is_form_of
-from ollama_ferry.registries.references import PushTarget, Reference
 from ollama_ferry.registries.uploads import UploadLost
 
 # How often a repository's models are sent anew: each time the registry had lost something meanwhile.

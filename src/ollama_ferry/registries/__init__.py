@@ -1,1 +1,1 @@
-"""OCI registries: references, logins, requests, downloads and uploads. Knows digests, and neither stores nor models."""
+"""OCI registries: logins, requests, downloads and uploads. Knows digests, and neither stores nor models."""

@@ -1,1 +1,1 @@
-"""A registry as a place."""
+"""A registry as a place: references, manifests, and models to read and to write."""
