@@ -57,7 +57,7 @@ def measure(row: Row, clean: Callable[[], object], number: int = 0) -> None:
 
 
 def main() -> None:
-    from oci_registries import docker_registry
+    from support.oci_registries import docker_registry
 
     options = words(__doc__)
     work: Path = options.work

@@ -58,7 +58,7 @@ class Row:
 
 
 def main() -> None:
-    from served import serve_process
+    from support.served import serve_process
 
     options = words(__doc__)
     work: Path = options.work

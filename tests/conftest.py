@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from sshd import Sshd
-from sshd import serving as sshd_serving
-from stores import StoreBuilder
-from tools import require_tool
+from support.sshd import Sshd
+from support.sshd import serving as sshd_serving
+from support.stores import StoreBuilder
+from support.tools import require_tool
 
 # A slow machine is no failure: nothing here is a timed test.
 settings.register_profile("ferry", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,7 +18,7 @@ from figures import Figures, Row, as_json, read_figures, write_text
 from measuring import Chain, Step, line, run_rounds
 from plot import plot
 from sample_stores import chat_variant, one_model, sparse_models, what_is_wrong
-from stores import StoreBuilder, faults_of
+from support.stores import StoreBuilder, faults_of
 from tables import regressions, report
 from targets import targets
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from command_line import ferry
-from oci_registries import docker_registry, log_in
-from stores import StoreBuilder, faults_of, weights
+from support.command_line import ferry
+from support.oci_registries import docker_registry, log_in
+from support.stores import StoreBuilder, faults_of, weights
 
 FLEET = (Path(__file__).parent.parent / "docs/fleet.md").read_text(encoding="utf-8")
 MODEL = "deepseek-r1:8b"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from command_line import ferry
 from ollama_ferry import errors
+from support.command_line import ferry
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src/ollama_ferry"

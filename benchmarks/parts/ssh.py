@@ -23,7 +23,7 @@ def _measure(setting: Setting) -> list[Row]:
     if missing:
         return [Row(name, _TABLE, "", failed=missing, ours=True) for name in ("send of the model", "send again")]
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from sshd import serving
+    from support.sshd import serving
 
     store, layers, target = setting.work / "store", setting.work / "layers", setting.work / "target"
     count = 200 if setting.quick else 5000

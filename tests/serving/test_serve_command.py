@@ -23,7 +23,6 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from command_line import ferry
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import UsageError
 from ollama_ferry.model.manifests import Descriptor
@@ -33,9 +32,10 @@ from ollama_ferry.serving.addresses import Address
 from ollama_ferry.serving.page import page
 from ollama_ferry.serving.server import Limits, Served, Server
 from ollama_ferry.serving.shelf import ServedModel, Shelf
-from served import get, raw, read_all, serve_process
-from stores import StoreBuilder, weights
-from tools import require_tool
+from support.command_line import ferry
+from support.served import get, raw, read_all, serve_process
+from support.stores import StoreBuilder, weights
+from support.tools import require_tool
 
 BIG = 3_000_000
 WEIGHTS = weights(BIG)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from command_line import ferry, ferry_as_nobody
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Finding, Severity, quoted, shown
 from ollama_ferry.doctor.machine import FREE_AT_LEAST, Diagnosis, diagnose
 from ollama_ferry.errors import StoreNotFound
@@ -22,7 +21,8 @@ from ollama_ferry.files.permissions import PASS, READ, WRITE, User, impassable, 
 from ollama_ferry.ollama.locate import System
 from ollama_ferry.places.store.staging import staging_folder
 from ollama_ferry.places.store.store import Store
-from stores import StoreBuilder, tree
+from support.command_line import ferry, ferry_as_nobody
+from support.stores import StoreBuilder, tree
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 PLENTY = 10**15

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from command_line import COMMAND, ferry
 from ollama_ferry.archives.index import read_index
 from ollama_ferry.archives.left_out import left_out_headers, left_out_of
 from ollama_ferry.archives.tar_reading import TarReader
 from ollama_ferry.archives.unpacking import unpacked
 from ollama_ferry.errors import LeftOut
 from ollama_ferry.model.manifests import Manifest
-from stores import StoreBuilder, faults_of, tree, weights
-from test_export_command import assert_one_clear_error, names_in
-from test_tar_compatibility import TOOLS, untar
+from support.command_line import COMMAND, assert_one_clear_error, ferry
+from support.stores import StoreBuilder, faults_of, tree, weights
+from support.tars import TOOLS, names_in, untar
 
 KINDS = [".tar", ".tar.gz", ".tar.zst"]
 

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
 
-from command_line import COMMAND
+from support.command_line import COMMAND
 
 
 class Serving:

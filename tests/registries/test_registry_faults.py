@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND
-from oci_registries import QUICK, Answered, FaultyHandler, FaultyRegistry, Trouble, faulty_registry, quick_access
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import (
     AlreadyExists,
@@ -39,7 +37,17 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
-from stores import StoreBuilder, faults_of, weights
+from support.command_line import COMMAND
+from support.oci_registries import (
+    QUICK,
+    Answered,
+    FaultyHandler,
+    FaultyRegistry,
+    Trouble,
+    faulty_registry,
+    quick_access,
+)
+from support.stores import StoreBuilder, faults_of, weights
 
 BIG = weights(750_000)
 SMALL = weights(20_000, 2)

@@ -23,8 +23,8 @@ from ollama_ferry.jobs.import_ import import_file, import_stream
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.verify import verify_file
 from ollama_ferry.places.store.store import Store
-from stores import StoreBuilder, faults_of, tree, weights
-from tools import require_tool
+from support.stores import StoreBuilder, faults_of, tree, weights
+from support.tools import require_tool
 
 KINDS = [
     "ours.tar",

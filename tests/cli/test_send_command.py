@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, ferry
 from ollama_ferry.errors import FerryError, Unreachable
 from ollama_ferry.jobs.send import SendOptions, Sent, SshTarget, send
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh.line import Line, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.store import Store
-from sshd import Sshd, serving
-from stores import StoreBuilder, faults_of, tree, weights
-from test_export_command import assert_one_clear_error
+from support.command_line import COMMAND, assert_one_clear_error, ferry
+from support.sshd import Sshd, serving
+from support.stores import StoreBuilder, faults_of, tree, weights
 
 
 @pytest.fixture(params=["gnu", "busybox"])

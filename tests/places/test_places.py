@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from memory_place import MemoryPlace
-from oci_registries import Registry, docker_registry, quick_access
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.engine.copy import copy, copy_stream, plan
 from ollama_ferry.engine.ports import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
@@ -28,8 +26,10 @@ from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.client import Client, Clients
-from sshd import Sshd
-from stores import weights
+from support.memory_place import MemoryPlace
+from support.oci_registries import Registry, docker_registry, quick_access
+from support.sshd import Sshd
+from support.stores import weights
 
 Written = Callable[[], AbstractContextManager[Sink]]
 Read = Callable[[], AbstractContextManager[Source]]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, ferry
-from oci_registries import docker_registry, log_in
 from ollama_ferry.jobs.sample import sample_gguf, write_sample_store
-from ollama_server import BINARY, Ollama, registry, serving
-from sshd import Sshd
-from test_names import INVALID, VALID
+from support.command_line import COMMAND, ferry
+from support.model_names import INVALID, VALID
+from support.oci_registries import docker_registry, log_in
+from support.ollama_server import BINARY, Ollama, registry, serving
+from support.sshd import Sshd
 
 pytestmark = [
     pytest.mark.ollama,

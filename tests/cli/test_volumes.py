@@ -19,12 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ollama_ferry
-from command_line import COMMAND, ferry
 from ollama_ferry.archives.volumes.reading import FAT32_VOLUME, Volumes, volume_size
 from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.errors import AlreadyExists, UsageError
-from stores import StoreBuilder, faults_of, tree, weights
-from test_export_command import assert_one_clear_error
+from support.command_line import COMMAND, assert_one_clear_error, ferry
+from support.stores import StoreBuilder, faults_of, tree, weights
 
 KINDS = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
 SIZE = 700_000

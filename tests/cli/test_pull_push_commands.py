@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from command_line import ferry
-from oci_registries import (
+from ollama_ferry.errors import NotFound
+from ollama_ferry.jobs.pull import PullOptions, pull_into_store, references_of
+from ollama_ferry.jobs.push import PushOptions, push
+from ollama_ferry.model.manifests import Digest
+from ollama_ferry.places.registry.references import PushTarget
+from ollama_ferry.places.store.store import Store
+from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.client import Client
+from support.command_line import ferry
+from support.oci_registries import (
     Answered,
     FaultyHandler,
     Registry,
@@ -22,16 +30,8 @@ from oci_registries import (
     log_in,
     quick_access,
 )
-from ollama_ferry.errors import NotFound
-from ollama_ferry.jobs.pull import PullOptions, pull_into_store, references_of
-from ollama_ferry.jobs.push import PushOptions, push
-from ollama_ferry.model.manifests import Digest
-from ollama_ferry.places.registry.references import PushTarget
-from ollama_ferry.places.store.store import Store
-from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.client import Client
-from stores import StoreBuilder, faults_of, tree, weights
-from tools import require_tool
+from support.stores import StoreBuilder, faults_of, tree, weights
+from support.tools import require_tool
 
 SHARED = weights(3_000_000)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import ferry, ferry_as_nobody
 from ollama_ferry.jobs.sample import write_sample_store
-from ollama_server import BINARY, Ollama, serving
-from served import serve_process
-from stores import StoreBuilder, faults_of
-from test_tar_compatibility import everybody
+from support.command_line import ferry, ferry_as_nobody
+from support.ollama_server import BINARY, Ollama, serving
+from support.served import serve_process
+from support.stores import StoreBuilder, faults_of
+from support.tars import everybody
 
 pytestmark = [
     pytest.mark.ollama,

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, ferry
 from ollama_ferry.model.names import ModelName
-from server_double import ServerDouble, serving_double
-from stores import StoreBuilder, weights
-from test_export_command import assert_one_clear_error
+from support.command_line import COMMAND, assert_one_clear_error, ferry
+from support.server_double import ServerDouble, serving_double
+from support.stores import StoreBuilder, weights
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ from typing import IO
 import pytest
 
 import ollama_ferry
-from command_line import COMMAND, ferry, ferry_as_nobody
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
-from stores import StoreBuilder, faults_of, tree, weights
-from test_export_command import assert_one_clear_error
-from tools import require_tool
+from support.command_line import COMMAND, assert_one_clear_error, ferry, ferry_as_nobody
+from support.stores import StoreBuilder, faults_of, tree, weights
+from support.tools import require_tool
 
 
 @pytest.fixture

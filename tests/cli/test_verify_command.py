@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from command_line import COMMAND, ferry, ferry_as_nobody
 from ollama_ferry.places.archive.file import ArchiveFile
-from stores import StoreBuilder, tree, weights
-from test_export_command import assert_one_clear_error
+from support.command_line import COMMAND, assert_one_clear_error, ferry, ferry_as_nobody
+from support.stores import StoreBuilder, tree, weights
 
 KINDS = [".tar", ".tar.gz", ".tar.zst"]
 

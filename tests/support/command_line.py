@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from ollama_ferry.errors import EXIT_CODES
+
+# What no text for a terminal may hold; lines may end.
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 COMMAND = [sys.executable, "-m", "ollama_ferry"]
 
 
@@ -46,3 +51,12 @@ def ferry_as_nobody(*arguments: str | Path, **environ: str) -> subprocess.Comple
         timeout=120,
         check=False,
     )
+
+
+def assert_one_clear_error(done: subprocess.CompletedProcess[str], code: int) -> None:
+    """Check that a command failed with this exit code and one line for people."""
+    assert done.returncode == code, done.stderr
+    assert code in EXIT_CODES
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert not CONTROL.search(done.stderr)

@@ -1,4 +1,4 @@
-"""A short, seeded run of the fuzz target; ``tests/fuzz_archives.py`` runs it for as long as one likes."""
+"""A short, seeded run of the fuzz target; ``./dev fuzz`` runs it for as long as one likes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzz_archives import Target, build, run_seeded
-from hostile import MADE
+from support.fuzz_archives import Target, build, run_seeded
+from support.hostile import MADE
 
 
 def test_the_first_choice_is_a_right_archive() -> None:

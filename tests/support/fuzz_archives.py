@@ -1,4 +1,4 @@
-"""Fuzz the reading of archives: ``.venv/bin/python tests/fuzz_archives.py --seconds 60 [--seed N]``.
+"""Fuzz the reading of archives: ``./dev fuzz --seconds 60 [--seed N]``.
 
 From the fuzzer's bytes an archive is built, near enough to a right one to get far, and then spoilt: fields of headers,
 PAX records, members, packing, single bytes. It is listed, scanned and imported, from a file and from a stream. Whatever
@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hostile import (
+from support.hostile import (
     BLOCK,
     END,
     MADE,

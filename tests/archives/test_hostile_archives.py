@@ -29,7 +29,11 @@ from typing import Any
 
 import pytest
 
-from hostile import (
+from ollama_ferry.cli import run
+from ollama_ferry.errors import EXIT_CODES
+from ollama_ferry.places.store.staging import staging_folder
+from ollama_ferry.places.store.store import Store
+from support.hostile import (
     BLOCK,
     EMPTY_GZIP,
     END,
@@ -66,11 +70,7 @@ from hostile import (
     zstd_of,
     zstd_zeros,
 )
-from ollama_ferry.cli import run
-from ollama_ferry.errors import EXIT_CODES
-from ollama_ferry.places.store.staging import staging_folder
-from ollama_ferry.places.store.store import Store
-from stores import StoreBuilder, faults_of
+from support.stores import StoreBuilder, faults_of
 
 # C1 control characters are as good as ESC to many a terminal.
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

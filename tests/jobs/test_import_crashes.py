@@ -1,26 +1,24 @@
 """An import that is killed, or whose disk fails, at any moment: nothing wrong is published, the next one finishes."""
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import errno
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import ollama_ferry
-from faulty_disk import CALLS, DeadlyDisk, FaultyDisk, LinklessDisk
 from ollama_ferry.errors import FerryError, NoSpace
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.repair import repair
-from ollama_ferry.jobs.verify import Fault, verify_store
+from ollama_ferry.jobs.verify import verify_store
 from ollama_ferry.places.store.store import Store
-from stores import StoreBuilder, faults_of, tree, weights
+from support.dying_imports import DYING, ended, fork_import, target_with_a_neighbour
+from support.faulty_disk import CALLS, FaultyDisk, LinklessDisk
+from support.stores import StoreBuilder, faults_of, tree, weights
 
 # The last is made by tar: a stream, and no place that can be searched.
 KINDS = [".tar", ".tar.gz", ".plain.tar.gz"]
@@ -44,13 +42,6 @@ def archive_of(models: StoreBuilder, folder: Path, kind: str) -> Path:
         return path
     ollama_ferry.export("*/*/*:*", path, store=models.root)
     return path
-
-
-def target_with_a_neighbour(folder: Path) -> StoreBuilder:
-    """A store that has a model already, and a blob of the archive's with the wrong content."""
-    target = StoreBuilder(folder)
-    target.model("neighbour", [("model", b"must stay"), ("template", b"one")])
-    return target
 
 
 def litter(root: Path) -> list[str]:
@@ -93,7 +84,7 @@ def test_every_failing_call_leaves_a_whole_store(
 @pytest.mark.parametrize("kind", KINDS)
 def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
     archive = archive_of(models, tmp_path, kind)
-    done = subprocess.run([sys.executable, __file__, "every-call", archive, tmp_path / "work"], check=True, timeout=600,
+    done = subprocess.run([*DYING, "every-call", archive, tmp_path / "work"], check=True, timeout=600,
                           capture_output=True, text=True)  # fmt: skip
     assert int(done.stdout.split()[0]) > 50
 
@@ -101,7 +92,7 @@ def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path
 @pytest.mark.parametrize("kind", KINDS)
 def test_sigkill_at_random_moments_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
     archive = archive_of(models, tmp_path, kind)
-    done = subprocess.run([sys.executable, __file__, "sigkill", archive, tmp_path / "work", "100"], check=True,
+    done = subprocess.run([*DYING, "sigkill", archive, tmp_path / "work", "100"], check=True,
                           timeout=600, capture_output=True, text=True)  # fmt: skip
     killed, finished = map(int, done.stdout.split())
     # Most moments lie within the import; were they all after its end, this would show nothing.
@@ -110,7 +101,7 @@ def test_sigkill_at_random_moments_leaves_a_whole_store(models: StoreBuilder, tm
 
 def test_two_imports_and_a_verify_at_once_survive_sigkill(models: StoreBuilder, tmp_path: Path) -> None:
     archive = archive_of(models, tmp_path, ".tar.gz")
-    done = subprocess.run([sys.executable, __file__, "crowd", archive, tmp_path / "work", "40"], check=True,
+    done = subprocess.run([*DYING, "crowd", archive, tmp_path / "work", "40"], check=True,
                           timeout=600, capture_output=True, text=True)  # fmt: skip
     assert int(done.stdout.split()[0]) > 0
 
@@ -229,119 +220,3 @@ class WrittenBytes(FaultyDisk):
         count = os.write(fd, data)
         self.amount += count
         return count
-
-
-# -- What runs in processes of its own, which are forked because a new Python takes longer than an import.
-
-
-def fork_import(archive: Path, root: Path, disk: FaultyDisk | None = None) -> int:
-    child = os.fork()
-    if child == 0:
-        try:
-            import_file(archive, Store(root), ImportOptions(), disk=disk)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def assert_whole_and_finish(
-    archive: Path, root: Path, neighbour: dict[str, bytes], everything: dict[str, bytes]
-) -> None:
-    assert not faults_of(root), faults_of(root)
-    assert neighbour.items() <= tree(root).items()
-    assert ended(fork_import(archive, root)) == 0
-    assert tree(root) == everything, sorted(tree(root).keys() ^ everything.keys())
-
-
-def expected(archive: Path, work: Path) -> dict[str, bytes]:
-    root = target_with_a_neighbour(work / "expected").root
-    assert ended(fork_import(archive, root)) == 0
-    return tree(root)
-
-
-def die_at_every_call(archive: Path, work: Path) -> None:
-    everything = expected(archive, work)
-    for number in range(100_000):
-        root = work / f"target-{number}"
-        neighbour = tree(target_with_a_neighbour(root).root)
-        status = ended(fork_import(archive, root, DeadlyDisk(number)))
-        assert_whole_and_finish(archive, root, neighbour, everything)
-        if status == 0:
-            print(number)
-            return
-        assert status == 9
-
-
-def kill_at_random(archive: Path, work: Path, rounds: int) -> None:
-    import random
-    import signal
-    import time
-
-    rng = random.Random(rounds)
-    everything = expected(archive, work)
-    started = time.monotonic()
-    assert ended(fork_import(archive, work / "timed")) == 0
-    usual = time.monotonic() - started
-    killed = finished = 0
-    for number in range(rounds):
-        root = work / f"target-{number}"
-        neighbour = tree(target_with_a_neighbour(root).root)
-        child = fork_import(archive, root)
-        time.sleep(rng.uniform(0, usual * 1.05))
-        os.kill(child, signal.SIGKILL)
-        # What the first one took says little on a busy machine: where too many come to their end, sooner.
-        if ended(child) == 0:
-            finished += 1
-            usual *= 0.9
-        else:
-            killed += 1
-            usual *= 1.02
-        assert_whole_and_finish(archive, root, neighbour, everything)
-    print(killed, finished)
-
-
-def kill_in_a_crowd(archive: Path, work: Path, rounds: int) -> None:
-    import random
-    import signal
-    import time
-
-    rng = random.Random(rounds)
-    everything = expected(archive, work)
-    killed = 0
-    for number in range(rounds):
-        root = work / f"target-{number}"
-        neighbour = tree(target_with_a_neighbour(root).root)
-        children = [fork_import(archive, root), fork_import(archive, root)]
-        looker = os.fork()
-        if looker == 0:
-            store = Store(root)
-            report = verify_store(store, list(store.names()), threads=1)
-            # A model that is listed is whole at any moment.
-            wrong = [problem for model in report.models for problem in model.problems]
-            os._exit(1 if any(problem.fault is not Fault.UNFINISHED for problem in wrong) else 0)
-        time.sleep(rng.uniform(0, 0.15))
-        victim = rng.choice(children)
-        os.kill(victim, signal.SIGKILL)
-        statuses = [ended(child) for child in children]
-        assert all(status in (0, -signal.SIGKILL) for status in statuses), statuses
-        assert ended(looker) == 0
-        killed += -signal.SIGKILL in statuses
-        assert_whole_and_finish(archive, root, neighbour, everything)
-    print(killed)
-
-
-if __name__ == "__main__":
-    task, archive_path, work_path, *more = sys.argv[1:]
-    Path(work_path).mkdir()
-    if task == "every-call":
-        die_at_every_call(Path(archive_path), Path(work_path))
-    elif task == "sigkill":
-        kill_at_random(Path(archive_path), Path(work_path), int(more[0]))
-    else:
-        kill_in_a_crowd(Path(archive_path), Path(work_path), int(more[0]))

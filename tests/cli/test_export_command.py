@@ -16,11 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, ferry, ferry_as_nobody
-from ollama_ferry.errors import EXIT_CODES
-from stores import StoreBuilder, tree, weights
-
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+from support.command_line import COMMAND, CONTROL, assert_one_clear_error, ferry, ferry_as_nobody
+from support.stores import StoreBuilder, tree, weights
+from support.tars import names_in
 
 
 @pytest.fixture
@@ -35,19 +33,6 @@ def models(source: StoreBuilder) -> StoreBuilder:
 
 def export(store: StoreBuilder, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return ferry("export", "--models", store.root, *arguments, **environ)
-
-
-def assert_one_clear_error(done: subprocess.CompletedProcess[str], code: int) -> None:
-    assert done.returncode == code, done.stderr
-    assert code in EXIT_CODES
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert not CONTROL.search(done.stderr)
-
-
-def names_in(archive: Path) -> list[str]:
-    with tarfile.open(archive) as opened:
-        return [member.name for member in opened if member.isfile()]
 
 
 def test_archive_holds_the_model_and_nothing_else(models: StoreBuilder, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ollama_ferry.jobs.select import select
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.locate import Located, System, locate
 from ollama_ferry.ollama.server import ServerAddress, ask_for_root
-from stores import StoreBuilder
+from support.stores import StoreBuilder
 
 
 def system(tmp_path: Path, answer: str | None = None, **environ: str) -> System:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_ferry.registries.access import Access, Patience
-from tools import require_tool
+from support.tools import require_tool
 
 USER, PASSWORD = "ferry", "over the water"
 

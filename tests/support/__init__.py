@@ -1,0 +1,1 @@
+"""What tests share: stores and archives to test with, doubles and real servers, disks that fail."""
