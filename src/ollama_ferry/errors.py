@@ -27,10 +27,7 @@ Every message says what was being done, and to which model or digest; ``hint`` s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from ollama_ferry.model.names import ModelName
+from typing import ClassVar
 
 
 class FerryError(Exception):
@@ -88,10 +85,10 @@ class ModelNotFound(NotFound):
     """The place holds no such model.
 
     Args:
-        name: the model that was looked for, where it was one and no pattern.
+        name: the model that was looked for, in full; empty where it was a pattern.
     """
 
-    def __init__(self, message: str, *, hint: str = "", name: ModelName | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", name: str = "") -> None:
         super().__init__(message, hint=hint)
         self.name = name
 

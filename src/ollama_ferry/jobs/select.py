@@ -38,12 +38,12 @@ def select(located: Located, texts: Iterable[str], *, everything: bool = False) 
     if everything:
         found = list(store.names())
         if not found:
-            raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, None))
+            raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, ""))
         return found
     try:
         return pick(store, texts, str(store.root))
     except ModelNotFound as error:
-        if error.name is not None:
+        if error.name:
             error.hint = "\n".join(filter(None, [_elsewhere(located, error.name), error.hint]))
         raise
 
@@ -74,15 +74,15 @@ def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]
     return sorted(chosen)
 
 
-def _elsewhere(located: Located, name: ModelName | None) -> str:
+def _elsewhere(located: Located, name: str) -> str:
     """Say what the stores that were not chosen have to do with it."""
     lines: list[str] = []
     for other in located.others:
         try:
-            if name is None:
+            if not name:
                 lines.append(f"There is another store: --models {other}")
             else:
-                lines.append(f"{Store(other).resolve(name)} is in another store: add --models {other}")
+                lines.append(f"{Store(other).resolve(ModelName.parse(name))} is in another store: add --models {other}")
         except NotPermitted:
             lines.append(f"There is another store, which only its owner or root can read: --models {other}")
         except FerryError:

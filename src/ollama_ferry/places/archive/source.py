@@ -122,7 +122,7 @@ class ArchiveSource:
         """Return the error for a model that is not here."""
         close = nearest(str(name), self.names())
         hint = f"Did you mean {', '.join(map(str, close))}?" if close else f"`ollama-ferry list {self.label}` shows it."
-        return ModelNotFound(f"there is no model {name} in {self.label}", hint=hint, name=name)
+        return ModelNotFound(f"there is no model {name} in {self.label}", hint=hint, name=str(name))
 
     def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> tuple[int, int]:
         """Check that a blob is in the archive with its size; return size and place.

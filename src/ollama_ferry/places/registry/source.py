@@ -65,7 +65,7 @@ class RegistrySource:
                 raise ModelNotFound(
                     f"there is no model {reference}",
                     hint="Look at the spelling; a registry may also say so to those who are not logged in.",
-                    name=name,
+                    name=str(name),
                 )
             for blob in manifest.blobs:
                 self._holders.setdefault(blob.digest, reference)
@@ -127,4 +127,4 @@ class RegistrySource:
         try:
             return self._references[name]
         except KeyError:
-            raise ModelNotFound(f"no model {name} was asked for in {self.label}", name=name) from None
+            raise ModelNotFound(f"no model {name} was asked for in {self.label}", name=str(name)) from None

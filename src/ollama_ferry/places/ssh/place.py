@@ -335,7 +335,7 @@ class SshPlace:
         hint = (
             f"Did you mean {', '.join(map(str, close))}?" if close else f"`ollama-ferry list {self.label}` shows all."
         )
-        return ModelNotFound(f"there is no model {name} on {self.label}", hint=hint, name=name)
+        return ModelNotFound(f"there is no model {name} on {self.label}", hint=hint, name=str(name))
 
 
 class _Coming:

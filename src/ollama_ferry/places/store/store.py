@@ -213,7 +213,7 @@ class Store:
         lines.append(f"`ollama-ferry list --models {self.root}` shows what is there.")
         if self.partial_files():
             lines.append(f"There is an unfinished download; if it is this model, run `ollama pull {name}`.")
-        return ModelNotFound(f"there is no model {name} in {self.root}", hint="\n".join(lines), name=name)
+        return ModelNotFound(f"there is no model {name} in {self.root}", hint="\n".join(lines), name=str(name))
 
     def _missing(self, digest: Digest, kind: str = "", name: ModelName | None = None) -> Damaged:
         whose = f"{name}: its {kind} blob {digest}" if name else f"the blob {digest}"
