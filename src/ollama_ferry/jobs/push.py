@@ -20,9 +20,6 @@ from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.uploads import UploadLost
 
-# How often a repository's models are sent anew: each time the registry had lost something meanwhile.
-_ATTEMPTS = 6
-
 
 @dataclass(frozen=True)
 class PushOptions:
@@ -178,10 +175,11 @@ class _Repository:
             return
         sent: dict[Digest, Descriptor] = {}
         mounted: list[Descriptor] = []
-        for attempt in range(1, _ATTEMPTS + 1):
+        tries = self.sink.tries()
+        while True:
             missing = self.sink.look(plan(source, None, names).blobs)
             # What was mounted and is not there after all has to be sent.
-            if attempt == 1:
+            if not tries.failures:
                 others = {blob: [*options.mount_from, *filter(None, [known.get(blob.digest)])] for blob in missing}
                 mounted = self.sink.mount(others)
             planned = plan(source, self.sink, names)
@@ -191,10 +189,9 @@ class _Repository:
                 copy(planned, source, self.sink, observer=observer, cancel=cancel)
                 break
             except (Vanished, UploadLost) as error:
-                if attempt == _ATTEMPTS:
-                    raise
+                self.sink.drain()
+                tries.failed(error)
                 observer(Noted(f"{error}; sending it again"))
-                self.sink.pause(attempt)
         mounted = [blob for blob in mounted if blob.digest not in sent]
         done.mounted += mounted
         done.blobs += sent.values()

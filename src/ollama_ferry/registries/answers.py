@@ -95,6 +95,11 @@ class Answer:
         return list(self._response.headers.getlist(name))
 
     @property
+    def pause(self) -> float:
+        """The seconds to wait before another try, as ``Retry-After`` asks."""
+        return retry_after(self.header("Retry-After"))
+
+    @property
     def length(self) -> int | None:
         """The body's length in bytes as the header gives it, or None."""
         text = self.header("Content-Length")
@@ -133,8 +138,8 @@ class Answer:
                 raise Damaged(f"{what} of more than {limit} bytes is not read")
             if time.monotonic() > self._end:
                 raise LineBroke("the answer came too slowly")
-        if not parts and self.length is None:
-            # What is cut within its headers looks like an answer without a body.
+        # What is cut within its headers looks like an answer without a body.
+        if count != self.length if self.length is not None else not parts:
             raise LineBroke("the answer ended early")
         return b"".join(parts)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from threading import Condition, Thread
 
-from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound, Unreachable
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, LineBroke
 from ollama_ferry.registries.client import Client
@@ -160,7 +160,7 @@ class _Blob:
             first: the answer to a request that was made already.
         """
         client = self.client
-        position, failures, answer = start, 0, first
+        position, tries, answer = start, client.tries(), first
         try:
             while position < end and not self.stopped:
                 try:
@@ -177,10 +177,9 @@ class _Blob:
                         answer = None
                     if self.stopped:
                         return
-                    failures += 1
-                    self._give_up_or_wait(failures, position, error)
+                    tries.failed(self._broken(position, error))
                     continue
-                failures = 0
+                tries.succeeded()
                 position += len(chunk)
                 client.throttle.wait(len(chunk), client.cancel)
                 yield chunk
@@ -190,18 +189,15 @@ class _Blob:
 
     def ask_again_and_again(self, start: int, end: int) -> Answer:
         """Ask for a range until there is an answer, whose body is at ``start``."""
-        failures = 0
+        tries = self.client.tries()
         while True:
             try:
                 return self.ask(start, end)
             except LineBroke as error:
-                failures += 1
-                self._give_up_or_wait(failures, start, error)
+                tries.failed(self._broken(start, error))
 
-    def _give_up_or_wait(self, failures: int, position: int, error: LineBroke) -> None:
-        if failures >= self.client.access.patience.attempts:
-            raise self.client.unreachable(f"{self._what} failed after {position} bytes", str(error)) from error
-        self.client.pause(failures)
+    def _broken(self, position: int, error: LineBroke) -> Unreachable:
+        return self.client.unreachable(f"{self._what} failed after {position} bytes", str(error))
 
     def ask(self, start: int, end: int) -> Answer:
         """Ask for a range, and return the answer with its body at ``start``.

@@ -114,7 +114,7 @@ def _read_full(data: _Readable, size: int) -> bytes:
 
 def upload_whole(client: Client, repository: str, blob: Descriptor, content: bytes) -> None:
     """Send a small blob by one request; it is in memory, so that it can be sent again. See :func:`upload`."""
-    failures = 0
+    tries = client.tries()
     while True:
         session = _Session(client, repository, blob)
         session.start()
@@ -122,11 +122,8 @@ def upload_whole(client: Client, repository: str, blob: Descriptor, content: byt
             session.finish(content)
             return
         except UploadLost as error:
-            failures += 1
-            if failures >= client.access.patience.attempts:
-                # Not lost once more: that was tried often enough.
-                raise Unreachable(error.message, hint=error.hint) from error
-            client.pause(failures)
+            # Not lost once more in the end: that was tried often enough.
+            tries.failed(Unreachable(error.message, hint=error.hint))
 
 
 class _Session:
@@ -172,19 +169,17 @@ class _Session:
         Raises:
             UploadLost: the registry lacks bytes before these too.
         """
-        start, failures = self.offset, 0
+        start, tries = self.offset, self.client.tries()
         end = start + len(chunk)
         while self.offset < end:
             try:
                 self._patch(memoryview(chunk)[self.offset - start :])
                 # Some more is there: what failed before is no reason to give up.
-                failures = 0
+                tries.succeeded()
             except (LineBroke, _OutOfStep) as error:
-                failures += 1
-                if failures >= self.client.access.patience.attempts:
-                    where = f"{self._what} failed after {self.offset} bytes"
-                    raise self.client.unreachable(where, str(error)) from error
-                self.client.pause(failures, error.pause if isinstance(error, LineBroke) else 0.0)
+                where = f"{self._what} failed after {self.offset} bytes"
+                pause = error.pause if isinstance(error, LineBroke) else 0.0
+                tries.failed(self.client.unreachable(where, str(error)), pause)
                 self._ask_how_far(start, end)
             except FerryError as error:
                 raise _lost(error) from error
@@ -197,8 +192,8 @@ class _Session:
         """
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}{urllib.parse.urlencode({'digest': str(self._blob.digest)})}"
-        trouble = ""
-        for failures in range(1, self.client.access.patience.attempts + 1):
+        tries = self.client.tries()
+        while True:
             try:
                 self.client.ask(
                     "PUT",
@@ -212,17 +207,16 @@ class _Session:
                 ).close()
                 return
             except LineBroke as error:
-                trouble = str(error)
-                self.client.pause(failures, error.pause)
+                lost = UploadLost(f"{self._what}: {error}", hint="Run the same command again.")
+                tries.failed(lost, error.pause)
                 # The answer may be all that was lost.
                 if blob_there(self.client, self._repository, self._blob):
                     return
                 if content:
                     # How much of it has arrived is not known: it goes into an upload of its own.
-                    break
+                    raise lost from error
             except FerryError as error:
                 raise _lost(error) from error
-        raise UploadLost(f"{self._what}: {trouble}", hint="Run the same command again.")
 
     def give_up(self) -> None:
         """Tell the registry that no more will come; whether it listens does not matter."""

@@ -8,7 +8,6 @@ from ollama_ferry.errors import Damaged, NotFound
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.places.registry.manifest_forms import DOCKER_TYPE, OCI_TYPE, own_form
 from ollama_ferry.places.registry.references import Reference
-from ollama_ferry.registries.answers import LineBroke
 from ollama_ferry.registries.client import Client
 
 # Ollama's registry is asked for the first by Ollama itself; the order says that nothing else is wanted more.
@@ -69,32 +68,19 @@ def _fetch(client: Client, reference: Reference, accept: str) -> tuple[bytes, st
         Damaged: it is too big for a manifest.
     """
     what = f"reading the manifest of {reference}"
-    failures = 0
-    while True:
-        try:
-            answer = client.ask(
-                "GET",
-                f"/v2/{reference.repository}/manifests/{reference.wanted}",
-                scope=f"repository:{reference.repository}:pull",
-                what=what,
-                accept=(200,),
-                headers={"Accept": accept},
-            )
-            with answer:
-                said = answer.header("Docker-Content-Digest")
-                length = answer.length
-                raw = answer.read_whole(MANIFEST_LIMIT, "a manifest")
-                if length is not None and len(raw) != length:
-                    raise LineBroke("the answer ended early")
-            return raw, said
-        except NotFound:
-            return None
-        except LineBroke as error:
-            failures += 1
-            if failures >= client.access.patience.attempts:
-                raise client.unreachable(what, str(error)) from error
-            client.pause(failures)
-        except Damaged as error:
-            raise Damaged(
-                error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
-            ) from error
+    try:
+        raw, answer = client.read(
+            f"/v2/{reference.repository}/manifests/{reference.wanted}",
+            scope=f"repository:{reference.repository}:pull",
+            what=what,
+            limit=MANIFEST_LIMIT,
+            kind="a manifest",
+            headers={"Accept": accept},
+        )
+    except NotFound:
+        return None
+    except Damaged as error:
+        raise Damaged(
+            error.message if error.message.startswith(what) else f"{what}: {error}", hint=error.hint
+        ) from error
+    return raw, answer.header("Docker-Content-Digest")

@@ -13,6 +13,7 @@ from ollama_ferry.places.registry.manifest_forms import DOCKER_TYPE, media_type,
 from ollama_ferry.places.registry.manifests import manifest_under_tag
 from ollama_ferry.places.registry.references import Reference
 from ollama_ferry.registries.client import Client
+from ollama_ferry.registries.retries import Tries
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE, SMALL_LIMIT, SmallUploads
 from ollama_ferry.registries.uploads import blob_there, mount, read_whole, upload, upload_whole
 
@@ -86,10 +87,13 @@ class RegistrySink:
         upload(self._client, self._repository, blob, data)
         self._there[blob.digest, blob.size] = True
 
-    def pause(self, failures: int) -> None:
-        """Wait before another try, longer with each, and until nothing of this one goes on."""
+    def tries(self) -> Tries:
+        """Return a count of attempts at filling the repository."""
+        return self._client.tries()
+
+    def drain(self) -> None:
+        """Wait until nothing of a failed attempt goes on."""
         self._small.drain()
-        self._client.pause(failures)
 
     def _send_whole(self, blob: Descriptor, content: bytes) -> None:
         upload_whole(self._client, self._repository, blob, content)
