@@ -265,7 +265,7 @@ class Client:
     def _ask_for_token(self, request: TokenRequest, what: str) -> bytes:
         """Return what a token server answers. No redirect is followed: it would take the login along."""
         origin = self.origin_at(request.url, what)
-        what = f"{what}: asking {origin} for a token"
+        what = f"{what}: asking for a token"
 
         def take(answer: Answer) -> bytes:
             with answer:
