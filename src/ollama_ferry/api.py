@@ -12,6 +12,7 @@ from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.archives.volumes.reading import volume_size
 from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
 from ollama_ferry.jobs.export import (
     ByteStream,
@@ -104,8 +105,8 @@ def export(
     if split is not None and not isinstance(archive, str | os.PathLike):
         raise UsageError("a stream has no volumes: split needs a path")
     if isinstance(archive, str | os.PathLike):
-        return export_to_file(place, planned, Path(archive), options, observer=observer, cancel=cancel)
-    return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, observer=observer, cancel=cancel)
+        return export_to_file(place, planned, Path(archive), options, run=Run(observer, cancel))
+    return export_to_stream(place, planned, archive, Kind.TAR_GZ, options, run=Run(observer, cancel))
 
 
 def inventory(store: PathLike | None = None) -> str:
@@ -156,8 +157,8 @@ def import_archive(
     options = ImportOptions(only, ModelName.parse(rename) if rename else None, replace, verify_existing)
     target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
     if isinstance(archive, str | os.PathLike):
-        return import_file(Path(archive), target, options, observer=observer, cancel=cancel)
-    return import_stream(archive, "the stream", target, options, observer=observer, cancel=cancel)
+        return import_file(Path(archive), target, options, run=Run(observer, cancel))
+    return import_stream(archive, "the stream", target, options, run=Run(observer, cancel))
 
 
 def pull(
@@ -198,9 +199,9 @@ def pull(
     access = _access(insecure, ca_file)
     if archive is not None:
         options = ExportOptions(replace=replace, fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")))
-        return pull_into_file(references, Path(archive), options, access, observer=observer, cancel=cancel)
+        return pull_into_file(references, Path(archive), options, access, run=Run(observer, cancel))
     target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
-    return pull_into_store(references, target, PullOptions(replace), access, observer=observer, cancel=cancel)
+    return pull_into_store(references, target, PullOptions(replace), access, run=Run(observer, cancel))
 
 
 def push(
@@ -252,8 +253,7 @@ def push(
         where,
         options,
         _access(insecure, ca_file),
-        observer=observer,
-        cancel=cancel,
+        run=Run(observer, cancel),
     )
 
 
@@ -284,12 +284,12 @@ def verify(
             read to its end.
     """
     if archive is not None:
-        return verify_file(Path(archive), threads=threads, observer=observer, cancel=cancel)
+        return verify_file(Path(archive), threads=threads, run=Run(observer, cancel))
     texts = [models] if isinstance(models, str) else list(models)
     located = _located(store, texts)
     place = Store(located.root)
     names = select(located, texts) if texts else list(place.names())
-    return verify_store(place, names, threads=threads, observer=observer, cancel=cancel)
+    return verify_store(place, names, threads=threads, run=Run(observer, cancel))
 
 
 @contextmanager

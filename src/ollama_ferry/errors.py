@@ -27,7 +27,20 @@ Every message says what was being done, and to which model or digest; ``hint`` s
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
+
+
+class Remedy(NamedTuple):
+    """A choice that whoever called may make otherwise; the command line says by which option.
+
+    Attributes:
+        parameter: of the Python interface: ``replace``, ``rename``, ``models``, ``store``, ``split`` and so on.
+        value: what to give it, where that is known.
+    """
+
+    parameter: str
+    value: str = ""
 
 
 class FerryError(Exception):
@@ -35,15 +48,17 @@ class FerryError(Exception):
 
     Args:
         message: what was being done to what, and why it failed; one sentence.
-        hint: what to do next; may hold several lines, among them commands to copy.
+        hint: what to do next, whoever called; may hold several lines, among them commands to copy.
+        remedies: the choices that would lead elsewhere, likeliest first.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.remedies = tuple(remedies)
 
     def __str__(self) -> str:
         return self.message
@@ -56,8 +71,8 @@ class Refused(FerryError):
         status: the HTTP status.
     """
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), status: int = 0) -> None:
+        super().__init__(message, hint=hint, remedies=remedies)
         self.status = status
 
 
@@ -85,11 +100,11 @@ class ModelNotFound(NotFound):
     """The place holds no such model.
 
     Args:
-        name: the model that was looked for, in full; empty where it was a pattern.
+        name: the model that was looked for, in full, where it was one and no pattern.
     """
 
-    def __init__(self, message: str, *, hint: str = "", name: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), name: str = "") -> None:
+        super().__init__(message, hint=hint, remedies=remedies)
         self.name = name
 
 
@@ -110,8 +125,8 @@ class Damaged(FerryError):
 
     exit_code = 4
 
-    def __init__(self, message: str, *, hint: str = "", digest: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), digest: str = "") -> None:
+        super().__init__(message, hint=hint, remedies=remedies)
         self.digest = digest
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.archives.kinds import Compression, Kind
-from ollama_ferry.engine.copy import copy, copy_stream, plan
+from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.ports import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
+from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName

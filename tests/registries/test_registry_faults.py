@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import (
     AlreadyExists,
     Cancelled,
@@ -594,7 +595,7 @@ def test_wait_can_be_given_up(registry: FaultyRegistry, tmp_path: Path) -> None:
             Store(tmp_path / "store"),
             PullOptions(),
             Access(insecure=True),
-            cancel=cancel,
+            run=Run(cancel=cancel),
         )
     assert time.monotonic() - started < 10
 

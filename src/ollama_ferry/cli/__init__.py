@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from ollama_ferry.cli.commands import ferry
+from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.errors import BrokenStream, FerryError, NotPermitted
 
 
@@ -69,11 +70,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _hint(error: FerryError) -> str:
-    if isinstance(error, NotPermitted) and not error.hint and hasattr(os, "geteuid") and os.geteuid() != 0:
+    hint = hint_of(error)
+    if isinstance(error, NotPermitted) and not hint and hasattr(os, "geteuid") and os.geteuid() != 0:
         from ollama_ferry.cli.sudo import sudo_line
 
         return f"Run it as root:\n  {sudo_line(sys.argv, os.environ)}"
-    return error.hint
+    return hint
 
 
 def _tell(message: str, hint: str, code: int) -> int:

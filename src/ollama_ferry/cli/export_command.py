@@ -24,8 +24,8 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.engine.copy import Plan
 from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.jobs.export import (
     Exported,
@@ -152,8 +152,8 @@ def command(
         _print_plan(output, store, planned, path, kind, options)
         return
     if path is None:
-        with progress("exporting", quiet=quiet) as observer:
-            done = export_to_stream(store, planned, sys.stdout.buffer, kind, options, observer=observer)
+        with progress("exporting", quiet=quiet) as run:
+            done = export_to_stream(store, planned, sys.stdout.buffer, kind, options, run=run)
         if not quiet:
             _print_done(done, err=True)
         return
@@ -162,8 +162,8 @@ def command(
     if path.exists() and not force:
         # Before the progress bar, and before the space is looked at.
         raise AlreadyExists(f"{path} is there already", hint="Name another file, or replace this one with --force.")
-    with progress("exporting", quiet=quiet or (as_json and not verbose), lines=prompt) as observer:
-        done = export_to_file(store, planned, path, options, ask=ask, observer=observer, cancel=cancel)
+    with progress("exporting", quiet=quiet or (as_json and not verbose), lines=prompt, cancel=cancel) as run:
+        done = export_to_file(store, planned, path, options, ask=ask, run=run)
     tell_exported(done, output)
 
 

@@ -60,8 +60,8 @@ def command(
             here = Store(Path(place.path).expanduser())
             if not here.manifests_folder.is_dir():
                 raise UsageError(f"{place.path} is no folder with models", hint="It has manifests/ and blobs/ in it.")
-        with progress("fetching", quiet=quiet or as_json) as observer:
-            done = import_source(here, store, options, observer=observer)
+        with progress("fetching", quiet=quiet or as_json) as run:
+            done = import_source(here, store, options, run=run)
     tell_imported(done, store, output)
 
 

@@ -140,13 +140,13 @@ def tell_imported(done: Imported, store: Store, output: Output, *, dry_run: bool
 
 
 def _import_one(archive: Path, store: Store, options: ImportOptions, output: Output, *, dry_run: bool) -> Imported:
-    with progress("reading" if dry_run else "importing", quiet=output.quiet or output.as_json) as observer:
+    with progress("reading" if dry_run else "importing", quiet=output.quiet or output.as_json) as run:
         if dry_run:
-            return plan_import(archive, store, options, observer=observer)
+            return plan_import(archive, store, options, run=run)
         if archive == Path("-"):
             with open_stdin() as stdin:
-                return import_stream(stdin, "the stream", store, options, observer=observer)
-        return import_file(archive, store, options, observer=observer)
+                return import_stream(stdin, "the stream", store, options, run=run)
+        return import_file(archive, store, options, run=run)
 
 
 def _import_from_media(
@@ -155,10 +155,10 @@ def _import_from_media(
     volumes = Volumes.named(archive)
     assert volumes is not None  # noqa: S101 -- command() has looked
     with (
-        progress("importing", quiet=output.quiet or output.as_json, lines=True) as observer,
+        progress("importing", quiet=output.quiet or output.as_json, lines=True, cancel=cancel) as run,
         closing(VolumeStream(volumes, ask)) as stream,
     ):
-        return import_stream(stream, str(volumes.whole), store, options, observer=observer, cancel=cancel)
+        return import_stream(stream, str(volumes.whole), store, options, run=run)
 
 
 def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) -> None:

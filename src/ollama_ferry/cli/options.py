@@ -116,7 +116,7 @@ def find_target(models: Path | None, output: Output) -> Located:
 def open_contents(archive: Path, output: Output) -> ArchiveSource:
     """Find out what an archive holds; one that has to be read to its end for that says so."""
     from ollama_ferry.cli.progress import progress
-    from ollama_ferry.engine.events import Advanced, Started
+    from ollama_ferry.engine.events import Started
     from ollama_ferry.places.archive.file import ArchiveFile, read_contents
 
     if archive == Path("-"):
@@ -128,9 +128,9 @@ def open_contents(archive: Path, output: Output) -> ArchiveSource:
     if searchable:
         return read_contents(archive)
     output.detail(f"{archive} has no index: reading it to its end")
-    with progress("reading", quiet=output.quiet or output.as_json) as observer:
-        observer(Started(0, 0, size))
-        return read_contents(archive, tick=lambda count: observer(Advanced(count)))
+    with progress("reading", quiet=output.quiet or output.as_json) as run:
+        run.tell(Started(0, 0, size))
+        return read_contents(archive, tick=run.advanced)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import click
 
-from ollama_ferry.engine.events import Advanced, Event, Noted, Observer, Started
+from ollama_ferry.engine.events import Advanced, Cancel, Event, Noted, Observer, Started
+from ollama_ferry.engine.run import Run
 from ollama_ferry.wording import counted, human_size
 
 # A line in a log now and then; the bar is for those who watch.
@@ -17,21 +18,22 @@ _LINE_EVERY = 10.0
 
 
 @contextmanager
-def progress(what: str, *, quiet: bool, lines: bool = False) -> Iterator[Observer]:
+def progress(what: str, *, quiet: bool, lines: bool = False, cancel: Cancel | None = None) -> Iterator[Run]:
     """Show how far a copy has got.
 
     Args:
         what: the work, as a participle: ``exporting``.
         quiet: show nothing.
         lines: show lines where there would be a bar: somebody will be asked something meanwhile.
+        cancel: stops what is run.
     """
     if quiet:
-        yield _notes_only
+        yield Run(_notes_only, cancel)
     elif sys.stderr.isatty() and not lines:
         with _bar(what) as observer:
-            yield observer
+            yield Run(observer, cancel)
     else:
-        yield _Lines(what)
+        yield Run(_Lines(what), cancel)
 
 
 def _notes_only(event: Event) -> None:

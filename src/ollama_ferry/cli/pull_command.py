@@ -14,7 +14,7 @@ from ollama_ferry.cli.options import Output, find_target, models_option, output_
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.jobs.export import ExportOptions, source_date_epoch
 from ollama_ferry.jobs.pull import PullOptions, plan_pull, pull_into_file, pull_into_store, references_of
@@ -75,9 +75,9 @@ def command(
         output.detail(f"{name}: {'plain http, ' if access.insecure else ''}{reference}")
     if archive is None:
         store = Store(find_target(models, output).root)
-        with progress("pulling", quiet=quiet or as_json) as observer:
+        with progress("pulling", quiet=quiet or as_json) as run:
             options = PullOptions(force, checksum)
-            done = pull_into_store(references, store, options, access, dry_run=dry_run, observer=observer)
+            done = pull_into_store(references, store, options, access, dry_run=dry_run, run=run)
         tell_imported(done, store, output, dry_run=dry_run)
         return
     if models is not None or checksum:
@@ -105,8 +105,8 @@ def _pull_into_archive(
         replace=force,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
-    with progress("pulling", quiet=output.quiet or output.as_json) as observer:
-        done = pull_into_file(references, path, options, access, observer=observer)
+    with progress("pulling", quiet=output.quiet or output.as_json) as run:
+        done = pull_into_file(references, path, options, access, run=run)
     tell_exported(done, output, verb="pulled")
 
 

@@ -86,8 +86,8 @@ def command(
         except InvalidName as error:
             error.hint = f"{error.hint}\nThe registry goes last: push MODEL {target}".strip()
             raise
-        with progress("pushing", quiet=quiet or as_json) as observer:
-            done = push(source, names, target, options, access, dry_run=dry_run, observer=observer)
+        with progress("pushing", quiet=quiet or as_json) as run:
+            done = push(source, names, target, options, access, dry_run=dry_run, run=run)
     if as_json:
         output.document(_fields(done, dry_run=dry_run))
     else:

@@ -64,8 +64,8 @@ def command(
                 targets.append(SshTarget(open_ssh(stack, place, ssh_words)))
             else:
                 targets.append(FolderTarget(Path(place.path).expanduser()))
-        with progress("sending", quiet=quiet or as_json) as observer:
-            done = send(store, names, targets, SendOptions(force, checksum), dry_run=dry_run, observer=observer)
+        with progress("sending", quiet=quiet or as_json) as run:
+            done = send(store, names, targets, SendOptions(force, checksum), dry_run=dry_run, run=run)
     _tell(done, output, dry_run=dry_run)
 
 

@@ -26,8 +26,8 @@ def import_through_server(archive: Path, options: ImportOptions, listen: str | N
 
     api = ServerApi(ServerAddress.parse(os.environ.get("OLLAMA_HOST", "")))
     address = Address.parse(listen) if listen is not None else Address("127.0.0.1", 0)
-    with progress("giving", quiet=output.quiet or output.as_json) as observer:
-        given = import_via_server(archive, api, options, listen=address, observer=observer)
+    with progress("giving", quiet=output.quiet or output.as_json) as run:
+        given = import_via_server(archive, api, options, listen=address, run=run)
     if output.as_json:
         output.document(_fields(given))
         return

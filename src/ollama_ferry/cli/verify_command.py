@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.engine.events import Advanced, Observer
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.jobs.repair import repair
 from ollama_ferry.jobs.select import pick, select
@@ -115,8 +113,8 @@ def command(
         if report.good:
             break
         try:
-            with progress("repairing", quiet=quiet or as_json) as observer:
-                repaired += repair(store, report, archive, observer=observer)
+            with progress("repairing", quiet=quiet or as_json) as run:
+                repaired += repair(store, report, archive, run=run)
         except (Cancelled, NoSpace, NotPermitted):
             raise
         except FerryError as error:
@@ -130,30 +128,30 @@ def command(
 
 
 def _verify_models(store: Store, names: list[ModelName], threads: int, output: Output) -> Report:
-    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
-        return verify_store(store, names, threads=threads, observer=observer)
+    with progress("verifying", quiet=output.quiet or output.as_json) as run:
+        return verify_store(store, names, threads=threads, run=run)
 
 
 def _verify_host(word: str, texts: tuple[str, ...], ssh_words: SshWords, output: Output) -> Report:
-    with ExitStack() as stack, progress("verifying", quiet=output.quiet or output.as_json) as observer:
+    with ExitStack() as stack, progress("verifying", quiet=output.quiet or output.as_json) as run:
         place = open_ssh(stack, place_of(word), ssh_words)
         place.look()
         names = pick(place, texts, place.label) if texts else list(place.names())
-        return verify_there(place, names, observer=observer)
+        return verify_there(place, names, run=run)
 
 
 def _verify_archive(word: str, threads: int, output: Output) -> Report:
-    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
+    with progress("verifying", quiet=output.quiet or output.as_json) as run:
         if word == "-":
             with open_stdin() as stdin:
-                stream = ArchiveStream(stdin, "the stream", tick=_ticking(observer))
-                return verify_stream(stream, observer=observer)
-        return verify_file(Path(word).expanduser(), threads=threads, observer=observer)
+                stream = ArchiveStream(stdin, "the stream", tick=run.advanced)
+                return verify_stream(stream, run=run)
+        return verify_file(Path(word).expanduser(), threads=threads, run=run)
 
 
 def _verify_volumes(sums: Path, output: Output) -> None:
-    with progress("verifying", quiet=output.quiet or output.as_json) as observer:
-        verdicts = verify_volumes(sums, observer=observer)
+    with progress("verifying", quiet=output.quiet or output.as_json) as run:
+        verdicts = verify_volumes(sums, run=run)
     if output.as_json:
         output.document({"sums": str(sums), "volumes": [{"name": v.name, "result": v.result} for v in verdicts]})
     elif not output.quiet:
@@ -164,10 +162,6 @@ def _verify_volumes(sums: Path, output: Output) -> None:
         raise Damaged(f"{', '.join(damaged[:8])} of {sums} are damaged", hint="Copy them again.")
     if missing:
         raise NotFound(f"{', '.join(missing[:8])} of {sums} are not here", hint="What is here is good.")
-
-
-def _ticking(observer: Observer) -> Callable[[int], None]:
-    return lambda count: observer(Advanced(count))
 
 
 def _merged(before: Report, again: Report) -> Report:

@@ -102,13 +102,3 @@ class Cancel:
             )
         if self._above is not None:
             self._above.check()
-
-
-def counting(observer: Observer, cancel: Cancel) -> Callable[[int], None]:
-    """Return what reads of an archive tell their bytes to: it hands them on, and stops where that was asked for."""
-
-    def advance(count: int) -> None:
-        cancel.check()
-        observer(Advanced(count))
-
-    return advance

@@ -9,13 +9,11 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-
-if TYPE_CHECKING:
-    from ollama_ferry.engine.copy import Plan
 
 
 class Readable(Protocol):

@@ -50,6 +50,10 @@ class Run:
         self.cancel.check()
         self.observer(Advanced(count))
 
+    def unobserved(self) -> Run:
+        """Return a run that tells nobody, and that stops with this one."""
+        return Run(cancel=self.cancel, clock=self.clock)
+
     def check(self) -> None:
         """Go on, unless the job was given up.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, volume_size
 from ollama_ferry.archives.volumes.writing import PendingVolumes, Volume
-from ollama_ferry.engine.copy import Plan, copy, plan
-from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.files.disk import require_space
 from ollama_ferry.files.pending import PendingFile
@@ -156,8 +156,7 @@ def export_to_file(
     options: ExportOptions,
     *,
     ask: Ask | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Exported:
     """Write a plan's models to a file, which appears under its name only when it is whole; or to volumes.
 
@@ -167,26 +166,25 @@ def export_to_file(
         path: the file; its extension tells the format.
         options: how it is written.
         ask: asks for the next medium where one has no room for a volume; may be called from another thread.
-        observer: told of every step.
-        cancel: stops it at the next chunk.
+        run: told of every step; stops it at the next chunk.
 
     Raises:
         FerryError: it could not be done; no file is left, but volumes are, for the next run to go on from.
     """
+    run = run or Run()
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
     if isinstance(store, Store):
         check_output(path, store)
     if options.split is not None:
-        return _export_to_volumes(store, planned, path, kind, options, ask, observer, cancel)
+        return _export_to_volumes(store, planned, path, kind, options, ask, run)
     with PendingFile(path, replace=options.replace) as file:
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
-        started = time.monotonic()
-        _write(store, planned, file.write, kind, options, observer, cancel)
+        _write(store, planned, file.write, kind, options, run)
         file.publish()
-        return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=time.monotonic() - started)
+        return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=run.seconds)
 
 
 def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
@@ -206,13 +204,11 @@ def _export_to_volumes(
     kind: Kind,
     options: ExportOptions,
     ask: Ask | None,
-    observer: Observer,
-    cancel: Cancel | None,
+    run: Run,
 ) -> Exported:
     assert options.split is not None  # noqa: S101 -- whoever calls has looked
     if os.path.lexists(path) and not options.replace:
         raise AlreadyExists(f"{path} is there already, in one piece", hint="Name another file, or remove that one.")
-    started = time.monotonic()
     names = Volumes(path)
     size = volume_size(options.split)
     expected, least = _foretold(store, planned, kind, options)
@@ -224,9 +220,9 @@ def _export_to_volumes(
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")
-        _write(store, planned, volumes.write, kind, options, observer, cancel)
+        _write(store, planned, volumes.write, kind, options, run)
         volumes.publish()
-    seconds = time.monotonic() - started
+    seconds = run.seconds
     return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
 
 
@@ -237,14 +233,14 @@ def export_to_stream(
     kind: Kind,
     options: ExportOptions,
     *,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Exported:
     """Write a plan's models to a stream, which is flushed and not closed.
 
     Raises:
         FerryError: it could not be done; what was written is of no use.
     """
+    run = run or Run()
     sha256 = hashlib.sha256()
     size = 0
 
@@ -259,13 +255,12 @@ def export_to_stream(
         sha256.update(data)
         size += len(data)
 
-    started = time.monotonic()
-    _write(store, planned, write, kind, options, observer, cancel)
+    _write(store, planned, write, kind, options, run)
     try:
         stream.flush()
     except OSError as error:
         raise BrokenStream(f"the reader of the archive went away before its end: {error.strerror}") from error
-    return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=time.monotonic() - started)
+    return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=run.seconds)
 
 
 def _write(
@@ -274,10 +269,8 @@ def _write(
     write: Callable[[bytes | memoryview], object],
     kind: Kind,
     options: ExportOptions,
-    observer: Observer,
-    cancel: Cancel | None,
+    run: Run,
 ) -> None:
-    cancel = cancel or Cancel()
     sink = ArchiveSink(
         write,
         kind,
@@ -286,11 +279,11 @@ def _write(
         fixed_time=options.fixed_time,
     )
     try:
-        copy(planned, store, sink, observer=observer, cancel=cancel)
+        copy(planned, store, sink, run)
         sink.close()
     except BaseException as error:
         # The thread that writes may be waiting for a medium.
-        cancel.set()
+        run.cancel.set()
         sink.abandon()
         if isinstance(error, Damaged) and not error.hint:
             error.hint = _how_to_mend(store, planned, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -10,9 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
-from ollama_ferry.engine.copy import Copied, Plan, blobs_of, copy, copy_stream, left_out_error, plan
-from ollama_ferry.engine.events import Advanced, Cancel, Noted, Observer, Started, counting, ignore
+from ollama_ferry.engine.copy import Copied, copy, plan
+from ollama_ferry.engine.events import Started
+from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Expects, Partial, Readable, Source
+from ollama_ferry.engine.run import Run
+from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
@@ -86,40 +88,40 @@ class _Renamed:
         return self._source.open(blob, offset)
 
 
-def plan_import(path: Path, store: Store, options: ImportOptions, *, observer: Observer = ignore) -> Imported:
+def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | None = None) -> Imported:
     """Find out what an import of a file would do, and whether it can; nothing is written.
 
     Raises:
         FerryError: it can't be done as asked.
     """
-    started = time.monotonic()
-    with ArchiveFile(path, tick=lambda count: observer(Advanced(count))) as file:
+    run = run or Run()
+    with ArchiveFile(path, tick=run.advanced) as file:
         if file.note:
-            observer(Noted(file.note))
-        source = file.source() or _scanned(file, observer)
-        return plan_source(source, store, options, started=started)
+            run.note(file.note)
+        source = file.source() or _scanned(file, run)
+        return plan_source(source, store, options, run)
 
 
-def plan_source(source: Importable, store: Store, options: ImportOptions, *, started: float | None = None) -> Imported:
+def plan_source(source: Importable, store: Store, options: ImportOptions, run: Run | None = None) -> Imported:
     """Find out what :func:`import_source` would do, and whether it can; nothing is written.
 
     Args:
         source: where the models are.
         store: where they would go.
         options: which models, and how.
-        started: when the work began, as ``time.monotonic()``; None for now.
+        run: since when it has been at work.
 
     Raises:
         FerryError: it can't be done as asked.
     """
-    started = time.monotonic() if started is None else started
+    run = run or Run()
     contents = source.contents if isinstance(source, ArchiveSource) else Contents()
     chosen, names = _choose(source, store, options)
     planned = plan(_Renamed(source, names), store, names)
     _require_blobs(source, planned)
     folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
     require_space(folder, planned.size, f"importing from {source.label}")
-    return _result(source.label, chosen, planned, contents, started)
+    return _result(source.label, chosen, planned, contents, run)
 
 
 def import_file(
@@ -128,8 +130,7 @@ def import_file(
     options: ImportOptions,
     *,
     disk: Disk | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Imported:
     """Import models of an archive's file into a store.
 
@@ -138,32 +139,30 @@ def import_file(
         store: where to; it need not exist.
         options: which models, and how.
         disk: the calls to write with.
-        observer: told of every step.
-        cancel: stops the import at the next chunk.
+        run: told of every step; stops the import at the next chunk.
 
     Raises:
         FerryError: it could not be done, or not wholly. Models that were complete before stay; what has arrived of
             the others is kept for the next import.
     """
-    started = time.monotonic()
-    cancel = cancel or Cancel()
+    run = run or Run()
 
-    with ArchiveFile(path, tick=counting(observer, cancel)) as file:
+    with ArchiveFile(path, tick=run.advanced) as file:
         if file.note:
-            observer(Noted(file.note))
+            run.note(file.note)
         source = file.source()
         if source is not None:
-            return import_source(source, store, options, disk=disk, observer=observer, cancel=cancel)
+            return import_source(source, store, options, disk=disk, run=run)
         wanted: Collection[Digest] | None = None
         if options.only or options.rename:
             # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
-            scanned = _scanned(file, observer)
+            scanned = _scanned(file, run)
             chosen, names = _choose(scanned, store, options)
             wanted = plan(_Renamed(scanned, names), None, names).needed_by.keys()
             if not names:
-                return _nothing_to_do(file.label, chosen, scanned.contents, disk, started)
-        observer(Started(0, 0, file.size))
-        return _import_stream(file.stream(), store, options, wanted, disk, observer, cancel, started)
+                return _nothing_to_do(file.label, chosen, scanned.contents, disk, run)
+        run.tell(Started(0, 0, file.size))
+        return _import_stream(file.stream(), store, options, wanted, disk, run)
 
 
 def import_stream(
@@ -173,16 +172,14 @@ def import_stream(
     options: ImportOptions,
     *,
     disk: Disk | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Imported:
     """Import models of an archive that passes by once, such as standard input; see :func:`import_file`."""
-    started = time.monotonic()
-    cancel = cancel or Cancel()
+    run = run or Run()
 
-    observer(Started(0, 0, 0))
-    stream = ArchiveStream(data, label, tick=counting(observer, cancel))
-    return _import_stream(stream, store, options, None, disk, observer, cancel, started)
+    run.tell(Started(0, 0, 0))
+    stream = ArchiveStream(data, label, tick=run.advanced)
+    return _import_stream(stream, store, options, None, disk, run)
 
 
 def import_source(
@@ -191,22 +188,20 @@ def import_source(
     options: ImportOptions,
     *,
     disk: Disk | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Imported:
     """Import models of a place that can be searched; see :func:`import_file`."""
-    started = time.monotonic()
-    cancel = cancel or Cancel()
+    run = run or Run()
     contents = source.contents if isinstance(source, ArchiveSource) else Contents()
     chosen, names = _choose(source, store, options)
     if not names:
-        return _nothing_to_do(source.label, chosen, contents, disk, started)
+        return _nothing_to_do(source.label, chosen, contents, disk, run)
     renamed = _Renamed(source, names)
     # Before anything is touched: is all of it there?
     _require_blobs(source, plan(renamed, store, names))
     if isinstance(source, ArchiveSource):
-        source.check_repeated(cancel)
-    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+        source.check_repeated(run.cancel)
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
         chosen, names = _choose(source, store, options)
         renamed = _Renamed(source, names)
@@ -216,13 +211,13 @@ def import_source(
             if isinstance(source, Expects):
                 source.expect(planned.blobs)
             try:
-                copy(planned, renamed, sink, observer=observer, cancel=cancel)
+                copy(planned, renamed, sink, run)
                 break
             except Vanished as error:
                 if attempt == _ATTEMPTS:
                     raise
-                observer(Noted(f"{error}; taking it from {source.label}"))
-    return _result(source.label, chosen, planned, contents, started)
+                run.note(f"{error}; taking it from {source.label}")
+    return _result(source.label, chosen, planned, contents, run)
 
 
 def _import_stream(
@@ -231,18 +226,14 @@ def _import_stream(
     options: ImportOptions,
     wanted: Collection[Digest] | None,
     disk: Disk | None,
-    observer: Observer,
-    cancel: Cancel,
-    started: float,
+    run: Run,
 ) -> Imported:
     def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
         return chosen.take(name, manifest) if chosen.wants(name) else None
 
-    with StoreSink(store, disk=disk, doubting=options.verify_existing, observer=observer, cancel=cancel) as sink:
+    with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
         chosen = Choices(store, options, stream.label)
-        copied = copy_stream(
-            stream, sink, choose, wanted=wanted, everything=not options.only, observer=observer, cancel=cancel
-        )
+        copied = copy_stream(stream, sink, choose, run, wanted=wanted, everything=not options.only)
     if not chosen.models and not chosen.conflicts:
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
@@ -252,7 +243,7 @@ def _import_stream(
         error = _nothing_found(stream.label, stream.contents, missing)
         error.message += f" ({done})" if done else ""
         raise error
-    return _result(stream.label, chosen, copied, stream.contents, started)
+    return _result(stream.label, chosen, copied, stream.contents, run)
 
 
 def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
@@ -289,10 +280,10 @@ def _require_blobs(source: Importable, planned: Plan) -> None:
                 source.require_blob(blob, model.name)
 
 
-def _scanned(file: ArchiveFile, observer: Observer) -> ArchiveSource:
+def _scanned(file: ArchiveFile, run: Run) -> ArchiveSource:
     """Read a packed archive to its end, to learn what it holds."""
-    observer(Noted(f"{file.label} has no index: reading it to its end to see what it holds"))
-    observer(Started(0, 0, file.size))
+    run.note(f"{file.label} has no index: reading it to its end to see what it holds")
+    run.tell(Started(0, 0, file.size))
     return ArchiveSource(file.label, file.stream().scan(), None)
 
 
@@ -310,16 +301,16 @@ def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> Mod
     return ModelNotFound(f"{label} holds no model", hint=hint)
 
 
-def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, started: float) -> Imported:
+def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, run: Run) -> Imported:
     """All is here; what an import that was broken off at its very end has left is put away."""
     if StoreSink.has_leftovers(chosen.store):
-        with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False):
+        with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False, run=run):
             pass
     found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
-    return _result(label, chosen, Plan((), (), tuple(found.values())), contents, started)
+    return _result(label, chosen, Plan((), (), tuple(found.values())), contents, run)
 
 
-def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, started: float) -> Imported:
+def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, run: Run) -> Imported:
     return Imported(
         archive=label,
         models=tuple(sorted(chosen.models.values(), key=lambda model: model.name)),
@@ -327,5 +318,5 @@ def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents
         present=done.present,
         ignored=contents.ignored,
         ignored_names=tuple(contents.ignored_names),
-        seconds=time.monotonic() - started,
+        seconds=run.seconds,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import AlreadyExists, Damaged, UsageError
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match

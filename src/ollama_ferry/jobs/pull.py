@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.engine.copy import Plan
-from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
@@ -72,8 +72,7 @@ def pull_into_store(
     access: Access,
     *,
     dry_run: bool = False,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Imported:
     """Pull models into a store, as an import does: hashed on the way, listed only when whole, gone on with later.
 
@@ -83,26 +82,27 @@ def pull_into_store(
         options: how.
         access: how the registries are talked to.
         dry_run: find out what would be done, and write nothing.
-        observer: told of every step.
-        cancel: stops it at the next chunk.
+        run: told of every step; stops it at the next chunk.
 
     Raises:
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
     """
+    run = run or Run()
     how = ImportOptions(replace=options.replace, verify_existing=options.verify_existing)
-    with _source(references, access, cancel) as source:
+    with _source(references, access, run) as source:
         if dry_run:
-            return plan_source(source, store, how)
-        return import_source(source, store, how, observer=observer, cancel=cancel)
+            return plan_source(source, store, how, run)
+        return import_source(source, store, how, run=run)
 
 
-def plan_pull(references: Mapping[ModelName, Reference], access: Access, cancel: Cancel | None = None) -> Plan:
+def plan_pull(references: Mapping[ModelName, Reference], access: Access, run: Run | None = None) -> Plan:
     """Find out what an archive of some models would hold.
 
     Raises:
         FerryError: a model can't be had.
     """
-    with _source(references, access, cancel) as source:
+    run = run or Run()
+    with _source(references, access, run) as source:
         return plan_export(source, source.names())
 
 
@@ -112,25 +112,23 @@ def pull_into_file(
     options: ExportOptions,
     access: Access,
     *,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Exported:
     """Pull models straight into an archive that any tar restores; see :func:`pull_into_store` and ``export_to_file``.
 
     Raises:
         FerryError: it could not be done; no file is left.
     """
-    with _source(references, access, cancel) as source:
+    run = run or Run()
+    with _source(references, access, run) as source:
         planned = plan_export(source, source.names())
-        return export_to_file(source, planned, path, options, observer=observer, cancel=cancel)
+        return export_to_file(source, planned, path, options, run=run)
 
 
 @contextmanager
-def _source(
-    references: Mapping[ModelName, Reference], access: Access, cancel: Cancel | None
-) -> Iterator[RegistrySource]:
+def _source(references: Mapping[ModelName, Reference], access: Access, run: Run) -> Iterator[RegistrySource]:
     with (
-        Clients(lambda registry: Client(registry, access, cancel)) as clients,
+        Clients(lambda registry: Client(registry, access, run.cancel)) as clients,
         closing(RegistrySource(references, clients.connect)) as source,
     ):
         yield source

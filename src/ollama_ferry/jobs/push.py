@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
-from ollama_ferry.engine.copy import PlannedModel, copy, plan
-from ollama_ferry.engine.events import Cancel, Noted, Observer, ignore
+from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.plan import PlannedModel
 from ollama_ferry.engine.ports import Inspectable
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, UsageError, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
@@ -91,8 +91,7 @@ def push(
     access: Access,
     *,
     dry_run: bool = False,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Pushed:
     """Push models to a registry, one repository after the other; a manifest follows its blobs.
 
@@ -103,22 +102,20 @@ def push(
         options: how.
         access: how the registry is talked to.
         dry_run: find out what would be sent, and send nothing.
-        observer: told of every step; a copy begins anew with each repository.
-        cancel: stops it at the next chunk.
+        run: told of every step; a copy begins anew with each repository; stops it at the next chunk.
 
     Raises:
         AlreadyExists: another model is there under one of the names; nothing was sent.
         FerryError: it could not be done; models that were complete before stay.
     """
-    cancel = cancel or Cancel()
-    started = time.monotonic()
+    run = run or Run()
     keep_freed_buffers()
     wanted = plan(source, None, names).models
     for model in wanted:
         source.require_whole(model.name, model.manifest)
     places = _places(wanted, target, options)
     done = Pushed(str(target))
-    with Client(target.registry, access, cancel) as client:
+    with Client(target.registry, access, run.cancel) as client:
         repositories = _repositories(wanted, places, client, oci=options.oci)
         _refuse_conflicts(repositories, places, options)
         known: dict[Digest, str] = {}
@@ -126,7 +123,7 @@ def push(
             if dry_run:
                 repository.foretell(source, done)
             else:
-                repository.fill(source, done, known, options, observer, cancel)
+                repository.fill(source, done, known, options, run)
             for model in repository.models:
                 done.models.append(
                     PushedModel(
@@ -139,7 +136,7 @@ def push(
                 )
                 known.update((blob.digest, repository.name) for blob in model.manifest.blobs)
     done.models.sort(key=lambda model: model.name)
-    done.seconds = time.monotonic() - started
+    done.seconds = run.seconds
     return done
 
 
@@ -164,8 +161,7 @@ class _Repository:
         done: Pushed,
         known: dict[Digest, str],
         options: PushOptions,
-        observer: Observer,
-        cancel: Cancel,
+        run: Run,
     ) -> None:
         """Send what is missing."""
         names = [model.name for model in self.models if model not in self.were_there]
@@ -186,12 +182,12 @@ class _Repository:
             # What the registry has lost, or what was tried in vain, is sent anew and counts once.
             sent.update((blob.digest, blob) for blob in planned.blobs)
             try:
-                copy(planned, source, self.sink, observer=observer, cancel=cancel)
+                copy(planned, source, self.sink, run)
                 break
             except (Vanished, UploadLost) as error:
                 self.sink.drain()
                 tries.failed(error)
-                observer(Noted(f"{error}; sending it again"))
+                run.note(f"{error}; sending it again")
         mounted = [blob for blob in mounted if blob.digest not in sent]
         done.mounted += mounted
         done.blobs += sent.values()

@@ -1,105 +1,125 @@
-"""Take good blobs from an archive for a store that has damaged ones."""
+"""Take good blobs and manifests from an archive for a store that has damaged ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
-from ollama_ferry.engine.copy import Verified, carry
-from ollama_ferry.engine.events import Advanced, BlobDone, Cancel, Noted, Observer, Started, ignore
-from ollama_ferry.engine.ports import BlobEntry
-from ollama_ferry.errors import Damaged
+from ollama_ferry.engine.copy import copy
+from ollama_ferry.engine.events import Started
+from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.run import Run
+from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.verify import Report
-from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 
 
-def repair(
-    store: Store,
-    report: Report,
-    archive: Path,
-    *,
-    disk: Disk | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> int:
+def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = None, run: Run | None = None) -> int:
     """Replace what a report found damaged by what an archive has.
+
+    What arrived whole is put in place, whatever becomes of the rest of the archive.
 
     Args:
         store: the store that the report is about.
         report: what is wrong.
         archive: where good blobs may be; it need not have all of them.
         disk: the calls to write with.
-        observer: told of every step.
-        cancel: stops it at the next chunk.
+        run: told of every step; stops it at the next chunk.
 
     Returns:
         How many blobs and manifests were replaced.
 
     Raises:
-        FerryError: the archive can't be read, or the store not written.
+        FerryError: the archive can't be read to its end, or the store not written.
     """
-    cancel = cancel or Cancel()
-    wanted: dict[str, Descriptor] = {}
-    manifests: list[ModelName] = []
-    for verdict in report.models:
-        for problem in verdict.problems:
-            if problem.blob is None:
-                manifests.append(verdict.name)
-            else:
-                wanted[problem.blob.digest.hex] = problem.blob
-    count = 0
-
-    def tick(amount: int) -> None:
-        cancel.check()
-
+    run = run or Run()
+    problems = [(verdict.name, problem) for verdict in report.models for problem in verdict.problems]
+    wanted = {problem.blob.digest: problem.blob for _, problem in problems if problem.blob is not None}
+    manifests = {name.key: name for name, problem in problems if problem.blob is None}
     with (
-        ArchiveFile(archive, tick=tick) as file,
-        StoreSink(store, disk=disk, observer=observer, cancel=cancel) as sink,
+        ArchiveFile(archive, tick=run.advanced) as file,
+        StoreSink(store, disk=disk, run=run) as sink,
     ):
         if file.note:
-            observer(Noted(file.note))
-        source = file.source()
-        taken: list[Descriptor] = []
-        observer(Started(0, len(wanted), sum(blob.size for blob in wanted.values())))
-        if source is not None:
-            for blob in wanted.values():
-                if source.blob_size(blob.digest) == blob.size:
-                    try:
-                        carry(blob, str(archive), source, sink, observer, cancel)
-                    except Damaged as error:
-                        # The archive is no better than the store here; another one may be.
-                        observer(Noted(str(error)))
-                        continue
-                    taken.append(blob)
-                    observer(BlobDone(blob))
-            names = list(source.names())
-        else:
-            stream = file.stream()
-            for entry in stream.entries():
-                if not isinstance(entry, BlobEntry) or wanted.get(entry.blob.digest.hex) != entry.blob:
-                    continue
-                with Verified(entry.blob, str(archive), lambda amount: observer(Advanced(amount)), cancel) as verified:
-                    verified.follow(entry.data)
-                    sink.put(entry.blob, verified)
-                    verified.confirm_end()
-                taken.append(entry.blob)
-                observer(BlobDone(entry.blob))
-            names = list(stream.contents.models)
-        count += sink.publish(tuple(taken))
-    for name in _in_both(manifests, names):
-        options = ImportOptions(only=(str(name),), replace=True)
-        import_file(archive, store, options, disk=disk, observer=observer, cancel=cancel)
-        count += 1
+            run.note(file.note)
+        replaced = _Replaced(sink, wanted)
+        try:
+            source = file.source()
+            if source is not None:
+                names = list(source.names())
+                copy(_plan(source, wanted), source, replaced, run, pass_over=lambda error: run.note(str(error)))
+            else:
+                run.tell(Started(0, 0, file.size))
+                stream = file.stream()
+                copy_stream(
+                    stream, replaced, _no_model, run, wanted=wanted, pass_over=lambda error: run.note(str(error))
+                )
+                names = list(stream.contents.models)
+        finally:
+            count = sink.publish(tuple(replaced.taken))
+    for name in names:
+        if name.key in manifests:
+            options = ImportOptions(only=(str(name),), replace=True)
+            import_file(archive, store, options, disk=disk, run=run)
+            count += 1
     return count
 
 
-def _in_both(wanted: Iterable[ModelName], there: Iterable[ModelName]) -> list[ModelName]:
-    keys = {name.key for name in there}
-    return [name for name in wanted if name.key in keys]
+def _no_model(name: ModelName, manifest: Manifest) -> ModelName | None:
+    """Take blobs alone."""
+    return None
+
+
+def _plan(source: ArchiveSource, wanted: dict[Digest, Descriptor]) -> Plan:
+    there = (blob for blob in wanted.values() if source.blob_size(blob.digest) == blob.size)
+    return Plan((), tuple(sorted(there, key=lambda blob: blob.digest)))
+
+
+class _Replaced:
+    """A store's sink that takes blobs which are there already, because they are damaged.
+
+    Args:
+        sink: of the store.
+        wanted: the damaged blobs.
+
+    Attributes:
+        taken: those that have arrived whole.
+    """
+
+    def __init__(self, sink: StoreSink, wanted: dict[Digest, Descriptor]) -> None:
+        self.taken: list[Descriptor] = []
+        self._sink = sink
+        self._wanted = wanted
+
+    def has(self, blob: Descriptor) -> bool:
+        return self._wanted.get(blob.digest) != blob
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        self._sink.put(blob, data)
+        self.taken.append(blob)
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        self._sink.commit(name, manifest)
+
+    def prepare(self, plan: Plan) -> None:
+        self._sink.prepare(plan)
+
+    def unfinished(self, blob: Descriptor) -> AbstractContextManager[BinaryIO] | None:
+        return self._sink.unfinished(blob)
+
+    def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
+        self._sink.append(blob, data, offset)
+        self.taken.append(blob)
+
+    def discard(self, blob: Descriptor) -> None:
+        self._sink.discard(blob)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ from threading import Thread
 from typing import ParamSpec, Protocol, runtime_checkable
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
-from ollama_ferry.engine.copy import Plan, copy, plan
-from ollama_ferry.engine.events import Cancel, Noted, Observer, ignore
+from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Cancelled, Damaged, FerryError, UsageError, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName, Spelling
@@ -81,7 +81,7 @@ class Target(Protocol):
         """Hash blobs that are there; those that are damaged count as missing from now on."""
         ...
 
-    def sink(self, stack: ExitStack, observer: Observer, cancel: Cancel) -> Sink:
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
         """Begin to write."""
         ...
 
@@ -125,7 +125,7 @@ class SshTarget:
                 if found != blob.digest.hex:
                     del self._place.looked.blobs[blob.digest]
 
-    def sink(self, stack: ExitStack, observer: Observer, cancel: Cancel) -> Sink:
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
         return stack.enter_context(self._place)
 
     def has(self, blob: Descriptor) -> bool:
@@ -160,8 +160,8 @@ class FolderTarget:
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
         self._doubting = True
 
-    def sink(self, stack: ExitStack, observer: Observer, cancel: Cancel) -> Sink:
-        return stack.enter_context(StoreSink(self._store, doubting=self._doubting, observer=observer, cancel=cancel))
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
+        return stack.enter_context(StoreSink(self._store, doubting=self._doubting, run=run))
 
     def has(self, blob: Descriptor) -> bool:
         return not self._doubting and self._store.has(blob)
@@ -177,8 +177,7 @@ def send(
     options: SendOptions,
     *,
     dry_run: bool = False,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> list[Sent]:
     """Send models to some targets; one that fails does not stop the others.
 
@@ -188,8 +187,7 @@ def send(
         targets: where they go.
         options: how.
         dry_run: find out what would be sent, and send nothing.
-        observer: told of every step; a blob that goes to several targets counts once.
-        cancel: stops it at the next chunk.
+        run: told of every step; a blob that goes to several targets counts once; stops it at the next chunk.
 
     Returns:
         What became of each target, in the order given.
@@ -198,8 +196,7 @@ def send(
         ModelNotFound, Damaged: a model can't be sent at all.
         Cancelled: it was given up.
     """
-    cancel = cancel or Cancel()
-    started = time.monotonic()
+    run = run or Run()
     keep_freed_buffers()
     wanted = plan(store, None, names)
     for model in wanted.models:
@@ -217,9 +214,9 @@ def send(
             boat.sent.blobs, boat.sent.size = len(moving), sum(blob.size - boat.target.begun(blob) for blob in moving)
             boat.sent.sent = sorted(boat.names.values())
     elif under_way:
-        _carry(store, under_way, observer, cancel)
+        _carry(store, under_way, run)
     for boat in boats:
-        boat.sent.seconds = time.monotonic() - started
+        boat.sent.seconds = run.seconds
     return [boat.sent for boat in boats]
 
 
@@ -281,23 +278,23 @@ class _Boat:
                 hint="Replace what is there with --force, or send other models.",
             )
 
-    def begin(self, stack: ExitStack, observer: Observer, cancel: Cancel) -> None:
+    def begin(self, stack: ExitStack, run: Run) -> None:
         """Begin to write."""
-        self.sink = self.target.sink(stack, observer, cancel)
+        self.sink = self.target.sink(stack, run)
 
 
-def _carry(store: Store, boats: list[_Boat], observer: Observer, cancel: Cancel) -> None:
+def _carry(store: Store, boats: list[_Boat], run: Run) -> None:
     with ExitStack() as stack:
         for boat in boats:
-            boat.attempt(boat.begin, stack, observer, cancel)
+            boat.attempt(boat.begin, stack, run)
         fleet = _Fleet(boats)
         names = {name for boat in boats for name in boat.names}
         while True:
             try:
-                copy(plan(store, fleet, names), store, fleet, observer=observer, cancel=cancel)
+                copy(plan(store, fleet, names), store, fleet, run)
                 return
             except Vanished as error:
-                observer(Noted(f"{error}; sending it again"))
+                run.note(f"{error}; sending it again")
             except _AllGone:
                 return
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
-from ollama_ferry.engine.events import Advanced, Cancel, Observer, Started, counting, ignore
+from ollama_ferry.engine.events import Advanced, Cancel, Started
 from ollama_ferry.engine.ports import BlobEntry, Inspectable, Readable
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, NotPermitted
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -113,8 +113,7 @@ def verify_store(
     names: Iterable[ModelName],
     *,
     threads: int = 0,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Report:
     """Hash every blob that some models of a store need.
 
@@ -122,13 +121,12 @@ def verify_store(
         store: the store; nothing in it is changed.
         names: the models, spelt as they are here.
         threads: how many hash at once; 0 is one a core.
-        observer: told of the bytes that were hashed.
-        cancel: stops it at the next chunk.
+        run: told of the bytes that were hashed; stops it at the next chunk.
 
     Raises:
         NotPermitted, Cancelled: it could not be done.
     """
-    started = time.monotonic()
+    run = run or Run()
     manifests: dict[ModelName, Manifest] = {}
     broken: dict[ModelName, Problem] = {}
     for name in names:
@@ -151,15 +149,15 @@ def verify_store(
         elif size != blob.size:
             problems[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)
     to_hash = [blob for digest, blob in needed.items() if digest not in problems]
-    observer(Started(len(manifests), len(to_hash), sum(blob.size for blob in to_hash)))
-    problems |= _hash_all(store, to_hash, threads, observer, cancel or Cancel())
+    run.tell(Started(len(manifests), len(to_hash), sum(blob.size for blob in to_hash)))
+    problems |= _hash_all(store, to_hash, threads, run)
     return Report(
         place=str(store.root),
         models=_verdicts(manifests, problems, broken),
         blobs=len(to_hash),
         size=sum(blob.size for blob in to_hash),
         unnamed=(),
-        seconds=time.monotonic() - started,
+        seconds=run.seconds,
     )
 
 
@@ -167,12 +165,10 @@ def verify_source(
     source: ArchiveSource,
     *,
     threads: int = 0,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Report:
     """Hash everything in an archive that can be searched; see :func:`verify_store`."""
-    started = time.monotonic()
-    cancel = cancel or Cancel()
+    run = run or Run()
     manifests = dict(source.contents.models)
     needed = _needed(manifests)
     problems: dict[Digest, Problem] = {}
@@ -186,43 +182,39 @@ def verify_source(
             problems[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)
     to_hash = [Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items()]
     total = sum(blob.size for blob in to_hash)
-    observer(Started(len(manifests), len(to_hash), total))
-    found = _hash_all(source, to_hash, threads, observer, cancel)
-    source.check_repeated(cancel)
+    run.tell(Started(len(manifests), len(to_hash), total))
+    found = _hash_all(source, to_hash, threads, run)
+    source.check_repeated(run.cancel)
     return Report(
         place=source.label,
         models=_verdicts(manifests, {**_about(found, needed), **problems}, {}, source.contents),
         blobs=len(to_hash),
         size=total,
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
-        seconds=time.monotonic() - started,
+        seconds=run.seconds,
     )
 
 
-def verify_stream(
-    stream: ArchiveStream, *, total: int = 0, observer: Observer = ignore, cancel: Cancel | None = None
-) -> Report:
+def verify_stream(stream: ArchiveStream, *, total: int = 0, run: Run | None = None) -> Report:
     """Hash everything in an archive that passes by once.
 
     Args:
         stream: the archive; its reads tell the observer of the amount.
         total: the bytes of its file, where it has one.
-        observer: told that it begins.
-        cancel: stops it at the next chunk.
+        run: told that it begins; stops it at the next chunk.
 
     Raises:
         Damaged: the archive can't be read to its end.
     """
-    started = time.monotonic()
-    cancel = cancel or Cancel()
-    observer(Started(0, 0, total))
+    run = run or Run()
+    run.tell(Started(0, 0, total))
     keep_freed_buffers()
     found: dict[Digest, Problem] = {}
     count = size = 0
     for entry in stream.entries():
-        cancel.check()
+        run.check()
         if isinstance(entry, BlobEntry):
-            actual = _hash(entry.data, lambda amount: cancel.check())
+            actual = _hash(entry.data, lambda amount: run.check())
             count += 1
             size += entry.blob.size
             if actual != entry.blob.digest.hex:
@@ -244,7 +236,7 @@ def verify_stream(
         blobs=count,
         size=size,
         unnamed=tuple(problem for digest, problem in found.items() if digest not in needed),
-        seconds=time.monotonic() - started,
+        seconds=run.seconds,
     )
 
 
@@ -258,9 +250,9 @@ class HashesItself(Inspectable, Protocol):
         ...
 
 
-def verify_there(place: HashesItself, names: Iterable[ModelName], *, observer: Observer = ignore) -> Report:
+def verify_there(place: HashesItself, names: Iterable[ModelName], *, run: Run | None = None) -> Report:
     """Let a place hash its own blobs; see :func:`verify_store`."""
-    started = time.monotonic()
+    run = run or Run()
     manifests: dict[ModelName, Manifest] = {}
     broken: dict[ModelName, Problem] = {}
     for name in names:
@@ -278,9 +270,9 @@ def verify_there(place: HashesItself, names: Iterable[ModelName], *, observer: O
             problems[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)
     to_hash = [blob for digest, blob in needed.items() if digest not in problems]
     total = sum(blob.size for blob in to_hash)
-    observer(Started(len(manifests), len(to_hash), total))
+    run.tell(Started(len(manifests), len(to_hash), total))
     for blob, actual in place.hashes(to_hash) if to_hash else ():
-        observer(Advanced(blob.size))
+        run.tell(Advanced(blob.size))
         if not actual:
             problems[blob.digest] = Problem(Fault.MISSING, "", blob)
         elif actual != blob.digest.hex:
@@ -291,25 +283,25 @@ def verify_there(place: HashesItself, names: Iterable[ModelName], *, observer: O
         blobs=len(to_hash),
         size=total,
         unnamed=(),
-        seconds=time.monotonic() - started,
+        seconds=run.seconds,
     )
 
 
-def verify_file(path: Path, *, threads: int = 0, observer: Observer = ignore, cancel: Cancel | None = None) -> Report:
+def verify_file(path: Path, *, threads: int = 0, run: Run | None = None) -> Report:
     """Hash everything in an archive's file, in the way that it allows; see :func:`verify_store`.
 
     Raises:
         Damaged: the archive can't be read to its end, or its index is damaged.
     """
-    cancel = cancel or Cancel()
+    run = run or Run()
 
-    with ArchiveFile(path, tick=counting(observer, cancel)) as file:
+    with ArchiveFile(path, tick=run.advanced) as file:
         if file.note:
             raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
         source = file.source() if file.index is None else None
         if source is not None:
-            return verify_source(source, threads=threads, observer=observer, cancel=cancel)
-        return verify_stream(file.stream(), total=file.stream_size, observer=observer, cancel=cancel)
+            return verify_source(source, threads=threads, run=run)
+        return verify_stream(file.stream(), total=file.stream_size, run=run)
 
 
 @dataclass
@@ -347,9 +339,7 @@ class _Work:
         self.reports.put(amount)
 
 
-def _hash_all(
-    place: _Hashable, blobs: Iterable[Descriptor], threads: int, observer: Observer, cancel: Cancel
-) -> dict[Digest, Problem]:
+def _hash_all(place: _Hashable, blobs: Iterable[Descriptor], threads: int, run: Run) -> dict[Digest, Problem]:
     """Hash blobs on several threads; return what is wrong."""
     keep_freed_buffers()
     # The largest first, lest it be the last one and run alone.
@@ -362,13 +352,13 @@ def _hash_all(
         for blob in ordered:
             pool.submit(work.hash, blob)
         while left:
-            cancel.check()
+            run.check()
             try:
                 report = work.reports.get(timeout=0.5)
             except queue.Empty:
                 continue
             if isinstance(report, int):
-                observer(Advanced(report))
+                run.tell(Advanced(report))
             elif isinstance(report, BaseException):
                 raise report
             else:

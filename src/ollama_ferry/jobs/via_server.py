@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.engine.events import Advanced, Cancel, ModelDone, Noted, Observer, Started, ignore
+from ollama_ferry.engine.events import Advanced, ModelDone, Started
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Cancelled, FerryError, ModelNotFound, Unreachable, UsageError
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.serve import choose_of_archive
@@ -84,8 +85,7 @@ def import_via_server(
     options: ImportOptions,
     *,
     listen: Address = _LOOPBACK,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
+    run: Run | None = None,
 ) -> Given:
     """Let a server pull the models of an archive from us.
 
@@ -95,8 +95,7 @@ def import_via_server(
         options: which models, and under which names; ``verify_existing`` has no meaning here.
         listen: where to serve: an address that the server can reach. Port 80 leaves the port out of the temporary name,
             which a server on Windows needs.
-        observer: told of the bytes that arrive there.
-        cancel: stops it at the server's next word.
+        run: told of the bytes that arrive there; stops it at the server's next word.
 
     Raises:
         UsageError: the archive can't be searched, or two models would get one name.
@@ -104,11 +103,10 @@ def import_via_server(
         Unreachable: the server can't be reached.
         FerryError: it could not pull; nothing temporary stays, and it keeps what it has of a blob for the next time.
     """
-    started = time.monotonic()
-    cancel = cancel or Cancel()
+    run = run or Run()
     with choose_of_archive(path, options.only) as (source, models, left_out):
         for one in left_out:
-            observer(Noted(f"left out: {one.why}"))
+            run.note(f"left out: {one.why}")
         there = _without_leftovers(api)
         wanted = _named(models, there, options)
         missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
@@ -120,15 +118,15 @@ def import_via_server(
             )
         shelf = Shelf(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
-        observer(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
-        arrived = _Arrived(observer)
+        run.tell(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
+        arrived = _Arrived(run)
         if missing:
             with Server(shelf, listen) as server:
                 host = outward(listen, server.host, server.port)
                 for model in missing:
-                    cancel.check()
-                    _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, cancel)
-                    observer(ModelDone(model.name))
+                    run.check()
+                    _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, run)
+                    run.tell(ModelDone(model.name))
     now = api.models()
     given = []
     for model in wanted:
@@ -140,8 +138,8 @@ def import_via_server(
             said = (
                 f"{model.name} has the ID {found[:12]} there: this server writes manifests anew; its blobs are the same"
             )
-            observer(Noted(said))
-    return Given(str(path), str(api.address), tuple(given), arrived.total, time.monotonic() - started)
+            run.note(said)
+    return Given(str(path), str(api.address), tuple(given), arrived.total, run.seconds)
 
 
 @dataclass(frozen=True)
@@ -166,11 +164,11 @@ def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: 
     return list(found.values())
 
 
-def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, cancel: Cancel) -> None:
+def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, run: Run) -> None:
     temporary = f"{host}/{model.served.path}"
     with _removed_afterwards(api, temporary):
         for said in api.pull(f"http://{temporary}"):
-            cancel.check()
+            run.check()
             arrived.note(said.digest, said.completed)
         api.copy(temporary, str(model.name))
 
@@ -249,8 +247,8 @@ def _ids(manifest: Manifest) -> tuple[str, str]:
 class _Arrived:
     """Adds up what a server says of each blob."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._blobs: dict[str, int] = {}
         self.total = 0
 
@@ -259,4 +257,4 @@ class _Arrived:
         if more > 0:
             self._blobs[digest] = completed
             self.total += more
-            self._observer(Advanced(more))
+            self._run.tell(Advanced(more))

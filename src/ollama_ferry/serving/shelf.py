@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ollama_ferry.engine.copy import blobs_of, left_out_error
+from ollama_ferry.engine.plan import blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable, Partial, Readable
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest

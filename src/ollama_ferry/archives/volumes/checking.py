@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ollama_ferry.archives.volumes.reading import open_regular, read_sums
-from ollama_ferry.engine.events import Advanced, Cancel, Observer, Started, ignore
+from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.hashing import sha256_of
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import FerryError
 
 
@@ -25,31 +26,28 @@ class VolumeVerdict:
     result: str
 
 
-def verify_volumes(
-    sums: Path, *, observer: Observer = ignore, cancel: Cancel | None = None
-) -> tuple[VolumeVerdict, ...]:
+def verify_volumes(sums: Path, *, run: Run | None = None) -> tuple[VolumeVerdict, ...]:
     """Hash volumes one by one, by the file of sums that was written with them.
 
     Args:
         sums: in the format of ``sha256sum``; the volumes that are here lie beside it.
-        observer: told of the bytes that were hashed.
-        cancel: stops it at the next chunk.
+        run: told of the bytes that were hashed; stops it at the next chunk.
 
     Raises:
         NotFound, Damaged: the file of sums is not there, or is none.
         FerryError: a volume can't be read.
     """
-    cancel = cancel or Cancel()
+    run = run or Run()
     expected = read_sums(sums)
     here = {name: sums.with_name(name) for name in expected if sums.with_name(name).is_file()}
-    observer(Started(0, 0, sum(path.stat().st_size for path in here.values())))
+    run.tell(Started(0, 0, sum(path.stat().st_size for path in here.values())))
 
     def result(name: str) -> str:
         if name not in here:
             return "not here"
         try:
             with open_regular(here[name]) as file:
-                return "good" if sha256_of(_Told(file, observer), cancel) == expected[name] else "damaged"
+                return "good" if sha256_of(_Told(file, run), run.cancel) == expected[name] else "damaged"
         except OSError as error:
             raise FerryError(f"can't read {here[name]}: {error.strerror or error}") from error
 
@@ -59,11 +57,11 @@ def verify_volumes(
 class _Told:
     """Bytes that are told of as they are read."""
 
-    def __init__(self, data: BinaryIO, observer: Observer) -> None:
+    def __init__(self, data: BinaryIO, run: Run) -> None:
         self._data = data
-        self._observer = observer
+        self._run = run
 
     def read(self, size: int, /) -> bytes:
         chunk = self._data.read(size)
-        self._observer(Advanced(len(chunk)))
+        self._run.advanced(len(chunk))
         return chunk

@@ -11,7 +11,7 @@ from ollama_ferry.archives.index import Index, IndexedFile, index_bytes
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.left_out import LeftOutBlob, left_out_headers
 from ollama_ferry.archives.packing import packer
-from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName

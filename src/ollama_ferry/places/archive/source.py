@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ollama_ferry.engine.copy import left_out_error
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.hashing import sha256_of
+from ollama_ferry.engine.plan import left_out_error
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import CloudStub, Damaged, MissingBlob, ModelNotFound
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest, remote_host

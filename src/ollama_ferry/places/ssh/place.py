@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.archives import tar
-from ollama_ferry.engine.copy import Plan
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import (
     Damaged,

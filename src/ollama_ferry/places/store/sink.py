@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
-from ollama_ferry.engine.copy import Plan
-from ollama_ferry.engine.events import Cancel, Noted, Observer, ignore
 from ollama_ferry.engine.hashing import sha256_of
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Vanished
 from ollama_ferry.files.disk import Disk, free_space, lock, start_writing_back, write_all, write_error
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -61,8 +61,7 @@ class StoreSink:
         disk: the calls to write with.
         doubting: hash what is here already before it counts as here.
         wait: wait for another process that writes into the store.
-        observer: told when another process has to be waited for.
-        cancel: ends that wait.
+        run: told when another process has to be waited for; ends that wait.
 
     Raises:
         NotPermitted: the store can't be written.
@@ -76,16 +75,14 @@ class StoreSink:
         disk: Disk | None = None,
         doubting: bool = False,
         wait: bool = True,
-        observer: Observer = ignore,
-        cancel: Cancel | None = None,
+        run: Run | None = None,
     ) -> None:
         self.store = store
         self._doubting = doubting
         self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._disk = disk or Disk()
-        self._observer = observer
-        self._cancel = cancel or Cancel()
+        self._run = run or Run()
         self._blobs = str(store.blobs_folder)
         self._staging = str(staging_folder(store))
         manifests = store.manifests_folder
@@ -276,15 +273,15 @@ class StoreSink:
         """Hash a blob that is here, once."""
         if blob.digest not in self._found_good:
             if blob.size >= _TOLD_FROM:
-                self._observer(Noted(f"hashing {human_size(blob.size)} that is here already: {blob.digest.short}"))
+                self._run.note(f"hashing {human_size(blob.size)} that is here already: {blob.digest.short}")
             with path.open("rb", buffering=0) as file:
-                self._found_good[blob.digest] = sha256_of(file, self._cancel) == blob.digest.hex
+                self._found_good[blob.digest] = sha256_of(file, self._run.cancel) == blob.digest.hex
         return self._found_good[blob.digest]
 
     def _republish(self, blobs: tuple[Descriptor, ...]) -> None:
         """Give staged blobs their names again that a server has deleted, which started before it knew the manifest."""
         while self.publish(blobs, again=True):
-            self._cancel.check()
+            self._run.check()
 
     def _outlast_pruning(self) -> None:
         """Wait for a server that has just been started to delete what it did not know, and give it back.
@@ -441,8 +438,8 @@ class StoreSink:
                 raise AlreadyExists(f"another ollama-ferry writes into {self.store.root}")
             if not told:
                 told = True
-                self._observer(Noted(f"another ollama-ferry writes into {self.store.root}; waiting for it to finish"))
-            self._cancel.check()
+                self._run.note(f"another ollama-ferry writes into {self.store.root}; waiting for it to finish")
+            self._run.check()
             time.sleep(0.1)
 
     def _find_staged(self) -> dict[Digest, int]:

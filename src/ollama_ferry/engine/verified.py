@@ -1,0 +1,103 @@
+"""A blob's bytes on their way: counted and hashed, whatever the places do."""
+
+from __future__ import annotations
+
+from ollama_ferry.engine.hashing import BackgroundHash
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import Damaged, FerryError
+from ollama_ferry.model.manifests import Descriptor
+
+_CHUNK = 1024 * 1024
+
+
+class Verified:
+    """Gives a blob's bytes, and their end only when they are right.
+
+    Args:
+        blob: what they have to be.
+        owners: the models that need it, for messages.
+        run: told of the bytes; stops the reading.
+    """
+
+    def __init__(self, blob: Descriptor, owners: str, run: Run) -> None:
+        self._data: Readable | None = None
+        self._blob = blob
+        self._owners = owners
+        self._run = run
+        self._hash = BackgroundHash(expected=blob.size)
+        self._count = 0
+        self._confirmed = False
+
+    def prime(self, data: Readable) -> int:
+        """Take bytes that are at the target already; return how many.
+
+        Raises:
+            Damaged: they are more than the blob has.
+        """
+        self._data = data
+        while self._count < self._blob.size and self._take(_CHUNK):
+            pass
+        if data.read(1):
+            self._refuse(f"is there with more than its {self._blob.size} bytes")
+        return self._count
+
+    def follow(self, data: Readable) -> None:
+        """Give these bytes from now on."""
+        self._data = data
+
+    def __enter__(self) -> Verified:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hash.close()
+
+    def read(self, size: int, /) -> bytes:
+        """Give the next bytes.
+
+        Raises:
+            Damaged: at the end, where the bytes are not those of the digest, or are too many or too few.
+            Cancelled: the copy was given up.
+        """
+        chunk = self._take(size)
+        if chunk:
+            return chunk
+        if not self._confirmed:
+            if self._count < self._blob.size:
+                self._refuse(f"ends after {self._count} of {self._blob.size} bytes")
+            found = self._hash.hexdigest()
+            if found != self._blob.digest.hex:
+                self._refuse(f"has the SHA-256 {found}")
+            self._confirmed = True
+        return b""
+
+    def _take(self, size: int) -> bytes:
+        self._run.check()
+        assert self._data is not None  # noqa: S101 -- prime() or follow() comes first
+        try:
+            chunk = self._data.read(size)
+        except OSError as error:
+            raise FerryError(
+                f"reading the blob {self._blob.digest} of {self._owners} failed after {self._count} bytes: "
+                f"{error.strerror or error}",
+                hint="The disk may be failing: look at the system's log before you try again.",
+            ) from error
+        if chunk:
+            self._count += len(chunk)
+            if self._count > self._blob.size:
+                self._refuse(f"holds more than the {self._blob.size} bytes that the manifest states")
+            self._hash.update(chunk)
+            self._run.advanced(len(chunk))
+        return chunk
+
+    def confirm_end(self) -> None:
+        """Make sure that the sink read to the end, where the check is.
+
+        Raises:
+            FerryError: it did not: the sink is at fault.
+        """
+        if not self._confirmed:
+            raise FerryError(f"{self._blob.digest} was taken without reading it to its end")
+
+    def _refuse(self, what: str) -> None:
+        raise Damaged(f"the blob {self._blob.digest} of {self._owners} {what}", digest=str(self._blob.digest))
