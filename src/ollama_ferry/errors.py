@@ -101,11 +101,15 @@ class ModelNotFound(NotFound):
 
     Args:
         name: the model that was looked for, in full, where it was one and no pattern.
+        place: what the place is called that was looked in; of a store its folder.
     """
 
-    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), name: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), name: str = "", place: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, remedies=remedies)
         self.name = name
+        self.place = place
 
 
 class StoreNotFound(NotFound):

@@ -11,8 +11,10 @@ from ollama_ferry.cli.import_command import tell_imported
 from ollama_ferry.cli.options import Output, find_target, models_option, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, open_ssh, place_of, ssh_options
+from ollama_ferry.engine.inspect import resolve
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import UsageError
-from ollama_ferry.jobs.import_ import Importable, import_source
+from ollama_ferry.jobs.import_ import import_source
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.places.ssh.place import SshPlace
@@ -52,7 +54,7 @@ def command(
     store = Store(find_target(models, output).root)
     place = place_of(source)
     with ExitStack() as stack:
-        here: Importable
+        here: Inspectable
         if place.host:
             here = there = open_ssh(stack, place, ssh_words)
             _look(there, [name for name in names if name is not None], everything=None in names)
@@ -69,6 +71,6 @@ def _look(place: SshPlace, names: list[ModelName], *, everything: bool) -> None:
     """Find out what is there in as few calls as can be."""
     place.look(None if everything else names)
     if not everything:
-        spelt = [place.resolve(name) for name in names]
+        spelt = [resolve(place, name) for name in names]
         if any(name not in place.looked.manifests for name in spelt):
             place.look(spelt)

@@ -6,9 +6,10 @@ the command line stands here and nowhere else.
 
 from __future__ import annotations
 
+import os
 import shlex
 
-from ollama_ferry.errors import FerryError
+from ollama_ferry.errors import FerryError, ModelNotFound
 
 _WORDS = {
     "have": "On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",
@@ -23,4 +24,9 @@ def hint_of(error: FerryError) -> str:
         text = _WITH_VALUE.get(remedy.parameter, "") if remedy.value else _WORDS.get(remedy.parameter, "")
         if text:
             lines.append(text.replace("{}", shlex.quote(remedy.value)))
+    if isinstance(error, ModelNotFound) and error.place:
+        place = shlex.quote(error.place)
+        lines.append(
+            f"`ollama-ferry list {'--models ' if os.path.isdir(error.place) else ''}{place}` shows what is there."
+        )
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from ollama_ferry.cli.options import Output, complete_models, find_store, models
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.engine.inspect import resolve
 from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, UsageError
 from ollama_ferry.jobs.select import select
 from ollama_ferry.jobs.send import FolderTarget, SendOptions, Sent, SshTarget, Target, send
@@ -92,7 +93,7 @@ def _is_model(word: str, store: Store) -> bool:
     if is_pattern(word):
         return True
     try:
-        store.resolve(ModelName.parse(word))
+        resolve(store, ModelName.parse(word))
     except (InvalidName, ModelNotFound):
         return False
     return True

@@ -17,7 +17,8 @@ from ollama_ferry.cli.options import (
     output_options,
 )
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.engine.ports import Inspectable, Partial
+from ollama_ferry.engine.inspect import leaves_out, resolve
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import UsageError
 from ollama_ferry.jobs.list_ import LayerUse, layers_in_use
 from ollama_ferry.jobs.select import select
@@ -42,7 +43,7 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
     if archive is not None:
         source = open_contents(archive, output)
         place: Inspectable = source
-        name = source.resolve(ModelName.parse(model))
+        name = resolve(source, ModelName.parse(model))
         where, key, path = source.label, "archive", f"manifests/{name.path}"
     else:
         located = find_store(models, output, [model])
@@ -93,7 +94,7 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
 
 
 def _state(place: Inspectable, layer: LayerUse) -> str:
-    if isinstance(place, Partial) and place.leaves_out(layer.blob.digest):
+    if leaves_out(place, layer.blob):
         return " (left out: its target has it)"
     if layer.here is None:
         return " (missing)"

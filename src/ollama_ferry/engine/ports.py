@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from ollama_ferry.engine.plan import Plan
+from ollama_ferry.errors import Damaged
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
@@ -169,9 +170,24 @@ class Resumes(Protocol):
         ...
 
 
+class Searchable(Protocol):
+    """A place that models are picked from.
+
+    Attributes:
+        label: what it is called in messages.
+    """
+
+    @property
+    def label(self) -> str: ...
+
+    def names(self) -> Iterator[ModelName]:
+        """Give the models that are here."""
+        ...
+
+
 @runtime_checkable
-class Inspectable(Source, Protocol):
-    """A source that can tell what it holds of a model without reading a blob."""
+class Inspectable(Source, Searchable, Protocol):
+    """A source that can tell what it holds of a model without reading a blob (:mod:`ollama_ferry.engine.inspect`)."""
 
     def blob_size(self, digest: Digest) -> int | None:
         """Return a blob's size in bytes, or None where it is not here."""
@@ -181,24 +197,39 @@ class Inspectable(Source, Protocol):
         """Say where a blob is, or would be, for people."""
         ...
 
-    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
-        """Check that a model has weights here and that each of its blobs is there with its size.
-
-        Raises:
-            CloudStub: the model runs elsewhere.
-            Damaged: a blob is not there, not all there, or of another size.
-        """
+    def read_config(self, config: Descriptor) -> bytes | None:
+        """Return the bytes of a config that is here; None where they can't be had at once."""
         ...
 
-    def remote_host(self, manifest: Manifest) -> str | None:
-        """Return the host that a cloud stub names in its config; None for a model with weights."""
+    def not_whole(self, blob: Descriptor, name: ModelName | None, size: int | None) -> Damaged:
+        """Return the error for a blob that is not here as it should be, with what to do about it in this place.
+
+        Args:
+            blob: the blob.
+            name: the model that needs it, or None.
+            size: what is here of it in bytes; None for nothing.
+        """
         ...
 
 
 @runtime_checkable
-class Partial(Protocol):
+class LeavesBlobsOut(Protocol):
     """A source that may lack blobs on purpose: what its target has already."""
 
     def leaves_out(self, digest: Digest) -> bool:
         """Tell whether a blob was left out on purpose."""
         ...
+
+
+@runtime_checkable
+class KeepsUnfinished(Protocol):
+    """A source that may have unfinished downloads beside its blobs."""
+
+    def unfinished_downloads(self, digest: Digest | None = None) -> list[str]:
+        """Return the names of unfinished downloads: all of them, or those of one blob."""
+        ...
+
+
+def whose(blob: Descriptor, name: ModelName | None) -> str:
+    """Name a blob in a message, with the model that needs it."""
+    return f"{name}: its {blob.kind} blob {blob.digest}" if name else f"the blob {blob.digest}"

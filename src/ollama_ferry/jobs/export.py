@@ -16,6 +16,7 @@ from ollama_ferry.archives.packing import packer
 from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, volume_size
 from ollama_ferry.archives.volumes.writing import PendingVolumes, Volume
 from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
 from ollama_ferry.engine.run import Run
@@ -112,7 +113,7 @@ def plan_export(store: Inspectable, names: Iterable[ModelName], have: Holder | N
     """
     planned = plan(store, have, names)
     for model in planned.models:
-        store.require_whole(model.name, model.manifest)
+        require_whole(store, model.name, model.manifest)
     return planned
 
 

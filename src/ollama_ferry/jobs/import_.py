@@ -6,19 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.engine.copy import Copied, copy, plan
 from ollama_ferry.engine.events import Started
+from ollama_ferry.engine.inspect import leaves_out, require_blob
 from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
-from ollama_ferry.engine.ports import Expects, Partial, Readable, Source
+from ollama_ferry.engine.ports import Inspectable, Readable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
-from ollama_ferry.jobs.select import Searchable, pick
+from ollama_ferry.jobs.select import pick
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
@@ -61,16 +61,6 @@ class Imported:
         return sum(blob.size for blob in self.blobs)
 
 
-class Importable(Source, Searchable, Protocol):
-    """A place that can be searched, and that says what it lacks."""
-
-    label: str
-
-    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> object:
-        """Check that a blob is there with its size, for a model that needs it; or raise Damaged."""
-        ...
-
-
 class _Renamed:
     """An archive whose models have the names that they get in the store."""
 
@@ -102,7 +92,7 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | 
         return plan_source(source, store, options, run)
 
 
-def plan_source(source: Importable, store: Store, options: ImportOptions, run: Run | None = None) -> Imported:
+def plan_source(source: Inspectable, store: Store, options: ImportOptions, run: Run | None = None) -> Imported:
     """Find out what :func:`import_source` would do, and whether it can; nothing is written.
 
     Args:
@@ -183,7 +173,7 @@ def import_stream(
 
 
 def import_source(
-    source: Importable,
+    source: Inspectable,
     store: Store,
     options: ImportOptions,
     *,
@@ -208,8 +198,6 @@ def import_source(
         for attempt in range(1, _ATTEMPTS + 1):
             planned = chosen.without_unchanged(plan(renamed, sink, names))
             _require_blobs(source, planned)
-            if isinstance(source, Expects):
-                source.expect(planned.blobs)
             try:
                 copy(planned, renamed, sink, run)
                 break
@@ -246,7 +234,7 @@ def _import_stream(
     return _result(stream.label, chosen, copied, stream.contents, run)
 
 
-def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
+def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
     """Decide on the models of an archive whose contents are known.
 
     Returns:
@@ -265,19 +253,19 @@ def _choose(source: Importable, store: Store, options: ImportOptions) -> tuple[C
     return chosen, names
 
 
-def _require_blobs(source: Importable, planned: Plan) -> None:
+def _require_blobs(source: Inspectable, planned: Plan) -> None:
     """Check that the archive has what is to be moved out of it.
 
     Raises:
         MissingBlob, Damaged: it has not, or in another size.
     """
-    if isinstance(source, Partial) and (lacking := [b for b in planned.blobs if source.leaves_out(b.digest)]):
+    if lacking := [blob for blob in planned.blobs if leaves_out(source, blob)]:
         raise left_out_error(source.label, lacking)
     moving = {blob.digest for blob in planned.blobs}
     for model in planned.models:
         for blob in blobs_of(model.name, model.manifest):
             if blob.digest in moving:
-                source.require_blob(blob, model.name)
+                require_blob(source, blob, model.name)
 
 
 def _scanned(file: ArchiveFile, run: Run) -> ArchiveSource:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ollama_ferry.engine.ports import Inspectable, Partial
+from ollama_ferry.engine.inspect import leaves_out, require_whole, runs_at
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -57,16 +58,12 @@ def survey(store: Inspectable) -> list[ModelSummary]:
         own = sum(blob.size for blob in manifest.blobs if users[blob.digest] == 1)
         problem = remote = ""
         try:
-            store.require_whole(name, manifest)
+            require_whole(store, name, manifest)
         except CloudStub:
-            remote = store.remote_host(manifest) or ""
+            remote = runs_at(store, manifest) or ""
         except Damaged as error:
             problem = str(error)
-        left_out = (
-            sum(blob.size for blob in manifest.blobs if store.leaves_out(blob.digest))
-            if isinstance(store, Partial)
-            else 0
-        )
+        left_out = sum(blob.size for blob in manifest.blobs if leaves_out(store, blob))
         summaries.append(ModelSummary(name, manifest, own, problem, remote, left_out))
     return sorted(summaries, key=lambda summary: summary.name)
 

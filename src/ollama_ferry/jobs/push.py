@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import PlannedModel
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
@@ -112,7 +113,7 @@ def push(
     keep_freed_buffers()
     wanted = plan(source, None, names).models
     for model in wanted:
-        source.require_whole(model.name, model.manifest)
+        require_whole(source, model.name, model.manifest)
     places = _places(wanted, target, options)
     done = Pushed(str(target))
     with Client(target.registry, access, run.cancel) as client:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
 
+from ollama_ferry.engine.inspect import resolve
+from ollama_ferry.engine.ports import Searchable
 from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted
 from ollama_ferry.model.names import ModelName, is_pattern, match
 from ollama_ferry.ollama.locate import Located
 from ollama_ferry.places.store.store import Store
-
-
-class Searchable(Protocol):
-    """A place that models are picked from."""
-
-    def names(self) -> Iterator[ModelName]:
-        """Give the models that are here."""
-        ...
-
-    def resolve(self, name: ModelName) -> ModelName:
-        """Return the name as it is spelt here, or raise ModelNotFound."""
-        ...
 
 
 def select(located: Located, texts: Iterable[str], *, everything: bool = False) -> list[ModelName]:
@@ -70,7 +59,7 @@ def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]
                 )
             chosen.update(matched)
         else:
-            chosen.add(place.resolve(ModelName.parse(text)))
+            chosen.add(resolve(place, ModelName.parse(text)))
     return sorted(chosen)
 
 
@@ -82,7 +71,9 @@ def _elsewhere(located: Located, name: str) -> str:
             if not name:
                 lines.append(f"There is another store: --models {other}")
             else:
-                lines.append(f"{Store(other).resolve(ModelName.parse(name))} is in another store: add --models {other}")
+                lines.append(
+                    f"{resolve(Store(other), ModelName.parse(name))} is in another store: add --models {other}"
+                )
         except NotPermitted:
             lines.append(f"There is another store, which only its owner or root can read: --models {other}")
         except FerryError:

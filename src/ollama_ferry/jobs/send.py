@@ -13,6 +13,7 @@ from typing import ParamSpec, Protocol, runtime_checkable
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
@@ -200,7 +201,7 @@ def send(
     keep_freed_buffers()
     wanted = plan(store, None, names)
     for model in wanted.models:
-        store.require_whole(model.name, model.manifest)
+        require_whole(store, model.name, model.manifest)
     boats = [_Boat(target, Sent(target.label)) for target in targets]
     twice = [label for label, count in Counter(boat.sent.target for boat in boats).items() if count > 1]
     if twice:

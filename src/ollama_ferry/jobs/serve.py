@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ollama_ferry.engine.inspect import resolve
+from ollama_ferry.engine.ports import Searchable
 from ollama_ferry.errors import ModelNotFound, NotFound, UsageError
-from ollama_ferry.jobs.select import Searchable, pick, select
+from ollama_ferry.jobs.select import pick, select
 from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.ollama.locate import Located
 from ollama_ferry.places.archive.file import ArchiveFile
@@ -94,4 +96,4 @@ def choose_of_archive(
 
 def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:
     """Return the models that were named, and not only meant by a pattern."""
-    return {place.resolve(ModelName.parse(text)) for text in texts if not is_pattern(text)}
+    return {resolve(place, ModelName.parse(text)) for text in texts if not is_pattern(text)}

@@ -144,7 +144,7 @@ def verify_store(
     for digest, blob in needed.items():
         size = store.blob_size(digest)
         if size is None:
-            unfinished = bool(store.partial_files(digest))
+            unfinished = bool(store.unfinished_downloads(digest))
             problems[digest] = Problem(Fault.UNFINISHED if unfinished else Fault.MISSING, "", blob)
         elif size != blob.size:
             problems[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)

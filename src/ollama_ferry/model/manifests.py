@@ -19,6 +19,9 @@ from ollama_ferry.errors import Damaged
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """The largest manifest that is read, in bytes. 5,000 layers take about 1.3 MB."""
 
+CONFIG_LIMIT = 1024 * 1024
+"""The largest config that is read, in bytes; one has some hundred. A larger one tells of no cloud model."""
+
 # A layer has about 35 bytes for each bracket and comma. Much denser JSON takes 50 times its size in memory.
 _DENSITY_FROM = 256 * 1024
 _DENSITY = 12

@@ -10,19 +10,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from ollama_ferry.engine.inspect import leaves_out, require_whole
 from ollama_ferry.engine.plan import blobs_of, left_out_error
-from ollama_ferry.engine.ports import Inspectable, Partial, Readable
+from ollama_ferry.engine.ports import Inspectable, Readable
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-
-
-class Servable(Inspectable, Protocol):
-    """A place whose models can be served: a store, or an archive that can be searched."""
-
-    label: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ class LeftOut:
 
 
 def choose(
-    place: Servable, names: Iterable[ModelName], required: Container[ModelName] = ()
+    place: Inspectable, names: Iterable[ModelName], required: Container[ModelName] = ()
 ) -> tuple[list[ServedModel], list[LeftOut]]:
     """Find the models that can be served.
 
@@ -155,8 +149,8 @@ def choose(
         try:
             manifest = place.manifest(name)
             blobs_of(name, manifest)
-            place.require_whole(name, manifest)
-            if isinstance(place, Partial) and (lacking := [b for b in manifest.blobs if place.leaves_out(b.digest)]):
+            require_whole(place, name, manifest)
+            if lacking := [blob for blob in manifest.blobs if leaves_out(place, blob)]:
                 raise left_out_error(f"{name}: {place.label}", lacking)
             served.append(ServedModel.of(name, manifest))
         except FerryError as error:

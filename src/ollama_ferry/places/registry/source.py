@@ -10,17 +10,15 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 
-from ollama_ferry.engine.ports import Readable
-from ollama_ferry.errors import CloudStub, Damaged, ModelNotFound
-from ollama_ferry.model.manifests import Descriptor, Digest, Manifest, remote_host
+from ollama_ferry.engine.ports import Readable, whose
+from ollama_ferry.errors import Damaged, MissingBlob, ModelNotFound
+from ollama_ferry.model.manifests import CONFIG_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.manifests import fetch_manifest
 from ollama_ferry.places.registry.references import Reference
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.downloads import open_blob
 from ollama_ferry.registries.small_blobs import SmallBlobs
-
-_CONFIG_LIMIT = 1024 * 1024
 
 Connect = Callable[[str], Client]
 """Returns the client for a registry, the same one each time; whoever gave it closes it."""
@@ -41,6 +39,7 @@ class RegistrySource:
         self._manifests: dict[ModelName, Manifest] = {}
         # Which repository a blob is read from: a registry has them by repository.
         self._holders: dict[Digest, Reference] = {}
+        self._sizes: dict[Digest, int] = {}
         self._small = SmallBlobs(self._whole)
 
     def close(self) -> None:
@@ -50,11 +49,6 @@ class RegistrySource:
     def names(self) -> Iterator[ModelName]:
         """Give the models, sorted."""
         yield from sorted(self._references)
-
-    def resolve(self, name: ModelName) -> ModelName:
-        """Return the name, which has to be spelt as it was asked for."""
-        self._reference(name)
-        return name
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return a model's manifest, whose time is now; it is asked for once."""
@@ -69,6 +63,7 @@ class RegistrySource:
                 )
             for blob in manifest.blobs:
                 self._holders.setdefault(blob.digest, reference)
+                self._sizes.setdefault(blob.digest, blob.size)
             self._manifests[name] = manifest
         return self._manifests[name]
 
@@ -85,43 +80,31 @@ class RegistrySource:
 
     def _whole(self, blob: Descriptor) -> bytes:
         with self._open(blob, 0) as data:
-            return b"".join(iter(lambda: data.read(_CONFIG_LIMIT), b""))
+            return b"".join(iter(lambda: data.read(CONFIG_LIMIT), b""))
 
     def _open(self, blob: Descriptor, offset: int) -> AbstractContextManager[Readable]:
         holder = self._holders.get(blob.digest) or next(iter(self._references.values()))
         return open_blob(self._connect(holder.registry), holder.repository, blob, offset)
 
-    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
-        """Do nothing: a registry takes a manifest only with its blobs, and says so when asked for one that it lacks."""
-
     def blob_size(self, digest: Digest) -> int | None:
-        """Return a blob's size as the manifests that were read give it."""
-        for manifest in self._manifests.values():
-            for blob in manifest.blobs:
-                if blob.digest == digest:
-                    return blob.size
-        return None
+        """Return a blob's size as the manifests give it: a registry takes one only with its blobs."""
+        return self._sizes.get(digest)
 
     def where(self, digest: Digest) -> str:
         """Return the repository that has a blob, with the digest."""
         holder = self._holders.get(digest)
         return f"{holder.registry}/{holder.repository}@{digest}" if holder else str(digest)
 
-    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
-        """Check that a model has weights."""
-        host = self.remote_host(manifest)
-        if host:
-            raise CloudStub(f"{name} is a cloud model: it runs at {host} and has no weights")
-
-    def remote_host(self, manifest: Manifest) -> str | None:
-        """Return the host that a cloud stub names in its config; None for a model with weights."""
-        config = manifest.config
-        if config is None or config.size > _CONFIG_LIMIT:
-            return None
+    def read_config(self, config: Descriptor) -> bytes | None:
+        """Return the bytes of a config, hashed: they decide before the engine looks."""
         raw = self._whole(config)
         if Digest.of(raw) != config.digest:
             raise Damaged(f"{self.where(config.digest)}: its bytes have another digest", digest=str(config.digest))
-        return remote_host(raw)
+        return raw
+
+    def not_whole(self, blob: Descriptor, name: ModelName | None, size: int | None) -> Damaged:
+        """Return the error for a blob that no manifest names with this size."""
+        return MissingBlob(f"{whose(blob, name)} is not in {self.label}", digest=str(blob.digest))
 
     def _reference(self, name: ModelName) -> Reference:
         try:

@@ -14,19 +14,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.archives import tar
+from ollama_ferry.engine.inspect import not_found
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.ports import Readable, whose
 from ollama_ferry.errors import (
     Damaged,
     FerryError,
     InvalidName,
     MissingBlob,
-    ModelNotFound,
     NoSpace,
     Vanished,
 )
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest
-from ollama_ferry.model.names import ModelName, Spelling, nearest
+from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh import scripts
 from ollama_ferry.places.ssh.line import Call, Line
 from ollama_ferry.wording import human_size
@@ -135,13 +135,6 @@ class SshPlace:
         """Give the models that are there, sorted."""
         yield from sorted(self.looked.names)
 
-    def resolve(self, name: ModelName) -> ModelName:
-        """Return the name as it is spelt there."""
-        spelt = Spelling(self.names()).of(name)
-        if spelt not in self.looked.names:
-            raise self._not_found(name)
-        return spelt
-
     def manifest(self, name: ModelName) -> Manifest:
         """Return a model's manifest."""
         try:
@@ -149,7 +142,7 @@ class SshPlace:
         except KeyError:
             if name in self.looked.names:
                 raise Damaged(f"the manifest of {name} on {self.label} is damaged, or not readable") from None
-            raise self._not_found(name) from None
+            raise not_found(self, name) from None
 
     def expect(self, blobs: Iterable[Descriptor]) -> None:
         """Announce which blobs will be opened, in order: they then come in one stream."""
@@ -182,23 +175,15 @@ class SshPlace:
         """Return a blob's path on the host."""
         return f"{self.root}/blobs/{digest.file_name}"
 
-    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
-        """Check that a blob is there with its size."""
-        whose = f"{name}: its {blob.kind} blob {blob.digest}" if name else f"the blob {blob.digest}"
-        size = self.blob_size(blob.digest)
-        if size is None:
-            raise MissingBlob(f"{whose} is not on {self.label}", digest=str(blob.digest))
-        if size != blob.size:
-            raise Damaged(f"{whose} has {size} bytes on {self.label}, and the manifest says {blob.size}")
-
-    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
-        """Check that each blob of a model is there with its size."""
-        for blob in manifest.blobs:
-            self.require_blob(blob, name)
-
-    def remote_host(self, manifest: Manifest) -> str | None:
-        """Tell nothing: a config is not read over the line for a list."""
+    def read_config(self, config: Descriptor) -> bytes | None:
+        """Return nothing: a config is not read over the line for a list."""
         return None
+
+    def not_whole(self, blob: Descriptor, name: ModelName | None, size: int | None) -> Damaged:
+        """Return the error for a blob that is not there as it should be."""
+        if size is None:
+            return MissingBlob(f"{whose(blob, name)} is not on {self.label}", digest=str(blob.digest))
+        return Damaged(f"{whose(blob, name)} has {size} bytes on {self.label}, and the manifest says {blob.size}")
 
     def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
         """Let the host hash blobs; give each with what it has found, or an empty text where it is missing."""
@@ -329,13 +314,6 @@ class SshPlace:
         if self._coming is not None:
             self._coming.close()
             self._coming = None
-
-    def _not_found(self, name: ModelName) -> ModelNotFound:
-        close = nearest(str(name), self.names())
-        hint = (
-            f"Did you mean {', '.join(map(str, close))}?" if close else f"`ollama-ferry list {self.label}` shows all."
-        )
-        return ModelNotFound(f"there is no model {name} on {self.label}", hint=hint, name=str(name))
 
 
 class _Coming:

@@ -12,21 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ollama_ferry.engine.inspect import not_found
+from ollama_ferry.engine.ports import whose
 from ollama_ferry.errors import (
-    CloudStub,
     Damaged,
     FerryError,
     InvalidName,
     MissingBlob,
-    ModelNotFound,
     NotPermitted,
     Unfinished,
 )
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, remote_host
-from ollama_ferry.model.names import ModelName, nearest
-
-# A config is some hundred bytes; one over this is not read, and is then no cloud stub.
-_CONFIG_LIMIT = 1024 * 1024
+from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
 
 
 class Store:
@@ -62,20 +59,6 @@ class Store:
         """
         yield from sorted(_names_below(str(self.manifests_folder), ()))
 
-    def resolve(self, name: ModelName) -> ModelName:
-        """Return the name as it is spelt here: an exact match first, else one that differs in case only.
-
-        Raises:
-            ModelNotFound: there is no such model; the hint has the nearest names.
-        """
-        here = list(self.names())
-        if name in here:
-            return name
-        for other in here:
-            if other.key == name.key:
-                return other
-        raise self._not_found(name)
-
     def manifest(self, name: ModelName) -> Manifest:
         """Return the manifest of a model, spelt as it is here, with the time of its file."""
         path = self.manifest_path(name)
@@ -84,7 +67,7 @@ class Store:
                 modified = os.fstat(file.fileno()).st_mtime
                 raw = file.read(MANIFEST_LIMIT + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise self._not_found(name) from error
+            raise not_found(self, name) from error
         except PermissionError as error:
             raise not_readable(path, error) from error
         except OSError as error:
@@ -104,7 +87,7 @@ class Store:
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError as error:
-            raise self._missing(blob.digest) from error
+            raise self.not_whole(blob, None, None) from error
         except PermissionError as error:
             raise not_readable(path, error) from error
         except OSError as error:
@@ -156,77 +139,36 @@ class Store:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-    def require_blob(self, blob: Descriptor, name: ModelName | None = None) -> None:
-        """Check that a blob is here with its size, for a model that needs it.
+    def read_config(self, config: Descriptor) -> bytes | None:
+        """Return the bytes of a config that is here."""
+        with self.open(config) as file:
+            return file.read(CONFIG_LIMIT)
 
-        Raises:
-            MissingBlob, Unfinished, Damaged: it is not there, not all there, or of another size.
-        """
-        size = self.blob_size(blob.digest)
-        if size is None:
-            raise self._missing(blob.digest, blob.kind, name)
-        if size != blob.size:
-            whose = f"{name}: its {blob.kind} blob" if name else "the blob"
-            raise Damaged(
-                f"{whose} {blob.digest} has {size} bytes, and the manifest says {blob.size}",
+    def not_whole(self, blob: Descriptor, name: ModelName | None, size: int | None) -> Damaged:
+        """Return the error for a blob that is not here as it should be."""
+        model = str(name) if name else "MODEL"
+        if size is not None:
+            return Damaged(
+                f"{whose(blob, name)} has {size} bytes, and the manifest says {blob.size}",
                 hint=mending(name, self.blob_path(blob.digest)) if name else "",
             )
-
-    def require_whole(self, name: ModelName, manifest: Manifest) -> None:
-        """Check that a model has weights here and that each of its blobs is there with its size.
-
-        The bytes are not read: whoever reads them hashes them.
-
-        Raises:
-            CloudStub: the model runs elsewhere.
-            MissingBlob, Unfinished, Damaged: a blob is not there, not all there, or of another size.
-        """
-        for blob in manifest.blobs:
-            self.require_blob(blob, name)
-        host = self.remote_host(manifest)
-        if host:
-            raise CloudStub(
-                f"{name} is a cloud model: it runs at {host} and has no weights here to carry",
-                hint="Every machine that can reach that host has it by `ollama pull` or `ollama run`.",
+        if self.unfinished_downloads(blob.digest):
+            return Unfinished(
+                f"{whose(blob, name)} is an unfinished download in {self.blobs_folder}",
+                hint=f"Finish it with `ollama pull {model}`, then run this again.",
             )
+        return MissingBlob(
+            f"{whose(blob, name)} is not in {self.blobs_folder}",
+            hint=f"Run `ollama pull {model}` where the registry can be reached, or restore an archive.",
+        )
 
-    def remote_host(self, manifest: Manifest) -> str | None:
-        """Return the host that a cloud stub names in its config; None for a model with weights."""
-        config = manifest.config
-        if config is None or config.size > _CONFIG_LIMIT:
-            return None
-        with self.open(config) as file:
-            raw = file.read(_CONFIG_LIMIT)
-        return remote_host(raw)
-
-    def partial_files(self, digest: Digest | None = None) -> list[str]:
+    def unfinished_downloads(self, digest: Digest | None = None) -> list[str]:
         """Return the names of unfinished downloads: all of them, or those of one blob."""
         wanted = f"{digest.file_name}-partial" if digest else "-partial"
         try:
             return sorted(name for name in os.listdir(self.blobs_folder) if wanted in name)
         except OSError:
             return []
-
-    def _not_found(self, name: ModelName) -> ModelNotFound:
-        close = nearest(str(name), self.names())
-        lines = [f"Did you mean {', '.join(map(str, close))}?"] if close else []
-        lines.append(f"`ollama-ferry list --models {self.root}` shows what is there.")
-        if self.partial_files():
-            lines.append(f"There is an unfinished download; if it is this model, run `ollama pull {name}`.")
-        return ModelNotFound(f"there is no model {name} in {self.root}", hint="\n".join(lines), name=str(name))
-
-    def _missing(self, digest: Digest, kind: str = "", name: ModelName | None = None) -> Damaged:
-        whose = f"{name}: its {kind} blob {digest}" if name else f"the blob {digest}"
-        model = str(name) if name else "MODEL"
-        if self.partial_files(digest):
-            return Unfinished(
-                f"{whose} is an unfinished download in {self.blobs_folder}",
-                hint=f"Finish it with `ollama pull {model}`, then run this again.",
-            )
-        return MissingBlob(
-            f"{whose} is not in {self.blobs_folder}",
-            hint=f"Run `ollama pull {model}` where the registry can be reached, or restore an archive.",
-        )
 
 
 def mending(name: ModelName, blob: Path) -> str:

@@ -1,0 +1,88 @@
+"""What a place has of a model: under which name, whether all of it, whether it has weights at all.
+
+Each is a function over the few things that a place tells of itself (:class:`ollama_ferry.engine.ports.Inspectable`), so
+that every place answers by the same rule. No blob is read but a config.
+"""
+
+from __future__ import annotations
+
+from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable
+from ollama_ferry.errors import CloudStub, ModelNotFound
+from ollama_ferry.model.manifests import CONFIG_LIMIT, Descriptor, Manifest, remote_host
+from ollama_ferry.model.names import ModelName, nearest
+
+
+def resolve(place: Searchable, name: ModelName) -> ModelName:
+    """Return a name as it is spelt in a place: an exact match first, else one that differs in case only.
+
+    Raises:
+        ModelNotFound: there is no such model; the hint has the nearest names.
+    """
+    here = list(place.names())
+    if name in here:
+        return name
+    for other in here:
+        if other.key == name.key:
+            return other
+    raise not_found(place, name)
+
+
+def not_found(place: Searchable, name: ModelName) -> ModelNotFound:
+    """Return the error for a model that a place does not have."""
+    close = nearest(str(name), place.names())
+    lines = [f"Did you mean {', '.join(map(str, close))}?"] if close else []
+    if isinstance(place, KeepsUnfinished) and place.unfinished_downloads():
+        lines.append(f"There is an unfinished download; if it is this model, run `ollama pull {name}`.")
+    return ModelNotFound(
+        f"there is no model {name} in {place.label}", hint="\n".join(lines), name=str(name), place=place.label
+    )
+
+
+def leaves_out(place: object, blob: Descriptor) -> bool:
+    """Tell whether a place lacks a blob on purpose, for its target has it."""
+    return isinstance(place, LeavesBlobsOut) and place.leaves_out(blob.digest)
+
+
+def require_blob(place: Inspectable, blob: Descriptor, name: ModelName | None = None) -> None:
+    """Check that a blob is in a place with its size.
+
+    Args:
+        place: where it should be.
+        blob: the blob.
+        name: the model that needs it, for the message.
+
+    Raises:
+        MissingBlob, Unfinished, LeftOut, Damaged: it is not there, not all there, left out, or of another size.
+    """
+    size = place.blob_size(blob.digest)
+    if size != blob.size:
+        raise place.not_whole(blob, name, size)
+
+
+def require_whole(place: Inspectable, name: ModelName, manifest: Manifest) -> None:
+    """Check that a model has weights and that each of its blobs is there with its size, or left out on purpose.
+
+    The bytes are not read: whoever reads them hashes them.
+
+    Raises:
+        CloudStub: the model runs elsewhere.
+        MissingBlob, Unfinished, Damaged: a blob is not there, not all there, or of another size.
+    """
+    for blob in manifest.blobs:
+        if not leaves_out(place, blob):
+            require_blob(place, blob, name)
+    host = runs_at(place, manifest)
+    if host:
+        raise CloudStub(
+            f"{name} is a cloud model: it runs at {host} and has no weights here to carry",
+            hint="Every machine that can reach that host has it by `ollama pull` or `ollama run`.",
+        )
+
+
+def runs_at(place: Inspectable, manifest: Manifest) -> str | None:
+    """Return the host that a cloud stub names in its config; None for a model with weights."""
+    config = manifest.config
+    if config is None or config.size > CONFIG_LIMIT or place.blob_size(config.digest) != config.size:
+        return None
+    raw = place.read_config(config)
+    return remote_host(raw) if raw is not None else None
