@@ -14,9 +14,9 @@ from ollama_ferry.jobs.pull import references_of
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import PushTarget, parse_reference
 from ollama_ferry.registries.answers import retry_after
+from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.connections import origin_of
 from ollama_ferry.registries.credentials import find_credential
-from ollama_ferry.registries.tokens import parse_challenge
 
 DIGEST = "sha256:" + "a" * 64
 

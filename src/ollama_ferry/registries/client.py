@@ -26,12 +26,13 @@ from ollama_ferry.registries.answers import (
     TlsEnded,
     broken,
 )
+from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
 from ollama_ferry.registries.logins import Logins
 from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, refusal, unreachable
 from ollama_ferry.registries.retries import Tries
 from ollama_ferry.registries.throttle import Slowed, Throttle
-from ollama_ferry.registries.tokens import TOKEN_LIMIT, Authorization, TokenRequest, parse_challenge
+from ollama_ferry.registries.tokens import TOKEN_LIMIT, Authorization, TokenRequest
 
 _MOST_REDIRECTS = 10
 # A host that has never answered is more likely mistyped than busy.
@@ -240,7 +241,14 @@ class Client:
         return self._send(self.origin, request.method, request.url, {**request.headers, **extra}, request.body)
 
     def _send(
-        self, origin: Origin, method: str, url: str, headers: Mapping[str, str], body: bytes | memoryview | None
+        self,
+        origin: Origin,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview | None,
+        *,
+        told: bool = False,
     ) -> Answer:
         everything = {
             "User-Agent": f"ollama-ferry/{__version__}",
@@ -254,7 +262,7 @@ class Client:
             everything["Content-Length"] = str(len(body))
             content = Slowed(body, self.throttle, self.cancel)
         try:
-            response = self._connections.open(origin, method, url, content, everything)
+            response = self._connections.open(origin, method, url, content, everything, told=told)
         except FAILURES as error:
             failure = broken(error)
             failure.origin = origin
@@ -263,21 +271,19 @@ class Client:
         return Answer(response, url, origin, end, self._connections.watch)
 
     def _ask_for_token(self, request: TokenRequest, what: str) -> bytes:
-        """Return what a token server answers. No redirect is followed: it would take the login along."""
+        """Return what a token server answers; no redirect is followed, for it would take the login along."""
         origin = self.origin_at(request.url, what)
         what = f"{what}: asking for a token"
+
+        def send() -> Answer:
+            sent = (origin, request.method, request.url, request.headers, request.body)
+            return self._told_of(what, lambda: self._send(*sent, told=True))
 
         def take(answer: Answer) -> bytes:
             with answer:
                 return answer.read_whole(TOKEN_LIMIT, "a token")
 
-        return self._insist(
-            lambda: self._send(origin, request.method, request.url, request.headers, request.body),
-            take,
-            what,
-            (200,),
-            origin=origin,
-        )
+        return self._insist(send, take, what, (200,), origin=origin)
 
     def _refusal(self, answer: Answer, what: str) -> FerryError:
         return refusal(answer, what, self._logins.hint, self._logins.used)

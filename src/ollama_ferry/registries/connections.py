@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import ssl
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -14,6 +16,7 @@ import urllib3
 
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 from ollama_ferry.registries.access import Access
+from ollama_ferry.registries.reach import Reach, may_name, reach_of
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE
 from ollama_ferry.registries.throttle import Slowed
 from ollama_ferry.registries.watching import Watch
@@ -86,6 +89,14 @@ def origin_of(url: str, *, plain: bool) -> Origin:
     return Origin(scheme, host.lower(), port or _PORTS[scheme])
 
 
+class _Role(enum.Enum):
+    """What a host is to us."""
+
+    HOME = "the registry"
+    TOKENS = "a token server"
+    OTHER = "where a redirect leads"
+
+
 class Connections:
     """Pools of connections by host; connections are kept and used again, by any thread.
 
@@ -102,7 +113,8 @@ class Connections:
         self._home = home
         self._access = access
         self._timeout = urllib3.Timeout(connect=access.patience.connect, read=access.patience.stall)
-        self._managers: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, str, _Role], urllib3.PoolManager] = {}
+        self._home_reach = reach_of(home.host)
         self._lock = Lock()
         self.watch = Watch()
         self._folder = access.docker_certificates / registry
@@ -118,13 +130,23 @@ class Connections:
         url: str,
         body: bytes | memoryview | Slowed | None,
         headers: Mapping[str, str],
+        *,
+        told: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the answer, whose body is not read yet; nothing is followed nor tried again.
 
+        Args:
+            origin, method, url, body, headers: the request.
+            told: the registry will be told of the answer: then it must not come from a host that only we can reach.
+
         Raises:
+            Damaged: see ``told``.
             urllib3.exceptions.HTTPError: the line failed.
         """
-        return self._manager(origin).urlopen(
+        role = _Role.HOME if origin == self._home else _Role.TOKENS if told else _Role.OTHER
+        if role is _Role.TOKENS and origin.host != self._home.host:
+            self._require_reach(origin.host, reach_of(origin.host))
+        return self._manager(origin, role).urlopen(
             method,
             url,
             body=body,
@@ -142,23 +164,40 @@ class Connections:
         for manager in self._managers.values():
             manager.clear()
 
-    def _manager(self, origin: Origin) -> urllib3.PoolManager:
+    def _require_reach(self, host: str, reach: Reach | None) -> None:
+        home = self._home_reach or Reach.WORLD
+        if reach is not None and not may_name(home, reach):
+            raise Damaged(
+                f"the registry names {host} for its tokens, which is {reach.value} and not one that it has itself: "
+                "what answers there would be handed to it",
+                hint="A registry of your own network has to be reached there, too, or to name another token server.",
+            )
+
+    def _meet(self, role: _Role, address: str) -> None:
+        reach = reach_of(address)
+        if role is _Role.HOME and self._home_reach is not Reach.WORLD:
+            self._home_reach = reach
+        elif role is _Role.TOKENS:
+            self._require_reach(address, reach)
+
+    def _manager(self, origin: Origin, role: _Role) -> urllib3.PoolManager:
         proxy = _proxy_for(origin)
-        key = (origin.scheme, proxy, origin == self._home and origin.scheme == "https")
+        key = (origin.scheme, proxy, role)
         with self._lock:
             if key not in self._managers:
                 self._managers[key] = self._new_manager(*key)
             return self._managers[key]
 
-    def _new_manager(self, scheme: str, proxy: str, own: bool) -> urllib3.PoolManager:
+    def _new_manager(self, scheme: str, proxy: str, role: _Role) -> urllib3.PoolManager:
+        own = role is _Role.HOME
         size = max(self._access.streams, SMALL_AT_ONCE) + 1
         # What speaks plain http to all ends needs none, and the system's authorities take a while to read. A registry
         # that is plain itself may still send one on to https.
         context = self._ready_context(own=own) if scheme == "https" else None
-        pools = self.watch.pools(self._access.patience.answer)
+        patience = self._access.patience.answer
         if not proxy:
             manager = urllib3.PoolManager(4, maxsize=size, ssl_context=context)
-            manager.pool_classes_by_scheme = pools
+            manager.pool_classes_by_scheme = self.watch.pools(patience, partial(self._meet, role))
             return manager
         parts = _proxy_parts(proxy)
         headers = None
@@ -175,7 +214,8 @@ class Connections:
             # A proxy is not the registry: it sees no client's certificate.
             proxy_ssl_context=self._ready_context(own=False) if address.startswith("https:") else None,
         )
-        through.pool_classes_by_scheme = pools
+        # Whom a proxy reaches is not seen from here.
+        through.pool_classes_by_scheme = self.watch.pools(patience)
         return through
 
     def _ready_context(self, *, own: bool) -> ssl.SSLContext:

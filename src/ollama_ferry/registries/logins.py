@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 
 from ollama_ferry.errors import FerryError
+from ollama_ferry.registries.challenges import Challenge
 from ollama_ferry.registries.credentials import Credential, find_credential
-from ollama_ferry.registries.tokens import Authorization, Challenge, TokenRequest, basic, read_token, token_request
+from ollama_ferry.registries.tokens import Authorization, TokenRequest, basic, read_token, token_request
 
 
 class Logins:

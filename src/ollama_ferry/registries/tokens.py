@@ -1,7 +1,6 @@
-"""What a registry asks for before it answers, and how one gets it.
+"""Tokens: how one is asked for, and what an answer means.
 
-Source: RFC 9110 for challenges, and the token specification of the distribution project (``docs/spec/auth/token.md``
-and ``oauth.md``).
+Source: the token specification of the distribution project (``docs/spec/auth/token.md`` and ``oauth.md``).
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ import base64
 import re
 import time
 import urllib.parse
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import parse_json
+from ollama_ferry.registries.challenges import Challenge
 from ollama_ferry.registries.credentials import Credential
 
 TOKEN_LIMIT = 256 * 1024
@@ -24,38 +23,6 @@ _CLIENT = "ollama-ferry"
 # What the specification says of a token without a lifetime, and how long before its end it is not used any more.
 _LIFETIME = 60.0
 _EARLY = 5.0
-_CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:[\s,]*[a-z_-]+\s*=\s*(?:"[^"]*"|[^\s",]+))*)')
-_PAIR = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))')
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """How a registry wants one to log in.
-
-    Attributes:
-        scheme: ``bearer`` or ``basic``.
-        realm: for bearer the URL of the token server.
-        service: what the token is for.
-        scope: which rights are needed, several with spaces between them.
-    """
-
-    scheme: str
-    realm: str = ""
-    service: str = ""
-    scope: str = ""
-
-
-def parse_challenge(headers: Iterable[str]) -> Challenge | None:
-    """Read ``WWW-Authenticate``; bearer is taken before basic. None where there is neither."""
-    found: dict[str, Challenge] = {}
-    for header in headers:
-        for scheme, rest in _CHALLENGE.findall(header[:8192]):
-            pairs = {name.lower(): quoted or bare for name, quoted, bare in _PAIR.findall(rest)}
-            found.setdefault(
-                scheme.lower(),
-                Challenge(scheme.lower(), pairs.get("realm", ""), pairs.get("service", ""), pairs.get("scope", "")),
-            )
-    return found.get("bearer") or found.get("basic")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """A watch over connections: what takes too long as a whole is ended, however steadily its bytes drip.
 
 The timeout of a socket is for each of its bytes, so a host that sends one now and then would be waited for for ever.
+And what is no content (statuses in between, headers, the sizes of chunks, trailers) has a bound, or it could flow
+without end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -19,6 +23,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 # How often the watch looks, in seconds.
 _LOOK = 0.25
+# How many bytes of an answer may be no content, besides as many as its content has.
+_FRAMING_LIMIT = 256 * 1024
 
 
 class Watch:
@@ -60,15 +66,23 @@ class Watch:
         for connection in connections:
             _end(connection)
 
-    def pools(self, seconds: float) -> dict[str, Any]:
+    def pools(self, seconds: float, meet: Callable[[str], None] | None = None) -> dict[str, Any]:
         """Return pools for urllib3 whose connections are watched.
 
         Args:
             seconds: for the head of an answer, from the end of the request on.
+            meet: told of the address of the other side before anything is asked there; what it raises is the answer.
         """
         watch = self
 
         class Plain(HTTPConnection):
+            response_class = _BoundedResponse
+
+            def connect(self) -> None:
+                super().connect()
+                if meet is not None:
+                    meet(str(self.sock.getpeername()[0]))
+
             def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
                 # The connection may let go of its socket when the answer is there.
                 used = self.sock
@@ -103,6 +117,35 @@ class Watch:
             for end, connection in list(self._armed.values()):
                 if now > end:
                     _end(connection)
+
+
+class _Framed(io.BufferedReader):
+    """What comes on a connection; all that is read by lines is no content."""
+
+    left = _FRAMING_LIMIT
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        self.left -= len(line)
+        if self.left < 0:
+            raise http.client.HTTPException("the answer is all framing, and no content")
+        return line
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.left += len(found)
+        return found
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer)
+        self.left += count
+        return count
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp = _Framed(self.fp.detach())
 
 
 def _end(connection: socket.socket) -> None:
