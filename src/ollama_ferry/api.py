@@ -29,7 +29,8 @@ from ollama_ferry.jobs.inventory import inventory_text, read_inventories
 from ollama_ferry.jobs.select import select
 from ollama_ferry.jobs.verify import Report, verify_file, verify_store
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.ollama.locate import Located, locate, locate_target, this_system
+from ollama_ferry.ollama.candidates import this_system
+from ollama_ferry.ollama.locate import Located, locate, locate_target
 from ollama_ferry.places.store.store import Store
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def open_store(models: PathLike | None = None) -> Store:
     Raises:
         StoreNotFound, NotPermitted: there is none, or it can't be read.
     """
-    return Store(_located(models, ()).root)
+    return Store(_located(models).root)
 
 
 def export(
@@ -97,7 +98,7 @@ def export(
         split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
-    located = _located(store, texts)
+    located = _located(store)
     place = Store(located.root)
     files = [have] if isinstance(have, str | os.PathLike) else list(have)
     inventory = read_inventories(map(Path, files)) if files else None
@@ -245,7 +246,7 @@ def push(
 
     texts = [models] if isinstance(models, str) else list(models)
     where = PushTarget.parse(target)
-    located = _located(store, texts)
+    located = _located(store)
     options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)), oci)
     return push_models(
         Store(located.root),
@@ -286,7 +287,7 @@ def verify(
     if archive is not None:
         return verify_file(Path(archive), threads=threads, run=Run(observer, cancel))
     texts = [models] if isinstance(models, str) else list(models)
-    located = _located(store, texts)
+    located = _located(store)
     place = Store(located.root)
     names = select(located, texts) if texts else list(place.names())
     return verify_store(place, names, threads=threads, run=Run(observer, cancel))
@@ -330,7 +331,7 @@ def serve(
         if archive is not None:
             shelved = stack.enter_context(shelve_archive(Path(archive), texts))
         else:
-            shelved = shelve_store(_located(store, texts), texts, everything=not texts)
+            shelved = shelve_store(_located(store), texts, everything=not texts)
         yield stack.enter_context(Server(shelved.shelf, address, token=secret, log=log or log_nothing))
 
 
@@ -340,5 +341,5 @@ def _access(insecure: bool, ca_file: PathLike | None) -> Access:
     return Access(insecure, Path(ca_file) if ca_file is not None else None, environ=dict(os.environ))
 
 
-def _located(models: PathLike | None, asked_for: Iterable[str]) -> Located:
-    return locate(this_system(), Path(models) if models is not None else None, asked_for=list(asked_for))
+def _located(models: PathLike | None) -> Located:
+    return locate(this_system(), Path(models) if models is not None else None)

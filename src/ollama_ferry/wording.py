@@ -1,6 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers and paths as people read them."""
 
 from __future__ import annotations
+
+import os
 
 
 def human_size(size: float) -> str:
@@ -17,3 +19,9 @@ def human_size(size: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Write how many there are of something whose plural ends in s: ``1 blob``, ``12 blobs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shown(text: str | os.PathLike[str]) -> str:
+    """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
+    text = os.fspath(text)
+    return text if text.isprintable() else ascii(text)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,20 +10,10 @@ import pytest
 from ollama_ferry.errors import ModelNotFound, StoreNotFound
 from ollama_ferry.jobs.select import select
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.ollama.locate import Located, System, locate
-from ollama_ferry.ollama.server import ServerAddress, ask_for_root
+from ollama_ferry.ollama.locate import Located, locate
+from ollama_ferry.ollama.server import ServerAddress
+from support.checking import system
 from support.stores import StoreBuilder
-
-
-def system(tmp_path: Path, answer: str | None = None, **environ: str) -> System:
-    return System(
-        environ=environ,
-        home=tmp_path / "home",
-        platform="linux",
-        ask=lambda address, models: answer,
-        unit_folders=(tmp_path / "units",),
-        service_home=tmp_path / "service",
-    )
 
 
 def store(path: Path, *names: str) -> Path:
@@ -112,50 +98,6 @@ def test_model_in_the_store_that_was_not_chosen(tmp_path: Path) -> None:
 )
 def test_forms_of_the_servers_address(text: str, url: str) -> None:
     assert str(ServerAddress.parse(text)) == url
-
-
-@pytest.fixture
-def fake_server() -> Iterator[tuple[ServerAddress, dict[str, str]]]:
-    """A server that gives each model the modelfile of a table."""
-    modelfiles: dict[str, str] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply(200, {"models": [{"name": name} for name in modelfiles]})
-
-        def do_POST(self) -> None:
-            model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
-            self.reply(200 if model in modelfiles else 404, {"modelfile": modelfiles.get(model)})
-
-        def reply(self, status: int, body: object) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield ServerAddress("http", "127.0.0.1", server.server_port), modelfiles
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_root_is_read_from_any_models_from_line(fake_server: tuple[ServerAddress, dict[str, str]]) -> None:
-    address, modelfiles = fake_server
-    assert ask_for_root(address, ["x"]) is None
-    modelfiles["mlx"] = "# FROM mlx\nFROM \nTEMPLATE x"
-    assert ask_for_root(address, ["mlx"]) is None
-    modelfiles["gguf"] = f"# FROM /not/this\nFROM /data/my models/blobs/sha256-{'a' * 64}\nFROM /y/blobs/sha256-z\n"
-    assert ask_for_root(address, ["mlx"]) == "/data/my models"
-    assert ask_for_root(address, ["gguf"]) == "/data/my models"
-
-
-def test_no_server_is_no_answer() -> None:
-    assert ask_for_root(ServerAddress("http", "127.0.0.1", 9), ["x"]) is None
 
 
 def test_located_names_the_reason(tmp_path: Path) -> None:

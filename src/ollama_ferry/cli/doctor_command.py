@@ -13,11 +13,12 @@ import click
 from ollama_ferry.cli.options import Output, models_option, output_options, stdout_is_terminal
 from ollama_ferry.cli.sudo import sudo_line
 from ollama_ferry.cli.tables import print_table
-from ollama_ferry.doctor.findings import Finding, Severity, quoted, shown
-from ollama_ferry.doctor.machine import Diagnosis, StoreSeen, diagnose
+from ollama_ferry.doctor.choice import StoreSeen
+from ollama_ferry.doctor.findings import Finding, Severity, quoted
+from ollama_ferry.doctor.machine import Report, check_machine
 from ollama_ferry.errors import Damaged
-from ollama_ferry.ollama.locate import this_system
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.ollama.candidates import this_system
+from ollama_ferry.wording import counted, human_size, shown
 
 _COLOURS = {Severity.PROBLEM: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _WIDEST = 100
@@ -35,52 +36,52 @@ def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> N
     output = Output(quiet, verbose, as_json)
     system = this_system()
     output.detail(f"platform {system.platform}, home {shown(system.home)}")
-    diagnosis = diagnose(system, models)
+    report = check_machine(system, models)
     if as_json:
-        output.document(_fields(diagnosis))
+        output.document(_fields(report))
     else:
-        _print(diagnosis, output)
-    problems = diagnosis.count(Severity.PROBLEM)
+        _print(report, output)
+    problems = report.count(Severity.PROBLEM)
     if problems:
         raise Damaged(f"{counted(problems, 'problem')} found", hint="Each is told above, with the lines that mend it.")
 
 
-def _print(diagnosis: Diagnosis, output: Output) -> None:
+def _print(report: Report, output: Output) -> None:
     if not output.quiet:
-        _print_stores(diagnosis)
-    told = [finding for finding in diagnosis.findings if not (output.quiet and finding.severity is Severity.NOTE)]
+        _print_stores(report)
+    told = [finding for finding in report.findings if not (output.quiet and finding.severity is Severity.NOTE)]
     for number, finding in enumerate(told):
         _print_finding(finding)
         following = told[number + 1] if number + 1 < len(told) else None
         if following is None or _kind(following) != _kind(finding):
-            for more in diagnosis.omitted:
+            for more in report.omitted:
                 if (more.code, more.store, more.severity) == _kind(finding):
                     click.echo(f"  ... and {more.count} more like this; run doctor again when these are mended")
                     click.echo()
     if output.quiet:
         return
-    counts = [counted(diagnosis.count(severity), severity.value) for severity in Severity]
+    counts = [counted(report.count(severity), severity.value) for severity in Severity]
     click.echo(", ".join(counts) + "; nothing was changed")
-    store = next((store for store in diagnosis.stores if store.chosen and store.held), None)
+    store = next((store for store in report.stores if store.chosen and store.held), None)
     if store is not None:
         click.echo("sizes were compared, no blob was hashed; that does:")
         click.echo(f"  ollama-ferry verify --models {quoted(store.path)}")
 
 
-def _print_stores(diagnosis: Diagnosis) -> None:
+def _print_stores(report: Report) -> None:
     print_table(
         ("STORE", "MODELS", "BLOBS", "FOUND BECAUSE"),
-        [_row(store) for store in diagnosis.stores],
+        [_row(store) for store in report.stores],
         right=(1, 2),
     )
-    served = [store for store in diagnosis.stores if store.served]
+    served = [store for store in report.stores if store.served]
     if served:
-        click.echo(f"the server at {diagnosis.server} uses {shown(served[0].path)}")
-    elif diagnosis.server_folder:
-        click.echo(f"the server at {diagnosis.server} uses {diagnosis.server_folder}, which is none of these")
+        click.echo(f"the server at {report.server} uses {shown(served[0].path)}")
+    elif report.server_folder:
+        click.echo(f"the server at {report.server} uses {report.server_folder}, which is none of these")
     else:
-        click.echo(f"no server at {diagnosis.server} told its folder: none answers, or it has no model")
-    chosen = next((store for store in diagnosis.stores if store.chosen), None)
+        click.echo(f"no server at {report.server} told its folder: none answers, or it has no model")
+    chosen = next((store for store in report.stores if store.chosen), None)
     if chosen is not None:
         click.echo(f"ollama-ferry uses {shown(chosen.path)}")
     click.echo()
@@ -118,9 +119,9 @@ def _width() -> int:
     return min(_WIDEST, shutil.get_terminal_size().columns) if stdout_is_terminal() else _WIDEST
 
 
-def _fields(diagnosis: Diagnosis) -> dict[str, object]:
+def _fields(report: Report) -> dict[str, object]:
     return {
-        "server": {"address": diagnosis.server, "folder": diagnosis.server_folder},
+        "server": {"address": report.server, "folder": report.server_folder},
         "stores": [
             {
                 "path": shown(store.path),
@@ -130,9 +131,9 @@ def _fields(diagnosis: Diagnosis) -> dict[str, object]:
                 "models": store.held.models if store.held else None,
                 "blobs_size": store.held.size if store.held else None,
             }
-            for store in diagnosis.stores
+            for store in report.stores
         ],
-        "problems": diagnosis.count(Severity.PROBLEM),
+        "problems": report.count(Severity.PROBLEM),
         "findings": [
             {
                 "severity": finding.severity.value,
@@ -142,10 +143,10 @@ def _fields(diagnosis: Diagnosis) -> dict[str, object]:
                 "concerns": list(finding.concerns),
                 "mend": list(_mend(finding)),
             }
-            for finding in diagnosis.findings
+            for finding in report.findings
         ],
         "omitted": [
             {"severity": more.severity.value, "code": more.code, "store": more.store or None, "count": more.count}
-            for more in diagnosis.omitted
+            for more in report.omitted
         ],
     }

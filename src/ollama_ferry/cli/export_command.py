@@ -132,7 +132,7 @@ def command(
     if prompt and split is None:
         raise UsageError("--prompt goes with --split")
     inventory = read_inventories(have) if have else None
-    located = find_store(models, output, texts)
+    located = find_store(models, output)
     store = Store(located.root)
     names = select(located, texts, everything=everything)
     path = None if streaming else Path(archive or _default_name(names))

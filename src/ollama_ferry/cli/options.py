@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from ollama_ferry.errors import UsageError
-from ollama_ferry.ollama.locate import Located, locate, locate_target, this_system
+from ollama_ferry.ollama.candidates import this_system
+from ollama_ferry.ollama.locate import Located, locate, locate_target
 
 if TYPE_CHECKING:
     from ollama_ferry.places.archive.source import ArchiveSource
@@ -97,20 +98,26 @@ models_option = click.option(
 )
 
 
-def find_store(models: Path | None, output: Output, asked_for: Sequence[str] = ()) -> Located:
+def find_store(models: Path | None, output: Output) -> Located:
     """Find the store; with ``-v`` say which and why."""
-    located = locate(this_system(), models, asked_for=asked_for)
-    output.detail(f"store: {located.root} ({located.why})")
-    for other in located.others:
-        output.detail(f"another store, not used: {other}")
+    located = locate(this_system(), models)
+    _tell(located, output)
     return located
 
 
 def find_target(models: Path | None, output: Output) -> Located:
     """Find the store to write into, which need not be there yet; with ``-v`` say which and why."""
     located = locate_target(this_system(), models)
-    output.detail(f"store: {located.root} ({located.why})")
+    _tell(located, output)
     return located
+
+
+def _tell(located: Located, output: Output) -> None:
+    for note in located.notes:
+        output.note(note)
+    output.detail(f"store: {located.root} ({located.why})")
+    for other in located.others:
+        output.detail(f"another store, not used: {other}")
 
 
 def open_contents(archive: Path, output: Output) -> ArchiveSource:

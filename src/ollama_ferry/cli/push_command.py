@@ -98,7 +98,7 @@ def _source(
     stack: ExitStack, texts: list[str], archive: Path | None, models: Path | None, output: Output
 ) -> tuple[Inspectable, list[ModelName]]:
     if archive is None:
-        located = find_store(models, output, texts)
+        located = find_store(models, output)
         return Store(located.root), select(located, texts)
     if models is not None:
         raise UsageError("--models is about a store, and --from names an archive")

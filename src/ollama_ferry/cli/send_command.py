@@ -53,7 +53,7 @@ def command(
     output = Output(quiet, verbose, as_json)
     if len(words) < 2:
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
-    located = find_store(models, output, [words[0]])
+    located = find_store(models, output)
     store = Store(located.root)
     texts, places = split_words(words, store)
     names = select(located, texts)

@@ -110,7 +110,7 @@ def _shelved(
         raise UsageError("no model was named", hint="`ollama-ferry list` shows what there is; --all serves every one.")
     if words and everything:
         raise UsageError("--all serves every model; name none beside it")
-    yield shelve_store(find_store(models, output, words), words, everything=everything)
+    yield shelve_store(find_store(models, output), words, everything=everything)
 
 
 def _tell_begun(server: Server, asked: Address, shelved: Shelved, output: Output, *, token_needed: bool) -> None:

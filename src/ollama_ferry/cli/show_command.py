@@ -46,7 +46,7 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
         name = resolve(source, ModelName.parse(model))
         where, key, path = source.label, "archive", f"manifests/{name.path}"
     else:
-        located = find_store(models, output, [model])
+        located = find_store(models, output)
         store = Store(located.root)
         (name,) = select(located, [model])
         place, where, key, path = store, str(store.root), "store", str(store.manifest_path(name))

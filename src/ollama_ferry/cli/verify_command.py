@@ -104,7 +104,7 @@ def command(
         # One that is not there is told before hours of hashing.
         with ArchiveFile(archive):
             pass
-    located = find_store(models, output, list(words))
+    located = find_store(models, output)
     store = Store(located.root)
     names = select(located, words) if words else list(store.names())
     report = _verify_models(store, names, threads or 0, output)

@@ -89,12 +89,6 @@ class Findings:
         )
 
 
-def shown(text: str | os.PathLike[str]) -> str:
-    """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
-    text = os.fspath(text)
-    return text if text.isprintable() else ascii(text)
-
-
 def quoted(path: str | os.PathLike[str]) -> str:
     """Return a path as one word of a shell line; what does not print is escaped, and still means the same file."""
     text = os.fspath(path)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted, shown
+from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.wording import shown
 
 # Microsoft, "Naming Files, Paths, and Namespaces"; with whatever extension.
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 
 
-def tell_names(groups: Iterable[Sequence[ModelName]], store: Store, findings: Findings, *, copy: bool) -> None:
-    """Tell which names are awkward.
+def check_names(
+    groups: Mapping[tuple[str, ...], Sequence[ModelName]], store: Store, findings: Findings, *, copy: bool
+) -> None:
+    """Tell which names some systems or disks do not take.
 
     Args:
-        groups: the names of the store; those that differ in letter case only are together.
+        groups: the names of the store by their key; those that differ in letter case only are together.
         store: where they are.
         findings: where to tell it.
         copy: whether a server may be using the store, so that ``ollama cp`` helps.
     """
-    for names in groups:
+    for names in groups.values():
         if len(names) > 1:
             findings.add(
                 Finding(
@@ -39,11 +42,12 @@ def tell_names(groups: Iterable[Sequence[ModelName]], store: Store, findings: Fi
             if not why:
                 continue
             mend: tuple[str, ...] = ()
-            if ":" in name.host and copy:
-                plain = f"{name.namespace}/{name.model}:{name.tag}"
+            plain = ModelName.parse(f"{name.namespace}/{name.model}:{name.tag}")
+            # A copy takes the place of a model of that name.
+            if ":" in name.host and copy and plain.key not in groups:
                 mend = (
                     "# A second name for it, which takes no space:",
-                    f"ollama cp {quoted(str(name))} {quoted(plain)}",
+                    f"ollama cp {quoted(str(name))} {quoted(str(plain))}",
                 )
             findings.add(
                 Finding(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted, shown, words
-from ollama_ferry.doctor.store_files import Some
+from ollama_ferry.doctor.advice import Advice, is_systems
+from ollama_ferry.doctor.contents import Some
+from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted, words
 from ollama_ferry.files.permissions import PASS, READ, WRITE, User, access_list, user_numbered
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted
+from ollama_ferry.wording import counted, shown
 
 
 class Owners:
@@ -27,6 +28,8 @@ class Owners:
         self._owner = owner
         self._foreign = Some()
         self._hindering = Some()
+        self._linked = 0
+        self._root_too = False
         found: list[tuple[str, os.stat_result]] = []
         for folder in self._folders:
             try:
@@ -52,11 +55,18 @@ class Owners:
             wanted = READ | WRITE
         else:
             wanted = READ
+        if path == str(self._root):
+            self._root_too = True
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            self._linked += 1
         hinders = not owner.may(status, wanted, access_list(path))
         (self._hindering if hinders else self._foreign).add(path, 0, 0.0)
 
-    def tell(self, findings: Findings) -> None:
-        """Tell what was found, in one finding."""
+    def tell(self, findings: Findings, advice: Advice) -> None:
+        """Tell what was found, in one finding.
+
+        The line changes no more than the store: neither what links lead to, nor files that have another name elsewhere.
+        """
         owner = self._owner
         if owner is None:
             return
@@ -77,14 +87,22 @@ class Owners:
         else:
             severity, code = Severity.NOTE, "mixed-owners"
             text = f"{told}, who can use {'it' if one else 'them'} all the same. {example}"
-        mend = f"sudo chown -R {quoted(f'{owner.name}:{owner.group}')} {words(self._real_folders())}"
-        findings.add(Finding(severity, code, text, shown(self._root), tuple(map(shown, paths)), (mend,)))
+        mend = self._lines(owner, advice)
+        if not mend:
+            text += (
+                " The store has links or mounts to what is not its own, or files with hard links elsewhere, so there "
+                "is no line that gives all of it back: look at each."
+            )
+        findings.add(Finding(severity, code, text, shown(self._root), tuple(map(shown, paths)), mend))
 
-    def _real_folders(self) -> list[str]:
-        """Return the real folders that the store consists of, none of which lies in another."""
-        found: list[str] = []
-        for folder in self._folders:
-            real = os.path.realpath(folder)
-            if not any(os.path.commonpath([real, other]) == other for other in found):
-                found.append(real)
-        return found
+    def _lines(self, owner: User, advice: Advice) -> tuple[str, ...]:
+        folders = advice.own_folders()
+        if self._linked or not folders:
+            return ()
+        to = quoted(f"{owner.name}:{owner.group}")
+        lines = [f"sudo chown -RhP {to} {words(folders)}"]
+        if self._root_too:
+            if is_systems(str(self._root)):
+                return ()
+            lines.append(f"sudo chown -h {to} {quoted(os.path.realpath(self._root))}")
+        return tuple(lines)

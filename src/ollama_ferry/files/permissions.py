@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -11,10 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.ollama.locate import System
-
 READ, WRITE, PASS = 4, 2, 1
-_UNIT_LIMIT = 256 * 1024
 _ACL = "system.posix_acl_access"
 # Linux, include/uapi/linux/posix_acl.h and posix_acl_xattr.h
 _ACL_VERSION = 2
@@ -75,48 +71,6 @@ class User:
         if of_groups:
             return any(perm & mask & wanted == wanted for perm in of_groups)
         return any(tag == _ACL_OTHER and perm & wanted == wanted for tag, perm, _ in entries)
-
-
-@dataclass(frozen=True)
-class Service:
-    """Ollama's service on this machine.
-
-    Attributes:
-        unit: systemd's file for it; None where there is only a user ``ollama``.
-        user_name: whom it runs as, as the unit says.
-        user: that user; None where there is no such user.
-    """
-
-    unit: Path | None
-    user_name: str
-    user: User | None
-
-
-def service_of(system: System) -> Service | None:
-    """Find Ollama's service: its unit, else a user ``ollama``; None where there is neither."""
-    if system.platform != "linux":
-        return None
-    unit: Path | None = None
-    settings: dict[str, str] = {}
-    for folder in reversed(system.unit_folders):
-        files = [folder / "ollama.service"]
-        with suppress(OSError):
-            files += sorted((folder / "ollama.service.d").glob("*.conf"))
-        for file in files:
-            try:
-                with file.open(encoding="utf-8", errors="replace") as opened:
-                    text = opened.read(_UNIT_LIMIT)
-            except OSError:
-                continue
-            if file.name == "ollama.service":
-                unit = file
-            for key, value in re.findall(r"^[ \t]*(User|SupplementaryGroups)[ \t]*=[ \t]*(.*?)\s*$", text, re.M):
-                settings[key] = value
-    if unit is None:
-        user = user_named("ollama")
-        return Service(None, "ollama", user) if user else None
-    name = settings.get("User") or "root"
-    return Service(unit, name, user_named(name, settings.get("SupplementaryGroups", "").split()))
 
 
 def user_named(name: str, more_groups: list[str] | None = None) -> User | None:

@@ -1,23 +1,25 @@
-"""Find the store.
-
-The order: the folder that the caller names; ``OLLAMA_MODELS``; what a running server says; the folders that
-Ollama uses by default on this system.
-"""
+"""Find the store: the one of the candidates that is used, or the reason why there is none."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.errors import NotPermitted, StoreNotFound
-from ollama_ferry.ollama.server import ServerAddress, ask_for_root
+from ollama_ferry.ollama.candidates import (
+    Candidate,
+    Candidates,
+    Origin,
+    State,
+    System,
+    list_candidates,
+    named_by_environment,
+    state_of,
+)
+from ollama_ferry.wording import shown
 
-_UNIT_LIMIT = 256 * 1024
+_HERE = (State.STORE, State.NO_MANIFESTS)
 
 
 @dataclass(frozen=True)
@@ -28,84 +30,42 @@ class Located:
         root: the models folder.
         why: how it was found, in words.
         others: further stores on this machine, which were not chosen.
+        notes: what the user should be told of the choice, in sentences.
     """
 
     root: Path
     why: str
     others: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class System:
-    """What locating needs to know of the machine; tests give one of their own.
-
-    Attributes:
-        environ: the environment's variables.
-        home: the user's home.
-        platform: as in ``sys.platform``.
-        ask: asks the server at an address for its models folder, given names to ask for.
-        unit_folders: where systemd looks for units and their drop-ins.
-        service_home: where Ollama's service on Linux has its home.
-    """
-
-    environ: Mapping[str, str]
-    home: Path
-    platform: str
-    ask: Callable[[ServerAddress, list[str]], str | None] = ask_for_root
-    unit_folders: tuple[Path, ...] = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
-    service_home: Path = Path("/usr/share/ollama")
-
-
-def this_system() -> System:
-    """Return the machine that this process runs on."""
-    return System(environ=os.environ, home=Path.home(), platform=sys.platform)
-
-
-def locate(system: System, models: Path | None = None, *, asked_for: Sequence[str] = ()) -> Located:
+def locate(system: System, models: Path | None = None) -> Located:
     """Find the store on this machine.
 
     Args:
         system: the machine.
         models: the folder that the user named; it must be there.
-        asked_for: the models that the command is about: the server is asked for these first.
 
     Raises:
         StoreNotFound: there is none; the hint lists where was looked.
         NotPermitted: there is one, or may be, where this user can't look.
     """
-    if models is not None:
-        return Located(_require(models, "--models"), "--models names it")
-    named = _named_by_environment(system)
-    if named is not None:
-        return Located(_require(named, "OLLAMA_MODELS"), "OLLAMA_MODELS names it")
-
-    candidates = [(path, why, _state(path)) for path, why in default_folders(system)]
-    stores = [(path, why) for path, why, state in candidates if state == "store"]
-    closed = [(path, why) for path, why, state in candidates if state == "closed"]
-
-    address = ServerAddress.parse(system.environ.get("OLLAMA_HOST", ""))
-    answered = system.ask(address, list(asked_for))
-    if answered and os.path.isabs(answered):
-        path = Path(answered)
-        state = _state(path)
-        if state == "closed":
-            raise _closed(path, f"the server at {address} uses it")
-        if state == "store":
-            others = tuple(other for other, _ in stores if not _same(other, path))
-            return Located(path, f"the server at {address} uses it", others)
-
-    if stores:
-        (root, why), *rest = stores
-        others = tuple(path for path, _ in [*rest, *closed] if not _same(path, root))
-        return Located(root, why, others)
-    if closed:
-        raise _closed(*closed[0])
-    looked = [f"OLLAMA_MODELS is not set, and no server answered at {address} with a folder that is here."]
-    looked += [f"{path} ({why}) is not there." for path, why, _ in candidates]
-    raise StoreNotFound(
-        "no store of Ollama's models was found",
-        hint="\n".join([*looked, "Name the folder with --models DIR."]),
+    named = models is not None or named_by_environment(system) is not None
+    listed = list_candidates(system, models, ask=not named)
+    chosen = listed.chosen
+    if named and chosen is not None:
+        _require(chosen, system)
+        return Located(chosen.path, chosen.why)
+    if chosen is not None and chosen.state is State.CLOSED:
+        raise _closed(chosen)
+    if chosen is None or chosen.state is State.DANGLING:
+        raise _nothing(listed)
+    others = tuple(
+        one.path
+        for one in listed.found
+        if one is not chosen and (one.state is State.STORE or (one.state is State.CLOSED and not _served(chosen)))
     )
+    return Located(chosen.path, chosen.why, others, _notes(system, listed, chosen))
 
 
 def locate_target(system: System, models: Path | None = None) -> Located:
@@ -119,130 +79,108 @@ def locate_target(system: System, models: Path | None = None) -> Located:
         StoreNotFound: there is none, and none was named.
         NotPermitted: there is one, or may be, where this user can't look.
     """
-    named = models or _named_by_environment(system)
-    if named is not None:
-        why = "--models names it" if models is not None else "OLLAMA_MODELS names it"
-        path = named.expanduser()
-        state = _state(path)
-        if state == "closed":
-            raise _closed(path, why)
-        if state == "absent" and path.name in ("manifests", "blobs") and _state(path.parent) == "store":
+    if models is not None or named_by_environment(system) is not None:
+        named = list_candidates(system, models, ask=False).found[0]
+        path = named.path
+        _no_tilde(named, system)
+        if named.state is State.CLOSED:
+            raise _closed(named)
+        part = path.name in ("manifests", "blobs") and state_of(path.parent) in _HERE
+        if named.state is State.ABSENT and part:
             raise StoreNotFound(
                 f"{path} is a part of a store", hint=f"Name the folder that holds it: --models {path.parent}"
             )
         if os.path.lexists(path) and not path.is_dir():
             raise StoreNotFound(
-                f"{path} ({why}) is no folder", hint="Name the folder that holds manifests/ and blobs/."
+                f"{path} ({named.why}) is no folder", hint="Name the folder that holds manifests/ and blobs/."
             )
-        return Located(path, why)
+        return Located(path, named.why)
     try:
         return locate(system)
     except StoreNotFound as error:
-        for path, why in default_folders(system):
+        for one in list_candidates(system, ask=False).found:
             # Ollama is there and has no model yet: its home is, and its models folder is still to be made.
-            if path.is_dir() or path.parent.is_dir():
-                return Located(path, f"{why}, which has no models yet")
+            if one.path.is_dir() or one.path.parent.is_dir():
+                return Located(one.path, f"{one.why}, which has no models yet")
         error.hint += "\nA folder that is named need not exist: it becomes a store."
         raise
 
 
-def default_folders(system: System) -> list[tuple[Path, str]]:
-    """Return where Ollama keeps its models by default on a system, likeliest first, each with the reason."""
-    folders: list[tuple[Path, str]] = []
-    if system.platform == "linux":
-        folders += [(path, f"{unit} sets it") for path, unit in _service_settings(system)]
-        folders.append((system.service_home / ".ollama/models", "the Linux service's folder"))
-        folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder"))
-    folders.append((system.home / ".ollama/models", "this user's folder"))
-    sudo_user = system.environ.get("SUDO_USER", "")
-    if sudo_user and system.platform != "win32":
-        home = _home_of(sudo_user)
-        if home is not None:
-            folders.append((home / ".ollama/models", f"the folder of {sudo_user}, who called sudo"))
-    unique: dict[Path, str] = {}
-    for path, why in folders:
-        unique.setdefault(path, why)
-    return list(unique.items())
+def _served(chosen: Candidate) -> bool:
+    return Origin.SERVER in chosen.origins
 
 
-def _service_settings(system: System) -> list[tuple[Path, str]]:
-    """Read ``Environment=OLLAMA_MODELS=`` from the service's unit and its drop-ins, the last one first."""
-    files: list[Path] = []
-    for folder in reversed(system.unit_folders):
-        files.append(folder / "ollama.service")
-        try:
-            files += sorted((folder / "ollama.service.d").glob("*.conf"))
-        except OSError:
-            continue
-    found: list[tuple[Path, str]] = []
-    for file in files:
-        try:
-            with file.open(encoding="utf-8", errors="replace") as unit:
-                text = unit.read(_UNIT_LIMIT)
-        except OSError:
-            continue
-        for line in re.findall(r"^\s*Environment\s*=(.*)$", text, re.MULTILINE):
-            try:
-                settings = shlex.split(line)
-            except ValueError:
-                continue
-            for setting in settings:
-                key, _, value = setting.partition("=")
-                if key == "OLLAMA_MODELS" and value.startswith("/"):
-                    found.append((Path(value), str(file)))
-    return found[::-1]
+def _notes(system: System, listed: Candidates, chosen: Candidate) -> tuple[str, ...]:
+    """Say what surprises: a server that is not believed, and for root that a server had the last word."""
+    address = listed.answer.address
+    doubted = listed.of(Origin.DOUBTED)
+    if doubted is not None and doubted.state is not State.ABSENT and doubted is not chosen:
+        return (
+            f"using {shown(chosen.path)} ({chosen.why}), and not {shown(doubted.path)}, which the server at {address} "
+            f"names: {listed.doubt}. Name the folder with --models if it is the one.",
+        )
+    if system.uid == 0 and _served(chosen):
+        others = [one for one in listed.found if one is not chosen and one.state in _HERE]
+        if others and chosen.origins == {Origin.SERVER}:
+            return (
+                f"using {shown(chosen.path)}, because {chosen.why}, and not {shown(others[0].path)} "
+                f"({others[0].why}). --models names either.",
+            )
+    return ()
 
 
-def _state(path: Path) -> str:
-    """Tell whether a folder is a ``store``, is ``absent``, or lies where this user can't look (``closed``)."""
-    try:
-        # The service's home is 0750: looking into it fails before anything below it is known to be there.
-        os.stat(path / "manifests")
-        os.listdir(path / "manifests")
-    except PermissionError:
-        return "closed"
-    except OSError:
-        return "absent"
-    return "store"
+def _nothing(listed: Candidates) -> StoreNotFound:
+    """Return the error that says where was looked."""
+    answer = listed.answer
+    if not answer.answered:
+        server = f"no server answered at {answer.address}"
+    elif not answer.local:
+        server = f"the server at {answer.address} is on another machine"
+    elif answer.folder is None:
+        server = f"the server at {answer.address} names no folder: it has no model, or only tensor and cloud models"
+    else:
+        server = f"the server at {answer.address} names {shown(answer.folder)}"
+        server += f", and {listed.doubt}" if listed.doubt else ", which is no store here"
+    looked = [f"OLLAMA_MODELS is not set, and {server}."]
+    for one in listed.found:
+        if one.state is State.DANGLING:
+            looked.append(f"{shown(one.path)} ({one.why}) is a link that leads nowhere. Is a disk not mounted?")
+        elif one.state is State.ABSENT:
+            looked.append(f"{shown(one.path)} ({one.why}) is not there.")
+    doubted = listed.of(Origin.DOUBTED)
+    if doubted is not None and doubted.state in _HERE:
+        looked.append(f"If the server's folder is the one: --models {shown(doubted.path)}")
+    return StoreNotFound(
+        "no store of Ollama's models was found", hint="\n".join([*looked, "Name the folder with --models DIR."])
+    )
 
 
-def _require(path: Path, origin: str) -> Path:
-    path = path.expanduser()
-    state = _state(path)
-    if state == "closed":
-        raise _closed(path, f"{origin} names it")
-    if state == "absent":
-        if path.name == "manifests" or path.name == "blobs":
-            hint = f"It is the folder that holds manifests/ and blobs/: try --models {path.parent}"
-        elif _state(path / "models") == "store":
-            hint = f"It is the folder that holds manifests/ and blobs/: try --models {path / 'models'}"
-        else:
-            hint = "It is the folder that holds manifests/ and blobs/, for example ~/.ollama/models."
-        raise StoreNotFound(f"{path} ({origin}) is not a store: it has no manifests folder", hint=hint)
-    return path
+def _require(named: Candidate, system: System) -> None:
+    _no_tilde(named, system)
+    path = named.path
+    if named.state is State.CLOSED:
+        raise _closed(named)
+    if named.state in _HERE:
+        return
+    if path.name == "manifests" or path.name == "blobs":
+        hint = f"It is the folder that holds manifests/ and blobs/: try --models {path.parent}"
+    elif state_of(path / "models") in _HERE:
+        hint = f"It is the folder that holds manifests/ and blobs/: try --models {path / 'models'}"
+    else:
+        hint = "It is the folder that holds manifests/ and blobs/, for example ~/.ollama/models."
+    origin = "--models" if Origin.CALLER in named.origins else "OLLAMA_MODELS"
+    raise StoreNotFound(f"{path} ({origin}) is not a store: it has no manifests folder", hint=hint)
 
 
-def _closed(path: Path, why: str) -> NotPermitted:
-    return NotPermitted(f"not permitted to look into {path} ({why})")
+def _no_tilde(named: Candidate, system: System) -> None:
+    """Refuse a ``~`` in the variable: a shell has not expanded it, and Ollama does not either."""
+    if Origin.CALLER not in named.origins and str(named.path).startswith("~"):
+        raise StoreNotFound(
+            f"OLLAMA_MODELS is {shown(named.path)}, and a ~ in it is not expanded by Ollama",
+            hint="A server takes it for a folder of that name below the one that it was started in. Write the home out:"
+            f" {shown(str(named.path).replace('~', str(system.home), 1))}",
+        )
 
 
-def _home_of(user: str) -> Path | None:
-    import pwd
-
-    try:
-        return Path(pwd.getpwnam(user).pw_dir)
-    except KeyError:
-        return None
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return one == other
-
-
-def _named_by_environment(system: System) -> Path | None:
-    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed."""
-    value = system.environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
-    return Path(value) if value else None
+def _closed(one: Candidate) -> NotPermitted:
+    return NotPermitted(f"not permitted to look into {shown(one.path)} ({one.why})")

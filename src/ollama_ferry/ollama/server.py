@@ -9,8 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ollama_ferry.ollama.listeners import listeners
+
+if TYPE_CHECKING:
+    import socket
 
 DEFAULT_PORT = 11434
 # A license is part of the answer of /api/show, and a site may have hundreds of models.
@@ -63,36 +69,77 @@ class ServerAddress:
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
-def ask_for_root(address: ServerAddress, models: list[str], *, timeout: float = 1.0) -> str | None:
+@dataclass(frozen=True)
+class ServerAnswer:
+    """What a server told of itself.
+
+    Attributes:
+        address: where it was asked.
+        answered: whether something answered there as Ollama does.
+        local: whether it listens on this machine.
+        folder: the models folder on the *server's* file system; None where it has no model, or none with a file (MLX
+            models and cloud stubs give none), or where it is on another machine and was not asked.
+        owners: the user numbers that the sockets that listen there belong to; none where nobody was found, None where
+            this system does not tell.
+    """
+
+    address: ServerAddress
+    answered: bool = False
+    local: bool = False
+    folder: str | None = None
+    owners: frozenset[int] | None = None
+
+
+def ask_server(address: ServerAddress, *, timeout: float = 1.0) -> ServerAnswer:
     """Ask a server for the folder that its models are in.
+
+    Only names that it lists itself are asked for, of models that run there: those of cloud models would be handed on to
+    another machine. What does not answer in time is passed over, and the next model is asked for.
 
     Args:
         address: where the server is.
-        models: names to ask for first; where they tell nothing, those that the server lists are asked for.
-        timeout: for each request, in seconds.
-
-    Returns:
-        The path on the *server's* file system, or None where there is no server, no model, or no model with a
-        file (MLX models and cloud stubs give none).
+        timeout: for each request from its beginning to its end, in seconds.
     """
     try:
-        asked: set[str] = set()
-        for model in models[:_ASKED_AT_MOST]:
-            asked.add(model)
-            if root := _root_of(_request(address, "POST", "/api/show", timeout, {"model": model})):
-                return root
-        listed = _request(address, "GET", "/api/tags", timeout)
-        names = [
-            entry["name"]
-            for entry in (listed.get("models") or () if isinstance(listed, dict) else ())
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and not entry.get("remote_host")
-        ]
-        for model in [name for name in names if name not in asked][:_ASKED_AT_MOST]:
-            if root := _root_of(_request(address, "POST", "/api/show", timeout, {"model": model})):
-                return root
-    except _NoAnswer:
-        pass
-    return None
+        reached = _connect(address, timeout)
+    except OSError:
+        return ServerAnswer(address)
+    with reached:
+        peer, own = reached.getpeername(), reached.getsockname()
+    if not _is_here(peer[0], own[0]):
+        return ServerAnswer(address, answered=True)
+    before = listeners(peer[0], peer[1])
+    listed = _request(address, "GET", "/api/tags", timeout)
+    if not isinstance(listed, dict):
+        return ServerAnswer(address, local=True)
+    folder: str | None = None
+    for model in _worth_asking(listed.get("models"))[:_ASKED_AT_MOST]:
+        folder = _root_of(_request(address, "POST", "/api/show", timeout, {"model": model}))
+        if folder:
+            break
+    after = listeners(peer[0], peer[1])
+    # Another socket than before: then nobody knows which one has answered.
+    owners = None if before is None or after is None else frozenset(uid for uid, _ in before if before == after)
+    return ServerAnswer(address, True, True, folder, owners)
+
+
+def _is_here(peer: str, own: str) -> bool:
+    """Tell whether a connection leads to this machine: a system calls its own addresses from the same address."""
+    import ipaddress
+
+    return peer == own or ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+
+
+def _worth_asking(entries: Any) -> list[str]:
+    """Return the names of the local models that a server lists, those of GGUF files first."""
+    found: list[tuple[bool, str]] = []
+    for entry in entries if isinstance(entries, list) else ():
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or entry.get("remote_host") or name.endswith((":cloud", "-cloud")):
+            continue
+        details = entry.get("details")
+        found.append((not (isinstance(details, dict) and details.get("format") == "gguf"), name))
+    return [name for _, name in sorted(found, key=lambda pair: pair[0])]
 
 
 def server_just_started(seconds: float) -> bool:
@@ -124,10 +171,6 @@ def server_just_started(seconds: float) -> bool:
     return False
 
 
-class _NoAnswer(Exception):
-    """The server can't be asked."""
-
-
 def _root_of(answer: Any) -> str | None:
     modelfile = answer.get("modelfile") if isinstance(answer, dict) else None
     if not isinstance(modelfile, str):
@@ -136,23 +179,43 @@ def _root_of(answer: Any) -> str | None:
     return found["root"] if found else None
 
 
+def _connect(address: ServerAddress, timeout: float) -> socket.socket:
+    import socket
+
+    return socket.create_connection((address.host, address.port), timeout)
+
+
 def _request(address: ServerAddress, method: str, path: str, timeout: float, body: dict[str, str] | None = None) -> Any:
-    """Make one request; the JSON of a good answer, None for a refusal."""
+    """Make one request; the JSON of a good answer, None where there was none in time."""
     import http.client
+    import socket
+    import threading
 
     # Not urllib: it would send a request for 127.0.0.1 to the proxy that the environment names.
     connect = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = connect(address.host, address.port, timeout=timeout)
     try:
-        data = json.dumps(body).encode() if body is not None else None
-        connection.request(method, address.path + path, data, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        raw = response.read(_ANSWER_LIMIT + 1)
-        if response.status != 200 or len(raw) > _ANSWER_LIMIT:
-            return None
-        return json.loads(raw)
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        raise _NoAnswer from error
+        connection.connect()
+        line = connection.sock
+
+        def give_up() -> None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+        # A timeout of the socket's counts each call, and bytes may come one by one for ever.
+        clock = threading.Timer(timeout, give_up)
+        clock.daemon = True
+        clock.start()
+        try:
+            data = json.dumps(body).encode() if body is not None else None
+            connection.request(method, address.path + path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            raw = response.read(_ANSWER_LIMIT + 1)
+        finally:
+            clock.cancel()
+        return json.loads(raw) if response.status == 200 and len(raw) <= _ANSWER_LIMIT else None
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return None
     finally:
         connection.close()
 

@@ -25,11 +25,12 @@ from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Vanished
 from ollama_ferry.files.disk import Disk, free_space, lock, start_writing_back, write_all, write_error
+from ollama_ferry.files.mounts import is_mount_point
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
 from ollama_ferry.places.store.making import Maker
-from ollama_ferry.places.store.staging import MANIFEST_IN_WORK, is_mount_point, staging_folder
+from ollama_ferry.places.store.staging import MANIFEST_IN_WORK, staging_folder
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import human_size
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from ollama_ferry.files.mounts import is_mount_point
 from ollama_ferry.places.store.store import Store
 
 STAGING = ".ollama-ferry"
@@ -24,20 +24,3 @@ def staging_folder(store: Store) -> Path:
     if os.path.lexists(blobs) and (blobs.is_symlink() or is_mount_point(blobs)):
         return blobs / STAGING
     return store.root / STAGING
-
-
-def is_mount_point(path: Path) -> bool:
-    """Tell whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
-    if os.path.ismount(path):
-        return True
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            mounted = (line.split(" ", 5)[4] for line in table)
-            return any(_unescaped(point) == str(path.resolve()) for point in mounted)
-    except OSError:
-        return False
-
-
-def _unescaped(text: str) -> str:
-    """Undo what proc(5) does to blanks and backslashes in a path."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ollama_ferry.doctor.findings import LISTED_AT_MOST
+from ollama_ferry.ollama.candidates import leads_nowhere
 
 ENTRIES_AT_MOST = 500_000
 """How many entries of one folder are looked at."""
 
 _BLOB = re.compile(r"sha256([-:])([0-9a-f]{64})")
-_PARTIAL = re.compile(r"sha256-([0-9a-f]{64})-partial(-[0-9]+)?")
+# Newer servers download tensors into NAME.tmp, and go on from there.
+_PARTIAL = re.compile(r"sha256-([0-9a-f]{64})(?:-partial(?:-[0-9]+)?|\.tmp)")
 
 Look = Callable[[str, os.stat_result], None]
 """Called with the path and the state of every file and folder; a link is told as such."""
@@ -62,9 +64,11 @@ class Blobs:
     """What lies in ``blobs/``.
 
     Attributes:
-        sizes: the regular files whose name is a digest: hexadecimal digits to size and time of change.
+        sizes: the regular files whose name is a digest: hexadecimal digits to size and time of change, which for what a
+            tar has restored is not the time that the tar gave it.
         old: those named ``sha256:<hex>``, as very old stores have them.
         partials: the unfinished downloads, by the digest that they are to have.
+        parts: the paths of their files.
         strays: files whose name is no digest.
         cut: whether there is more than was looked at.
     """
@@ -72,11 +76,12 @@ class Blobs:
     sizes: dict[str, tuple[int, float]] = field(default_factory=dict)
     old: Some = field(default_factory=Some)
     partials: dict[str, Some] = field(default_factory=dict)
+    parts: dict[str, list[str]] = field(default_factory=dict)
     strays: Some = field(default_factory=Some)
     cut: bool = False
 
 
-def scan_blobs(folder: str, look: Look) -> Blobs:
+def look_at_blobs(folder: str, look: Look) -> Blobs:
     """Look at a store's blobs.
 
     Raises:
@@ -102,14 +107,19 @@ def scan_blobs(folder: str, look: Look) -> Blobs:
                     if stat.S_ISREG(status.st_mode):
                         if blob[1] == ":":
                             found.old.add(entry.path, status.st_size, status.st_mtime)
-                            found.sizes.setdefault(blob[2], (status.st_size, status.st_mtime))
+                            found.sizes.setdefault(blob[2], (status.st_size, _changed(status)))
                         else:
-                            found.sizes[blob[2]] = (status.st_size, status.st_mtime)
+                            found.sizes[blob[2]] = (status.st_size, _changed(status))
             elif partial := _PARTIAL.fullmatch(name):
                 found.partials.setdefault(partial[1], Some()).add(entry.path, on_disk(own), own.st_mtime)
+                found.parts.setdefault(partial[1], []).append(entry.path)
             else:
                 found.strays.add(entry.path, on_disk(own), own.st_mtime)
     return found
+
+
+def _changed(status: os.stat_result) -> float:
+    return max(status.st_mtime, status.st_ctime)
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class ManifestFile:
     regular: bool
 
 
-def scan_manifests(folder: str, look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
+def look_at_manifests(folder: str, look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
     """Give the files that a server takes for manifests, sorted.
 
     Args:
@@ -174,32 +184,45 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def leads_nowhere(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is a link whose target is not there; one that may not be looked at is not known not to be."""
-    if not os.path.islink(path):
-        return False
-    try:
-        os.stat(path)
-    except PermissionError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
 def on_disk(status: os.stat_result) -> int:
     """Return the bytes that a file takes up; an unfinished download is a sparse file of its full size."""
     blocks = getattr(status, "st_blocks", None)
     return status.st_size if blocks is None else min(status.st_size, blocks * 512)
 
 
-def size_of_folder(folder: str) -> tuple[int, float]:
-    """Return the bytes of a folder's own files, and the time of the newest change; zeros where it can't be read."""
-    size, newest = 0, 0.0
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in islice(entries, ENTRIES_AT_MOST):
-            with suppress(OSError):
+@dataclass
+class FolderSeen:
+    """What lies in a folder and below it.
+
+    Attributes:
+        size: the bytes that its files take up.
+        newest: the time of the newest change; 0 where there is no file.
+        known: whether all of it was looked at.
+        files: device and inode of each entry.
+    """
+
+    size: int = 0
+    newest: float = 0.0
+    known: bool = True
+    files: set[tuple[int, int]] = field(default_factory=set)
+
+
+def look_at_folder(folder: str, seen: FolderSeen) -> None:
+    """Look at everything below a folder, and add it to what was seen; no link is followed."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if len(seen.files) >= ENTRIES_AT_MOST:
+                    seen.known = False
+                    return
                 status = entry.stat(follow_symlinks=False)
-                size += on_disk(status)
-                newest = max(newest, status.st_mtime)
-    return size, newest
+                seen.files.add((status.st_dev, status.st_ino))
+                seen.newest = max(seen.newest, status.st_mtime)
+                if stat.S_ISDIR(status.st_mode):
+                    look_at_folder(entry.path, seen)
+                else:
+                    seen.size += on_disk(status)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        seen.known = False

@@ -1,0 +1,156 @@
+"""The lines that change a store, and which paths they may name.
+
+Somebody copies them into a shell of root's, and the store may belong to an enemy or be a patchwork of links. So a line
+names nothing but files that are the store's own, by a path that leads into the store itself, and nothing that a link of
+the store leads to, whose model would be lost with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from ollama_ferry.doctor.findings import quoted, words
+from ollama_ferry.files.mounts import mount_points
+from ollama_ferry.places.store.staging import STAGING
+from ollama_ferry.places.store.store import Store
+
+SSH_STAGING = ".ollama-ferry-ssh"
+"""Where the far side of a send keeps what has come; :mod:`ollama_ferry.places.ssh.scripts` makes it."""
+_LOOKED_AT = 10_000
+_IN_BLOBS = re.compile(r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh)?|lost\+found")
+_IN_MANIFESTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*|\.ollama-ferry-manifest|lost\+found")
+
+
+class Advice:
+    """What may be changed in one store.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._root = os.path.realpath(store.root)
+        self._kept: set[tuple[int, int]] = set()
+        self._mounts = mount_points()
+        folders = ((store.manifests_folder, _IN_MANIFESTS), (store.blobs_folder, _IN_BLOBS))
+        self._own = {str(folder): self._is_own(folder, names) for folder, names in folders}
+
+    def keep(self, path: str, status: os.stat_result) -> None:
+        """Remember what a link of the store leads to; call it with every file of the store."""
+        if stat.S_ISLNK(status.st_mode):
+            try:
+                target = os.stat(path)
+            except OSError:
+                return
+            self._kept.add((target.st_dev, target.st_ino))
+
+    def keeps(self, files: Iterable[tuple[int, int]]) -> bool:
+        """Tell whether a link of the store leads to one of some files, given by device and inode."""
+        return not self._kept.isdisjoint(files)
+
+    def has_all(self, folder: Path) -> bool:
+        """Tell whether ``manifests/`` or ``blobs/`` is the store's alone: no other store can have files there."""
+        return os.path.realpath(folder) == os.path.join(self._root, folder.name)
+
+    def removable(self, paths: Iterable[str]) -> list[str]:
+        """Return those of some paths that may be removed or moved as far as the store is concerned."""
+        return [path for path in paths if self._may_go(path)]
+
+    def remove(self, paths: Iterable[str], folder: Path | str) -> list[str]:
+        """Return the line that removes files of a folder, or none where nothing of it may go."""
+        some = self.removable(paths)
+        return [as_owner(f"rm {words(some)}", folder)] if some else []
+
+    def set_aside(self, paths: Iterable[str]) -> list[str]:
+        """Return the lines that move files to the store's root, each under a name that is free there."""
+        lines: list[str] = []
+        taken: set[str] = set()
+        for path in self.removable(paths):
+            name = os.path.relpath(path, self._store.root)
+            target = aside = os.path.join(self._store.root, re.sub(r"^(blobs|manifests)/", "", name).replace("/", "_"))
+            number = 1
+            while target in taken or os.path.lexists(target):
+                number += 1
+                target = f"{aside}.{number}"
+            taken.add(target)
+            lines.append(as_owner(f"mv -n {quoted(path)} {quoted(target)}", os.path.dirname(path)))
+        return lines
+
+    def own_folders(self) -> list[str]:
+        """Return the real ``manifests/`` and ``blobs/`` that may be given to another owner as a whole.
+
+        None, where one of them is not the store's own or something is mounted below it.
+        """
+        found: list[str] = []
+        for folder, own in self._own.items():
+            if not os.path.lexists(folder):
+                continue
+            real = os.path.realpath(folder)
+            if not own or any(point.startswith(real + "/") for point in self._mounts):
+                return []
+            found.append(real)
+        return found
+
+    def _may_go(self, path: str) -> bool:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        if (status.st_dev, status.st_ino) in self._kept:
+            return False
+        above = os.path.realpath(os.path.dirname(path))
+        owns = [os.path.realpath(folder) for folder, own in self._own.items() if own]
+        if above == self._root:
+            return os.path.basename(path) in (STAGING, SSH_STAGING)
+        return any(above == folder or above.startswith(folder + "/") for folder in owns)
+
+    def _is_own(self, folder: Path, names: re.Pattern[str]) -> bool:
+        """Tell whether a folder is of the store and nothing else, also where a link or a mount leads to it.
+
+        Behind a link may be anything: another store's blobs, a home, the root of the system.
+        """
+        real = os.path.realpath(folder)
+        try:
+            link, status = os.lstat(folder), os.stat(real)
+            if not stat.S_ISDIR(status.st_mode):
+                return False
+            if stat.S_ISDIR(link.st_mode) and real not in self._mounts:
+                return True
+            with os.scandir(real) as entries:
+                if not all(names.fullmatch(entry.name) for entry in islice(entries, _LOOKED_AT)):
+                    return False
+        except OSError:
+            return False
+        if stat.S_ISDIR(link.st_mode):
+            return True
+        # An enemy's link leads to what is not his. And beside another store's blobs are its manifests.
+        other = {"blobs": "manifests", "manifests": "blobs"}[folder.name]
+        beside = os.path.join(os.path.dirname(real), other)
+        shared = os.path.isdir(beside) and os.path.realpath(beside) != os.path.realpath(folder.with_name(other))
+        return link.st_uid in (0, status.st_uid) and len(Path(real).parts) > 2 and not shared and not is_home(real)
+
+
+def as_owner(line: str, folder: Path | str) -> str:
+    """Put sudo before a line that changes a folder, where this user can't do that."""
+    return line if os.name == "nt" or os.access(folder, os.W_OK) else f"sudo {line}"
+
+
+def is_home(folder: str) -> bool:
+    """Tell whether a folder is somebody's home."""
+    try:
+        import pwd
+    except ImportError:
+        return False
+    return any(os.path.realpath(user.pw_dir) == folder for user in pwd.getpwall() if user.pw_dir not in ("", "/"))
+
+
+def is_systems(folder: str) -> bool:
+    """Tell whether a folder is the system's or somebody's home, which no line of ours touches."""
+    real = os.path.realpath(folder)
+    return len(Path(real).parts) <= 2 or is_home(real)

@@ -1,0 +1,52 @@
+"""What imports and sends of ollama-ferry have left in a store that they did not finish in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ollama_ferry.doctor.advice import SSH_STAGING, as_owner
+from ollama_ferry.doctor.contents import FolderSeen, look_at_folder
+from ollama_ferry.doctor.findings import Severity, age, words
+from ollama_ferry.doctor.subject import HOUR, Subject
+from ollama_ferry.files.mounts import mount_points
+from ollama_ferry.places.store.staging import MANIFEST_IN_WORK, STAGING
+from ollama_ferry.wording import human_size
+
+
+def check_leftovers(subject: Subject) -> None:
+    """Tell what waits for an import or a send to be run again."""
+    in_work = subject.store.manifests_folder / MANIFEST_IN_WORK
+    _check(subject, STAGING, "An import by ollama-ferry", "Importing the same archive", [in_work])
+    _check(subject, SSH_STAGING, "A send to this store over ssh", "The same send, run again,", [])
+
+
+def _check(subject: Subject, name: str, what: str, again: str, more: list[Path]) -> None:
+    # Where it is depends on whether blobs/ is a link, which may have changed since.
+    folders = [subject.root / name, subject.store.blobs_folder / name]
+    paths = [str(path) for path in (*folders, *more) if os.path.lexists(path)]
+    if not paths:
+        return
+    seen = FolderSeen()
+    for folder in folders:
+        if not os.path.islink(folder):
+            look_at_folder(str(folder), seen)
+    old = subject.now - seen.newest
+    when = f", last written {age(old)} ago" if seen.newest else ""
+    subject.add(
+        Severity.WARNING if seen.size else Severity.NOTE,
+        "leftovers",
+        f"{what} was interrupted, or is at work: {human_size(seen.size)} wait{when}. {again} "
+        f"{'again ' if name == STAGING else ''}goes on from there.",
+        paths,
+        _lines(subject, paths, seen) if not seen.newest or old >= HOUR else [],
+    )
+
+
+def _lines(subject: Subject, paths: list[str], seen: FolderSeen) -> list[str]:
+    """Return the lines that remove leftovers, or none where something else hangs on them."""
+    apart = any(point.startswith(os.path.realpath(path)) for point in mount_points() for path in paths)
+    safe = subject.advice.removable(paths)
+    if apart or not seen.known or subject.advice.keeps(seen.files) or not safe:
+        return []
+    return ["# To give it up, if nothing is at work:", as_owner(f"rm -rf {words(safe)}", os.path.dirname(safe[0]))]

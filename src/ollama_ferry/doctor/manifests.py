@@ -1,0 +1,302 @@
+"""The manifests of a store: which can be read, and which of their blobs are there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ollama_ferry.doctor.advice import as_owner
+from ollama_ferry.doctor.contents import Blobs, Look, ManifestFile, Some, look_at_manifests
+from ollama_ferry.doctor.findings import Severity, and_more, quoted
+from ollama_ferry.doctor.models import bring_back, check_models
+from ollama_ferry.doctor.subject import Subject
+from ollama_ferry.errors import Damaged, InvalidName
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest, parse_json
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import counted, human_size, shown
+
+_BEING_WRITTEN = 60.0
+# What systems put beside files, and nobody misses.
+_JUNK = re.compile(r"\.DS_Store|\._.*|desktop\.ini|(eh)?thumbs\.db", re.IGNORECASE)
+# What sync tools and editors put beside files; some of it is a valid tag.
+_COPY = re.compile(r".*(\.sync-conflict-|conflicted copy|\.(bak|tmp|swp|orig|part)$).*", re.IGNORECASE)
+_LIST_TYPES = ("application/vnd.ollama.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
+
+
+@dataclass
+class ModelsSeen:
+    """What the manifests of a store say.
+
+    Attributes:
+        names: the names of the models, the damaged ones too; those that differ in letter case only are together.
+        named: the digests that manifests name, in hexadecimal digits.
+        largest: the bytes of the largest model.
+    """
+
+    names: dict[tuple[str, ...], list[ModelName]] = field(default_factory=lambda: defaultdict(list))
+    named: set[str] = field(default_factory=set)
+    largest: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many models there are."""
+        return sum(map(len, self.names.values()))
+
+
+def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> ModelsSeen:
+    """Tell what is wrong with the manifests of a store and with the models that they name.
+
+    Args:
+        subject: the store.
+        blobs: what lies in ``blobs/``; None where that is not known.
+        look: called with every file and folder.
+    """
+    check = _Manifests(subject)
+    check.layouts()
+    # Which blobs are wrong for one model and right for another is known only when all manifests are read.
+    for file in look_at_manifests(str(subject.store.manifests_folder), look, subject.closed):
+        check.look_at(file)
+    check.tell_no_manifests()
+    if blobs is not None:
+        check_models(subject, blobs, check.whole)
+    return check.seen
+
+
+class _Manifests:
+    """The check of one store's manifests."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.seen = ModelsSeen()
+        self.whole: list[tuple[ModelName | None, Manifest]] = []
+        self._no_manifests = Some()
+
+    # -- files
+
+    def layouts(self) -> None:
+        """Tell of a layout that is not understood, whose manifests may name any blob."""
+        folder = self.subject.root / "manifests-v2"
+        if not os.path.lexists(folder):
+            return
+        self.subject.not_understood += 1
+        self.subject.add(
+            Severity.WARNING,
+            "unknown-layout",
+            f"{shown(folder)} is there: a newer Ollama keeps manifests in a layout that this version of ollama-ferry "
+            "does not understand. What it names is not known, so nothing here is said to be unused.",
+            [str(folder)],
+        )
+
+    def look_at(self, file: ManifestFile) -> None:
+        """Look at a file where a manifest belongs."""
+        if not file.there:
+            self._dangling(file.path)
+            return
+        name: ModelName | None = None
+        with suppress(InvalidName):
+            name = ModelName.from_path(file.parts)
+        # To open a pipe would wait for ever.
+        if not file.regular:
+            self._is_none(file.path)
+            return
+        try:
+            raw = _read(file.path)
+            manifest = Manifest.parse(raw)
+            needed = manifest.blobs
+        except PermissionError:
+            # A model that can't be read is one all the same.
+            if name is not None:
+                self.seen.names[name.key].append(name)
+            self.subject.closed(file.path)
+        except (Damaged, OSError) as error:
+            self._unreadable(file, name, error)
+        else:
+            self._take(file, name, manifest, needed)
+
+    def _take(
+        self, file: ManifestFile, name: ModelName | None, manifest: Manifest, needed: Iterable[Descriptor]
+    ) -> None:
+        self.seen.named.update(blob.digest.hex for blob in needed)
+        self.whole.append((name, manifest))
+        if _is_list(manifest.raw):
+            self.subject.not_understood += 1
+            self.subject.add(
+                Severity.WARNING,
+                "unknown-layout",
+                f"{shown(file.path)} is a list of manifests, which this version of ollama-ferry does not understand. "
+                "What it names is not known, so nothing here is said to be unused.",
+                [file.path],
+            )
+        if name is None:
+            self._refused_name(file, manifest)
+            return
+        self.seen.names[name.key].append(name)
+        self.seen.largest = max(self.seen.largest, manifest.size)
+        if _with_dashes(manifest.raw):
+            self.subject.add(
+                Severity.PROBLEM,
+                "digest-form",
+                f"The manifest of {shown(str(name))} writes digests as sha256-<hex>. A server runs the model, and "
+                "deletes its blobs at its next start, unless OLLAMA_NOPRUNE is set: its tidying compares text.",
+                [str(name), file.path],
+                ["# Before the server is started again:", f"ollama pull {quoted(str(name))}"]
+                if self.subject.served is not False
+                else [],
+            )
+
+    def _dangling(self, path: str) -> None:
+        self.subject.not_understood += 1
+        self.subject.stops_tidying = True
+        target = os.path.realpath(path)
+        lines = self.subject.advice.remove([path], os.path.dirname(path))
+        self.subject.add(
+            Severity.PROBLEM,
+            "dangling-link",
+            f"{shown(path)} is a link to {shown(target)}, which is not there. As long as it is so, `ollama list` fails "
+            "altogether.",
+            [path, target],
+            ["# Mount the disk that it leads to, or if that is gone for good:", *lines] if lines else [],
+        )
+
+    def _is_none(self, path: str) -> None:
+        self._no_manifests.add(path, 0, 0.0)
+        self.subject.stops_tidying = True
+
+    def _unreadable(self, file: ManifestFile, name: ModelName | None, error: Damaged | OSError) -> None:
+        """Tell of a file whose bytes are no manifest, or can't be read."""
+        subject = self.subject
+        # Beside x, what is called x.meta belongs to it.
+        beside = any(map(os.path.isfile, _beginnings(file.path)))
+        if name is None or beside or any(kind.fullmatch(file.parts[-1]) for kind in (_JUNK, _COPY)):
+            self._is_none(file.path)
+            return
+        self.seen.names[name.key].append(name)
+        subject.not_understood += 1
+        with suppress(OSError):
+            status = os.stat(file.path)
+            if not status.st_size and subject.now - status.st_mtime < _BEING_WRITTEN:
+                text = f"The manifest of {shown(str(name))} is empty and seconds old: it is being written."
+                subject.add(Severity.NOTE, "being-written", text, [str(name), file.path])
+                return
+        subject.stops_tidying = True
+        aside = subject.advice.set_aside([file.path])
+        subject.add(
+            Severity.PROBLEM,
+            "damaged-manifest",
+            f"The manifest of {shown(str(name))} ({shown(file.path)}) is damaged: {shown(str(error))}. A server does "
+            "not list it; and where it is not even JSON, the server deletes no unused blob any more.",
+            [str(name), file.path],
+            [
+                *bring_back(subject, name),
+                *(["# Or set it aside; a server then deletes its blobs at its next start:", *aside] if aside else []),
+            ],
+        )
+
+    def _refused_name(self, file: ManifestFile, manifest: Manifest) -> None:
+        """Tell of a model whose name no server of today takes; earlier ones did."""
+        self.subject.stops_tidying = True
+        lines: list[str] = []
+        target = self._free_path(file)
+        if target and self.subject.advice.removable([file.path]):
+            lines = [
+                "# To give it a name that is taken, here an invented one:",
+                as_owner(f"mkdir -p {quoted(os.path.dirname(target))}", self.subject.store.manifests_folder),
+                as_owner(f"mv -n {quoted(file.path)} {quoted(target)}", os.path.dirname(file.path)),
+            ]
+        self.subject.add(
+            Severity.WARNING,
+            "refused-name",
+            f"{shown('/'.join(file.parts))} is a model of {human_size(manifest.size)} under a name that Ollama does "
+            "not take (any more): it is not listed, and as long as it is there, a server deletes no unused blobs.",
+            [file.path],
+            lines,
+        )
+
+    def _free_path(self, file: ManifestFile) -> str:
+        """Return a path like a file's, with invented names for the parts that are refused; empty where it is taken."""
+        path = str(self.subject.store.manifests_folder)
+        for number, part in enumerate(file.parts):
+            path = os.path.join(path, part if _is_taken(part, number) else _invented(part))
+            # Nobody may have put a link there that leads somewhere else.
+            if os.path.lexists(path) and (number == 3 or os.path.islink(path)):
+                return ""
+        return path
+
+    def tell_no_manifests(self) -> None:
+        """Tell of the files that are no manifests."""
+        files = self._no_manifests
+        if not files.count:
+            return
+        paths = files.paths()
+        one = files.count == 1
+        junk = [path for path in paths if _JUNK.fullmatch(os.path.basename(path)) or not _has_bytes(path)]
+        lines = self.subject.advice.remove(junk, os.path.dirname(paths[0]))
+        lines += self.subject.advice.set_aside(path for path in paths if path not in junk)
+        if files.count > len(paths):
+            lines.append(f"# These are {len(paths)}; run doctor again for the others.")
+        self.subject.add(
+            Severity.WARNING,
+            "not-a-manifest",
+            f"{counted(files.count, 'file')} {'lies' if one else 'lie'} where manifests belong, and by name or kind "
+            f"{'is' if one else 'are'} none: {', '.join(map(shown, paths[:3]))}"
+            f"{and_more(files.count, min(3, len(paths)))}. As long as there is one, a server deletes no unused blobs "
+            "at its start, and the disk fills; after that, it does.",
+            paths,
+            lines,
+        )
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MANIFEST_LIMIT + 1)
+
+
+def _has_bytes(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """Give the paths that a path is, without one ending after the other: ``x.tar`` and ``x`` for ``x.tar.gz``."""
+    folder, base = os.path.split(path)
+    while "." in base:
+        base = base.rpartition(".")[0]
+        yield os.path.join(folder, base)
+
+
+def _is_taken(part: str, number: int) -> bool:
+    """Tell whether Ollama takes a part of a name, counted from the host."""
+    parts = ["x"] * 4
+    parts[number] = part
+    try:
+        ModelName.from_path(parts)
+    except InvalidName:
+        return False
+    return True
+
+
+def _invented(part: str) -> str:
+    return f"renamed-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"
+
+
+def _is_list(raw: bytes) -> bool:
+    """Tell whether a manifest is a list of manifests, one for each kind of machine."""
+    document = parse_json(raw)
+    return "manifests" in document or document.get("mediatype") in _LIST_TYPES
+
+
+def _with_dashes(raw: bytes) -> bool:
+    """Tell whether a manifest writes a digest as a file name is written.
+
+    Source: ``PruneLayers`` in ``server/images.go`` of Ollama compares digests as text.
+    """
+    document = parse_json(raw)
+    blobs = [document.get("config"), *(document.get("layers") or ())]
+    return any(isinstance(blob, dict) and str(blob.get("digest")).startswith("sha256-") for blob in blobs)

@@ -1,0 +1,286 @@
+"""Where a store may be on this machine: the one list that locating picks from and that doctor shows.
+
+The order: the folder that the caller names; ``OLLAMA_MODELS``; what a running server says, where it is believed; what
+the service's unit sets; the folders that Ollama uses by default; at last what a server says that is not believed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+
+from ollama_ferry.files.permissions import PASS, WRITE, User, access_list, user_named, user_numbered
+from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
+from ollama_ferry.ollama.service import Service, read_service
+from ollama_ferry.wording import shown
+
+
+def _own_number() -> int | None:
+    return os.geteuid() if hasattr(os, "geteuid") else None
+
+
+@dataclass(frozen=True)
+class System:
+    """What locating needs to know of the machine; tests give one of their own.
+
+    Attributes:
+        environ: the environment's variables.
+        home: the user's home.
+        platform: as in ``sys.platform``.
+        ask: asks the server at an address for its models folder.
+        unit_folders: where systemd looks for units and their drop-ins.
+        service_home: where Ollama's service on Linux has its home.
+        uid: the number of the user that this process acts as; None where users have none.
+    """
+
+    environ: Mapping[str, str]
+    home: Path
+    platform: str
+    ask: Callable[[ServerAddress], ServerAnswer] = ask_server
+    unit_folders: tuple[Path, ...] = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
+    service_home: Path = Path("/usr/share/ollama")
+    uid: int | None = field(default_factory=_own_number)
+
+    @property
+    def address(self) -> ServerAddress:
+        """Where the server is asked."""
+        return ServerAddress.parse(self.environ.get("OLLAMA_HOST", ""))
+
+    def service(self) -> Service | None:
+        """Return what is known of Ollama's service; None where this system has none of systemd's."""
+        return read_service(self.unit_folders) if self.platform == "linux" else None
+
+
+def this_system() -> System:
+    """Return the machine that this process runs on."""
+    return System(environ=os.environ, home=Path.home(), platform=sys.platform)
+
+
+class State(Enum):
+    """What is at a folder that may be a store, in the order in which one is taken."""
+
+    STORE = "store"
+    NO_MANIFESTS = "blobs without manifests"
+    CLOSED = "not to be looked into by this user"
+    DANGLING = "a link that leads nowhere"
+    ABSENT = "absent"
+
+
+class Origin(Enum):
+    """Who says that a folder is a store."""
+
+    CALLER = "the caller"
+    VARIABLE = "OLLAMA_MODELS"
+    SERVER = "a server that is believed"
+    UNIT = "the service's unit"
+    SERVICE = "the home of the service's user"
+    DEFAULT = "Ollama's defaults"
+    DOUBTED = "a server that is not believed"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A folder that may be a store.
+
+    Attributes:
+        path: the folder, absolute but for what the caller or ``OLLAMA_MODELS`` names.
+        why: who says so, in words.
+        origins: who says so.
+        state: what is there.
+    """
+
+    path: Path
+    why: str
+    origins: frozenset[Origin]
+    state: State
+
+    @property
+    def named(self) -> bool:
+        """Whether the caller or the environment names it."""
+        return bool(self.origins & {Origin.CALLER, Origin.VARIABLE})
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where a store may be.
+
+    Attributes:
+        found: each folder once, in the order in which they are considered.
+        answer: what the server told; it was not asked where a folder was named.
+        doubt: why the server is not believed; empty where it is, or told nothing.
+        service: what is known of Ollama's service.
+        may_doubt: whether a folder that only a server names that is not believed may be taken, where there is no other.
+    """
+
+    found: tuple[Candidate, ...]
+    answer: ServerAnswer
+    doubt: str
+    service: Service | None
+    may_doubt: bool
+
+    def of(self, *origins: Origin) -> Candidate | None:
+        """Return the first candidate of any of some origins."""
+        return next((candidate for candidate in self.found if candidate.origins & set(origins)), None)
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The one that is used, which may be closed, dangling or, where it was named, absent; None where there is none.
+
+        What was named, or told by a server that is believed, is used whatever else there is.
+        """
+        first = self.found[0] if self.found else None
+        if first is not None and first.named:
+            return first
+        served = self.of(Origin.SERVER)
+        if served is not None and served.state in (State.STORE, State.NO_MANIFESTS, State.CLOSED):
+            return served
+        here = [one for one in self.found if one.state is not State.ABSENT and not self._refused(one)]
+        return min(here, key=lambda one: list(State).index(one.state), default=None)
+
+    def _refused(self, one: Candidate) -> bool:
+        return not self.may_doubt and one.origins == {Origin.DOUBTED}
+
+
+def list_candidates(system: System, models: Path | None = None, *, ask: bool = True) -> Candidates:
+    """List where a store may be.
+
+    A running server is believed where it listens on this machine and belongs to root, to this user, to the one who
+    called sudo or to the service's, who may write the folder that it names. Whom it belongs to is not known on every
+    system: then it is believed by all but root.
+
+    Args:
+        system: the machine.
+        models: the folder that the caller names.
+        ask: whether to ask the server.
+    """
+    service = system.service()
+    answer = system.ask(system.address) if ask else ServerAnswer(system.address)
+    told = Path(answer.folder) if answer.local and answer.folder and os.path.isabs(answer.folder) else None
+    doubt = _doubt(system, answer, told, service) if told is not None and state_of(told) is not State.ABSENT else ""
+    places: list[tuple[Path, str, Origin]] = []
+    if models is not None:
+        places.append((models.expanduser(), "--models names it", Origin.CALLER))
+    variable = named_by_environment(system)
+    if variable is not None:
+        places.append((variable, "OLLAMA_MODELS names it", Origin.VARIABLE))
+    if told is not None and not doubt:
+        places.append((told, f"the server at {answer.address} uses it", Origin.SERVER))
+    places += default_folders(system, service)
+    if told is not None and doubt:
+        places.append((told, f"the server at {answer.address} says so, and {doubt}", Origin.DOUBTED))
+    return Candidates(_merged(places), answer, doubt, service, may_doubt=system.uid != 0)
+
+
+def _merged(places: list[tuple[Path, str, Origin]]) -> tuple[Candidate, ...]:
+    found: list[Candidate] = []
+    for path, why, origin in places:
+        for number, known in enumerate(found):
+            if same_folder(known.path, path):
+                more = known.why if origin is Origin.SERVICE else f"{known.why}; {why}"
+                found[number] = replace(known, why=more, origins=known.origins | {origin})
+                break
+        else:
+            found.append(Candidate(path, why, frozenset({origin}), state_of(path)))
+    return tuple(found)
+
+
+def default_folders(system: System, service: Service | None) -> list[tuple[Path, str, Origin]]:
+    """Return where Ollama keeps its models by default on a system, likeliest first, each with the reason."""
+    folders: list[tuple[Path, str, Origin]] = []
+    if service is not None:
+        folders += [(Path(text), f"{file} sets it", Origin.UNIT) for text, file in service.settings if text[:1] == "/"]
+        if service.home is not None:
+            folders.append((service.home / ".ollama/models", "the service's folder", Origin.SERVICE))
+        theirs = Origin.SERVICE if service.exists and service.home is None else Origin.DEFAULT
+        folders.append((system.service_home / ".ollama/models", "the Linux service's folder", theirs))
+        folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder", Origin.DEFAULT))
+    folders.append((system.home / ".ollama/models", "this user's folder", Origin.DEFAULT))
+    caller = _caller_of_sudo(system)
+    if caller is not None and caller.home is not None:
+        why = f"the folder of {shown(caller.name)}, who called sudo"
+        folders.append((caller.home / ".ollama/models", why, Origin.DEFAULT))
+    return folders
+
+
+def named_by_environment(system: System) -> Path | None:
+    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed, and no ``~`` is expanded."""
+    value = system.environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
+    return Path(value) if value else None
+
+
+def state_of(path: Path) -> State:
+    """Tell what is at a folder that may be a store."""
+    manifests, blobs = path / "manifests", path / "blobs"
+    try:
+        # The service's home is 0750: looking into it fails before anything below it is known to be there.
+        os.stat(manifests)
+        os.listdir(manifests)
+    except PermissionError:
+        return State.CLOSED
+    except OSError:
+        if leads_nowhere(path) or leads_nowhere(manifests):
+            return State.DANGLING
+        return State.NO_MANIFESTS if blobs.is_dir() and not os.path.lexists(manifests) else State.ABSENT
+    return State.STORE
+
+
+def leads_nowhere(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a link whose target is not there; one that may not be looked at is not known not to be."""
+    if not os.path.islink(path):
+        return False
+    try:
+        os.stat(path)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to the same folder, or are the same where nothing is there."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.abspath(one) == os.path.abspath(other)
+
+
+def _doubt(system: System, answer: ServerAnswer, told: Path, service: Service | None) -> str:
+    """Return why a server is not believed, or nothing where it is."""
+    owners = answer.owners
+    if owners is None:
+        return "whom that server belongs to is not known" if system.uid == 0 else ""
+    if not owners:
+        return "whom that server belongs to was not found"
+    trusted = {0, system.uid}
+    caller = _caller_of_sudo(system)
+    if caller is not None:
+        trusted.add(caller.uid)
+    for uid in sorted(owners):
+        user = user_numbered(uid, -1)
+        if uid not in trusted and not (service is not None and service.user is not None and uid == service.user.uid):
+            return f"that server belongs to {shown(user.name)}, who is neither this user nor the service's"
+        if not _may_change(user, told):
+            return f"{shown(user.name)}, to whom that server belongs, may not write there"
+    return ""
+
+
+def _may_change(user: User, root: Path) -> bool:
+    """Tell whether a user may add and remove models of a store; what can't be looked at counts as if so."""
+    for folder in (root / "manifests", root / "blobs"):
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        if not user.may(status, WRITE | PASS, access_list(folder)):
+            return False
+    return True
+
+
+def _caller_of_sudo(system: System) -> User | None:
+    name = system.environ.get("SUDO_USER", "")
+    return user_named(name) if name and system.platform != "win32" else None
