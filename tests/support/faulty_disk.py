@@ -56,12 +56,11 @@ class FaultyDisk(Disk):
         super().truncate(fd, size)
 
     def sync(self, fd: int) -> None:
+        # The call can fail; bytes that no power cut will take need not reach a real disk.
         self._step("sync")
-        super().sync(fd)
 
     def sync_folder(self, path: str) -> None:
         self._step("sync_folder")
-        super().sync_folder(path)
 
     def make_folder(self, path: str) -> None:
         self._step("make_folder")

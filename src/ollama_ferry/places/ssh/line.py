@@ -64,6 +64,7 @@ class Line:
         self.options = options
         self.calls = 0
         self.sent = 0
+        self.running: set[Call] = set()
         self._port = ["-p", str(port)] if port else []
         self._folder: str | None = None
         self._settings = self._chosen_settings()
@@ -72,6 +73,9 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A call that failed as it began, or from which no more was wanted, has nobody else to end it.
+        for call in list(self.running):
+            call.__exit__(KeyboardInterrupt)
         if self._folder is not None:
             # Not waited for long: the connection ends by itself a minute later.
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -157,6 +161,7 @@ class Call:
         self._answered = 0
         self._began = time.monotonic()
         self._crossed = 0
+        line.running.add(self)
 
     def __enter__(self) -> Call:
         return self
@@ -168,6 +173,7 @@ class Call:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._process.wait()
+        self._line.running.discard(self)
 
     def kill(self) -> None:
         """End the call at once, from any thread; whoever sends or reads on it gets an error."""
