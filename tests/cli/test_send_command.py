@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.errors import FerryError, Unreachable
-from ollama_ferry.jobs.send import SendOptions, Sent, SshTarget, send
+from ollama_ferry.jobs.deliveries import Sent
+from ollama_ferry.jobs.send import SendOptions, send
+from ollama_ferry.jobs.send_targets import SshTarget
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh.line import Line, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace

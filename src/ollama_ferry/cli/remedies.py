@@ -12,9 +12,12 @@ import shlex
 from ollama_ferry.errors import FerryError, ModelNotFound
 
 _WORDS = {
+    "replace": "Replace what is there with --force.",
+    "rename": "Give it another name with --as.",
+    "models": "Name the models to take; of an archive with --model.",
     "have": "On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",
 }
-_WITH_VALUE: dict[str, str] = {}
+_WITH_VALUE = {"rename": "--as {}"}
 
 
 def hint_of(error: FerryError) -> str:

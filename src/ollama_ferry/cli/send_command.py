@@ -13,8 +13,10 @@ from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.engine.inspect import resolve
 from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, UsageError
+from ollama_ferry.jobs.deliveries import Sent
 from ollama_ferry.jobs.select import select
-from ollama_ferry.jobs.send import FolderTarget, SendOptions, Sent, SshTarget, Target, send
+from ollama_ferry.jobs.send import SendOptions, send
+from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
 from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import human_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.errors import AlreadyExists, Damaged, UsageError
+from ollama_ferry.jobs.claims import Claims, There, require_one
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.store.store import Store
@@ -53,12 +53,13 @@ class Choices:
     options: ImportOptions
     label: str
     models: dict[ModelName, ImportedModel] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
+    _asked_for: list[ModelName] = field(default_factory=list)
     _spelling: Spelling = field(init=False)
-    _keys: set[tuple[str, str, str, str]] = field(default_factory=set)
+    _claims: Claims = field(init=False)
 
     def __post_init__(self) -> None:
         self._spelling = Spelling(self.store.names())
+        self._claims = Claims(str(self.store.root), replace=self.options.replace)
 
     def wants(self, name: ModelName) -> bool:
         """Tell whether a model of a stream is asked for."""
@@ -74,38 +75,38 @@ class Choices:
         Raises:
             UsageError: a second model would get the one new name.
         """
-        if self.options.rename is not None and self.models:
-            raise UsageError(
-                f"--as names one model, and {self.label} has several that were asked for",
-                hint="Name the one with --model.",
-            )
+        self._asked_for.append(source)
+        if self.options.rename is not None:
+            require_one(self._asked_for, self.label)
         name = self._spelling.of(self.options.rename or source)
-        if name.key in self._keys:
-            self.conflicts.append(f"{source} and another model of {self.label} have names that differ in case only")
+        there = There.of(self.store.manifest_here(name), manifest)
+        if not self._claims.claim(source, name, name.key, there):
             return None
-        self._keys.add(name.key)
-        here = self._manifest_here(name)
-        if here is not None and here.raw == manifest.raw:
-            whole = not self.options.verify_existing and all(self.store.has(blob) for blob in manifest.blobs)
-            self.models[name] = ImportedModel(name, source, manifest, was_here=whole)
-            return None if whole else name
-        if here is not None and not self.options.replace:
-            self.conflicts.append(f"{name} is in {self.store.root} already, as {here.digest.short}, and is another one")
-            return None
-        self.models[name] = ImportedModel(name, source, manifest, was_here=False)
-        return name
+        whole = (
+            there is not None
+            and there.same
+            and not self.options.verify_existing
+            and all(self.store.has(blob) for blob in manifest.blobs)
+        )
+        self.models[name] = ImportedModel(name, source, manifest, was_here=whole)
+        return None if whole else name
 
     def without_unchanged(self, planned: Plan) -> Plan:
         """Leave out models that are here, the same and whole, as it has turned out."""
         moving = {blob.digest for blob in planned.blobs}
         left = []
         for model in planned.models:
-            here = self._manifest_here(model.name)
-            if here is None or here.raw != model.manifest.raw or any(b.digest in moving for b in model.manifest.blobs):
-                left.append(model)
-            else:
+            there = There.of(self.store.manifest_here(model.name), model.manifest)
+            if there is not None and there.same and not any(b.digest in moving for b in model.manifest.blobs):
                 self.models[model.name] = replace(self.models[model.name], was_here=True)
+            else:
+                left.append(model)
         return replace(planned, models=tuple(left))
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether a model could not be taken so far."""
+        return self._claims.conflicts
 
     def refuse_conflicts(self, *, done: str) -> None:
         """Raise where a model could not be taken.
@@ -116,23 +117,7 @@ class Choices:
         Raises:
             AlreadyExists: one is there under its name, and is another one.
         """
-        if self.conflicts:
-            raise AlreadyExists(
-                f"{self.label}: " + "; ".join(self.conflicts) + (f" ({done})" if done else ""),
-                hint="Replace what is there with --force, give it another name with --as, or take others with --model.",
-            )
-
-    def _is_here(self, name: ModelName) -> bool:
-        return self.store.manifest_path(name).is_file()
-
-    def _manifest_here(self, name: ModelName) -> Manifest | None:
-        if not self._is_here(name):
-            return None
-        try:
-            return self.store.manifest(name)
-        except Damaged:
-            # Nothing of value is replaced.
-            return None
+        self._claims.settle(f"from {self.label}: {done}" if done else f"from {self.label}")
 
 
 def covers(text: str, name: ModelName) -> bool:

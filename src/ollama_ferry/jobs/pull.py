@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportOptions
@@ -49,20 +50,19 @@ def references_of(texts: Iterable[str], rename: str | None = None) -> dict[Model
     """
     references = [parse_reference(text) for text in texts]
     if rename is not None:
-        if len(set(references)) != 1:
-            raise UsageError(f"--as names one model, and {len(set(references))} were asked for")
+        require_one(set(references), "registries")
         return {ModelName.parse(rename): references[0]}
-    found: dict[ModelName, Reference] = {}
+    found: list[tuple[Reference, ModelName]] = []
     for reference in references:
         name = reference.model_name
         if name is None:
             raise UsageError(
                 f"{reference} is no name that Ollama takes, so the model needs another one here",
-                hint=f"--as {reference.repository.rpartition('/')[2]}:{reference.tag or 'latest'}",
+                remedies=[Remedy("rename", f"{reference.repository.rpartition('/')[2]}:{reference.tag or 'latest'}")],
             )
-        if found.setdefault(name, reference) != reference:
-            raise UsageError(f"{reference} and {found[name]} would both become {name}")
-    return found
+        found.append((reference, name))
+    require_distinct(found)
+    return {name: reference for reference, name in found}
 
 
 def pull_into_store(

@@ -11,7 +11,8 @@ from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import PlannedModel
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, UsageError, Vanished
+from ollama_ferry.errors import Vanished
+from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.manifest_forms import is_form_of
@@ -199,17 +200,10 @@ class _Repository:
 def _places(models: Iterable[PlannedModel], target: PushTarget, options: PushOptions) -> dict[ModelName, Reference]:
     names = [model.name for model in models]
     if options.rename is not None:
-        if len(names) != 1:
-            raise UsageError(f"--as names one model, and {len(names)} are to be pushed")
-        return {names[0]: target.place_as(options.rename)}
+        require_one(names, "the store")
+        return {name: target.place_as(options.rename) for name in names}
     places = {name: target.place(name) for name in names}
-    taken: dict[Reference, ModelName] = {}
-    for name, reference in places.items():
-        other = taken.setdefault(reference, name)
-        if other != name:
-            raise UsageError(
-                f"{other} and {name} would both become {reference}", hint="Push one alone, with another name: --as"
-            )
+    require_distinct(places.items())
     return places
 
 
@@ -233,18 +227,18 @@ def _refuse_conflicts(
     Raises:
         AlreadyExists: it is another model, and may not be replaced.
     """
-    conflicts = []
+    claims = Claims("the registry", replace=options.replace)
     for repository in repositories:
         for model in repository.models:
-            there = repository.sink.tagged(model.name)
-            if there == repository.sink.form(model.name, model.manifest):
-                if not repository.sink.look(model.manifest.blobs):
-                    repository.were_there.append(model)
-            elif there is not None and not options.replace and not is_form_of(there, model.name, model.manifest):
-                known = f", as {Digest.of(there).short}" if there else ""
-                conflicts.append(f"{places[model.name]} is there already{known}, and is another one")
-    if conflicts:
-        raise AlreadyExists(
-            f"{'; '.join(conflicts)} (nothing was sent)",
-            hint="Replace what is there with --force, or give it another name with --as.",
-        )
+            reference = places[model.name]
+            found = repository.sink.tagged(model.name)
+            same = found == repository.sink.form(model.name, model.manifest)
+            there = None
+            if found is not None:
+                # Another form of the same model is no conflict, and is written anew.
+                alike = same or is_form_of(found, model.name, model.manifest)
+                there = There(alike, Digest.of(found).short if found else "")
+            claimed = claims.claim(model.name, reference, reference, there)
+            if claimed and same and not repository.sink.look(model.manifest.blobs):
+                repository.were_there.append(model)
+    claims.settle("nothing was sent")

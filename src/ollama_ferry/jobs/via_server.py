@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ollama_ferry.engine.events import Advanced, ModelDone, Started
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, Cancelled, FerryError, ModelNotFound, Unreachable, UsageError
+from ollama_ferry.errors import Cancelled, FerryError, ModelNotFound, Unreachable
+from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.serve import choose_of_archive
 from ollama_ferry.model.manifests import Digest, Manifest
@@ -110,12 +111,11 @@ def import_via_server(
         there = _without_leftovers(api)
         wanted = _named(models, there, options)
         missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
-        conflicts = [model.name for model in missing if model.name in there]
-        if conflicts and not options.replace:
-            raise AlreadyExists(
-                f"the server at {api.address} has another model called {', '.join(map(str, conflicts))}",
-                hint="Replace it with --force, give ours another name with --as, or take others with --model.",
-            )
+        claims = Claims(f"the server at {api.address}", replace=options.replace)
+        for model in missing:
+            other = There(same=False, id=there[model.name][:12]) if model.name in there else None
+            claims.claim(model.served.name, model.name, model.name.key, other)
+        claims.settle("nothing was given")
         shelf = Shelf(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
         run.tell(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
@@ -150,18 +150,17 @@ class _Wanted:
 
 def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: ImportOptions) -> list[_Wanted]:
     """Decide under which name each model goes there, and under which path it is served."""
-    if options.rename is not None and len(models) > 1:
-        raise UsageError("--as names one model, and several were asked for", hint="Name the one with --model.")
+    if options.rename is not None:
+        require_one(models, "the archive")
     spelling = Spelling(there)
-    found: dict[tuple[str, str, str, str], _Wanted] = {}
+    found: list[_Wanted] = []
     for number, model in enumerate(models):
         name = spelling.of(options.rename or model.name)
         # A namespace of its own for each: two hosts may have models of the same name.
         served = ServedModel(model.name, model.manifest, f"{_NAMESPACE}-{number}/{model.name.model}", model.tag)
-        if name.key in found:
-            raise UsageError(f"two models of the archive would both become {name}")
-        found[name.key] = _Wanted(name, served)
-    return list(found.values())
+        found.append(_Wanted(name, served))
+    require_distinct((wanted.served.name, wanted.name.key) for wanted in found)
+    return found
 
 
 def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, run: Run) -> None:

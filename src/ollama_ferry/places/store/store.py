@@ -80,6 +80,15 @@ class Store:
                 hint=f"Run `ollama pull {name}` where the registry can be reached, or restore an archive.",
             ) from error
 
+    def manifest_here(self, name: ModelName) -> Manifest | None:
+        """Return what stands under a name; None for nothing, and for what is damaged: nothing of value is replaced."""
+        if not self.manifest_path(name).is_file():
+            return None
+        try:
+            return self.manifest(name)
+        except Damaged:
+            return None
+
     @contextmanager
     def open(self, blob: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """Open a blob's file."""

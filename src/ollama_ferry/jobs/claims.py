@@ -1,0 +1,125 @@
+"""Which models get their names at a target: one rule for every job that writes models somewhere.
+
+A name is free, or has the same model already, or another one, which is replaced only when that was asked for. Two
+models never get one name, nor names that differ in letter case only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sized
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
+from ollama_ferry.model.manifests import Manifest
+
+Source = TypeVar("Source", bound=Hashable)
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class There:
+    """What a target has under a name.
+
+    Attributes:
+        same: it is the model that is to get the name.
+        id: what the target calls it, shortened; empty where that is not known.
+    """
+
+    same: bool
+    id: str = ""
+
+    @classmethod
+    def of(cls, here: Manifest | None, manifest: Manifest) -> There | None:
+        """Compare the manifest at a target with the one that comes."""
+        return There(here.raw == manifest.raw, here.digest.short) if here is not None else None
+
+
+class Claims:
+    """The names that models claim at one target.
+
+    Args:
+        target: what it is called in messages.
+        replace: whether another model may be replaced.
+    """
+
+    def __init__(self, target: str, *, replace: bool) -> None:
+        self._target = target
+        self._replace = replace
+        self._taken: dict[Hashable, object] = {}
+        self._conflicts: list[str] = []
+        self._remedies: dict[str, None] = {}
+
+    def claim(self, source: object, name: object, key: Hashable, there: There | None) -> bool:
+        """Decide on one model.
+
+        Args:
+            source: the model, as it is called where it comes from.
+            name: the name that it would get.
+            key: what tells names apart there, such as the name with its case folded.
+            there: what has that name at the target.
+
+        Returns:
+            Whether it gets the name; it has it already where ``there`` is the same.
+        """
+        other = self._taken.setdefault(key, source)
+        if other is not source:
+            self._refuse(f"{other} and {source} would both become {name}", "rename")
+        elif there is not None and not there.same and not self._replace:
+            known = f", as {there.id}" if there.id else ""
+            self._refuse(f"{name} is in {self._target} already{known}, and is another one", "replace", "rename")
+        else:
+            return True
+        return False
+
+    def settle(self, done: str) -> None:
+        """Raise where a model could not have its name.
+
+        Args:
+            done: what was done all the same, for the message.
+
+        Raises:
+            AlreadyExists: one of them, or several.
+        """
+        if self._conflicts:
+            raise AlreadyExists(
+                "; ".join(self._conflicts) + (f" ({done})" if done else ""),
+                remedies=[Remedy(parameter) for parameter in (*self._remedies, "models")],
+            )
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether a model could not have its name so far."""
+        return bool(self._conflicts)
+
+    def _refuse(self, what: str, *parameters: str) -> None:
+        self._conflicts.append(what)
+        self._remedies.update(dict.fromkeys(parameters))
+
+
+def require_distinct(names: Iterable[tuple[Source, Name]]) -> None:
+    """Check that no two models would get one name.
+
+    Args:
+        names: each model, and the name that it would get.
+
+    Raises:
+        UsageError: two would.
+    """
+    taken: dict[Name, Source] = {}
+    for source, name in names:
+        other = taken.setdefault(name, source)
+        if other != source:
+            raise UsageError(f"{other} and {source} would both become {name}", remedies=[Remedy("rename")])
+
+
+def require_one(models: Sized, where: str) -> None:
+    """Check that a new name is given to one model.
+
+    Raises:
+        UsageError: several would get it.
+    """
+    if len(models) > 1:
+        raise UsageError(
+            f"one new name was given, and {len(models)} models of {where} were asked for", remedies=[Remedy("models")]
+        )

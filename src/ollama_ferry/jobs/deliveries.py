@@ -1,0 +1,252 @@
+"""Several targets as one sink: what is put goes to each that lacks it, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from queue import Empty, Full, Queue
+from threading import Thread
+from typing import ParamSpec, Protocol, runtime_checkable
+
+from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.ports import Prepares, Readable, Sink
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import Cancelled, FerryError, Vanished
+from ollama_ferry.jobs.claims import Claims, There
+from ollama_ferry.jobs.send_targets import Target
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.names import ModelName
+
+P = ParamSpec("P")
+
+_CHUNK = 1024 * 1024
+_CHUNKS_AHEAD = 4
+_ATTEMPTS = 3
+
+
+@dataclass
+class Sent:
+    """What became of one target.
+
+    Attributes:
+        target: what it is called.
+        root: the store's folder there.
+        sent: the models that are there now and were not before.
+        were_there: the models that were there, whole and the same.
+        blobs: how many blobs were moved, or would be.
+        size: their bytes.
+        seconds: how long it took.
+        error: why it failed, or None.
+    """
+
+    target: str
+    root: str = ""
+    sent: list[ModelName] = field(default_factory=list)
+    were_there: list[ModelName] = field(default_factory=list)
+    blobs: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    error: FerryError | None = None
+
+
+@runtime_checkable
+class Aborts(Protocol):
+    """A sink that may hang, and can be told to give up from another thread."""
+
+    def abort(self) -> None:
+        """Give up what is under way."""
+        ...
+
+
+@dataclass
+class Delivery:
+    """One target under way.
+
+    Attributes:
+        target: where it goes.
+        sent: what is told of it.
+        names: for each model that it needs, the name that it gets there.
+        needs: the blobs of these models.
+        sink: where it writes to, once it does.
+        vanished: how often a blob had gone from there when its model was to be published.
+    """
+
+    target: Target
+    sent: Sent
+    names: dict[ModelName, ModelName] = field(default_factory=dict)
+    needs: set[Digest] = field(default_factory=set)
+    sink: Sink | None = None
+    vanished: int = 0
+
+    def attempt(self, what: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Do something; a failure is this target's own."""
+        try:
+            what(*args, **kwargs)
+        except Cancelled:
+            raise
+        except (FerryError, OSError, ValueError) as error:
+            # What one target makes of itself is not to stop the others.
+            self.fail(error)
+            return False
+        return True
+
+    def look(self, wanted: Plan, *, replace: bool, checksum: bool) -> None:
+        """Find out what is there, and which models are to be sent."""
+        self.sent.root, found = self.target.look_for([model.name for model in wanted.models])
+        if checksum:
+            self.target.doubt(wanted.blobs)
+        claims = Claims(self.sent.target, replace=replace)
+        for model in wanted.models:
+            spelt, here = found[model.name]
+            there = There.of(here, model.manifest)
+            if not claims.claim(model.name, spelt, spelt.key, there):
+                continue
+            if there is not None and there.same and all(self.target.has(blob) for blob in model.manifest.blobs):
+                self.sent.were_there.append(spelt)
+                continue
+            self.names[model.name] = spelt
+            self.needs.update(blob.digest for blob in model.manifest.blobs)
+        claims.settle("nothing was sent")
+
+    def foretell(self, wanted: Plan) -> None:
+        """Tell what would be sent, as if it had been."""
+        moving = [blob for blob in wanted.blobs if blob.digest in self.needs and not self.target.has(blob)]
+        self.sent.blobs = len(moving)
+        self.sent.size = sum(blob.size - self.target.begun(blob) for blob in moving)
+        self.sent.sent = sorted(self.names.values())
+
+    def fail(self, error: BaseException) -> None:
+        """Give this target up; the first failure is the one that is told."""
+        if self.sent.error is None:
+            told = FerryError(f"{self.sent.target} failed: {error}")
+            self.sent.error = error if isinstance(error, FerryError) else told
+
+    def begin(self, stack: ExitStack, run: Run) -> None:
+        """Begin to write."""
+        self.sink = self.target.sink(stack, run)
+
+
+class AllFailed(FerryError):
+    """No target is left."""
+
+
+class Deliveries:
+    """Several sinks as one: what is put goes to each that lacks it."""
+
+    def __init__(self, deliveries: list[Delivery]) -> None:
+        self._deliveries = deliveries
+
+    @property
+    def _under_way(self) -> list[tuple[Delivery, Sink]]:
+        found = [(one, one.sink) for one in self._deliveries if one.sent.error is None and one.sink is not None]
+        if not found:
+            raise AllFailed("no target is left")
+        return found
+
+    def has(self, blob: Descriptor) -> bool:
+        return all(blob.digest not in delivery.needs or sink.has(blob) for delivery, sink in self._under_way)
+
+    def prepare(self, planned: Plan) -> None:
+        for delivery, sink in self._under_way:
+            own = Plan(
+                tuple(model for model in planned.models if model.name in delivery.names),
+                tuple(blob for blob in planned.blobs if blob.digest in delivery.needs and not sink.has(blob)),
+            )
+            if isinstance(sink, Prepares):
+                delivery.attempt(sink.prepare, own)
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        lacking = [
+            (delivery, sink)
+            for delivery, sink in self._under_way
+            if blob.digest in delivery.needs and not sink.has(blob)
+        ]
+        shares = [_Share(delivery, sink, blob) for delivery, sink in lacking]
+        try:
+            while chunk := data.read(_CHUNK):
+                for share in shares:
+                    share.give(chunk)
+        except BaseException as error:
+            for share in shares:
+                share.abort(error)
+            for share in shares:
+                share.wait()
+            raise
+        for share in shares:
+            share.give(b"")
+        for share in shares:
+            share.wait()
+        # Raises where this was the last one.
+        _ = self._under_way
+
+    def commit(self, name: ModelName, manifest: Manifest) -> None:
+        vanished: Vanished | None = None
+        for delivery, sink in self._under_way:
+            there = delivery.names.get(name)
+            if there is None or there in delivery.sent.sent:
+                continue
+            if delivery.attempt(sink.commit, there, manifest):
+                delivery.sent.sent.append(there)
+            elif isinstance(delivery.sent.error, Vanished) and delivery.vanished < _ATTEMPTS:
+                delivery.vanished += 1
+                vanished, delivery.sent.error = delivery.sent.error, None
+        if vanished is not None:
+            raise vanished
+
+
+class _Share:
+    """One target's share of a blob, on a thread of its own."""
+
+    def __init__(self, delivery: Delivery, sink: Sink, blob: Descriptor) -> None:
+        self._delivery = delivery
+        self._sink = sink
+        self._blob = blob
+        self._chunks: Queue[bytes | BaseException] = Queue(_CHUNKS_AHEAD)
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._begun = delivery.target.begun(blob)
+        self._thread = Thread(target=self._run, name="send", daemon=True)
+        self._thread.start()
+
+    def give(self, chunk: bytes | BaseException) -> None:
+        while self._thread.is_alive():
+            try:
+                self._chunks.put(chunk, timeout=0.2)
+                return
+            except Full:
+                continue
+
+    def abort(self, error: BaseException) -> None:
+        """Give up: the source has failed, or the user has had enough."""
+        if isinstance(self._sink, Aborts):
+            self._sink.abort()
+        self.give(error)
+
+    def wait(self) -> None:
+        self._thread.join()
+        if self._failure is None and self._delivery.sent.error is None:
+            self._delivery.sent.blobs += 1
+            self._delivery.sent.size += self._blob.size - self._begun
+        elif self._failure is not None and not isinstance(self._failure, KeyboardInterrupt):
+            self._delivery.fail(self._failure)
+
+    def read(self, size: int, /) -> bytes:
+        if self._ended:
+            return b""
+        chunk = self._chunks.get()
+        if isinstance(chunk, BaseException):
+            raise chunk
+        self._ended = not chunk
+        return chunk
+
+    def _run(self) -> None:
+        try:
+            self._sink.put(self._blob, self)
+        except BaseException as error:  # noqa: BLE001 -- told by wait()
+            self._failure = error
+            try:
+                while True:
+                    self._chunks.get_nowait()
+            except Empty:
+                pass

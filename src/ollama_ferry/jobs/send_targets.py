@@ -1,0 +1,100 @@
+"""Where models are sent to: a store on a host, or one in a folder of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from ollama_ferry.engine.ports import Sink
+from ollama_ferry.engine.run import Run
+from ollama_ferry.model.manifests import Descriptor, Manifest
+from ollama_ferry.model.names import ModelName, Spelling
+from ollama_ferry.places.ssh.place import SshPlace
+from ollama_ferry.places.store.sink import StoreSink
+from ollama_ferry.places.store.store import Store
+
+
+class Target(Protocol):
+    """Where models are sent to."""
+
+    label: str
+
+    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+        """Return the store's folder, and for each name how it is spelt there and what is there under it."""
+        ...
+
+    def doubt(self, blobs: Iterable[Descriptor]) -> None:
+        """Hash blobs that are there; those that are damaged count as missing from now on."""
+        ...
+
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
+        """Begin to write."""
+        ...
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether a blob is there with its size."""
+        ...
+
+    def begun(self, blob: Descriptor) -> int:
+        """Return how many bytes of a blob are there of an earlier run, and are not moved again."""
+        ...
+
+
+class SshTarget:
+    """A store on a host."""
+
+    def __init__(self, place: SshPlace) -> None:
+        self.label = place.label
+        self._place = place
+
+    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+        looked = self._place.look(names)
+        spelling = Spelling(looked.names)
+        spelt = {name: spelling.of(name) for name in names}
+        if any(other in looked.names and other not in looked.manifests for other in spelt.values()):
+            looked = self._place.look(spelt.values())
+        return looked.root, {name: (other, looked.manifests.get(other)) for name, other in spelt.items()}
+
+    def doubt(self, blobs: Iterable[Descriptor]) -> None:
+        there = [blob for blob in blobs if self._place.looked.blobs.get(blob.digest) == blob.size]
+        if there:
+            for blob, found in self._place.hashes(there):
+                if found != blob.digest.hex:
+                    del self._place.looked.blobs[blob.digest]
+
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
+        return stack.enter_context(self._place)
+
+    def has(self, blob: Descriptor) -> bool:
+        return self._place.has(blob)
+
+    def begun(self, blob: Descriptor) -> int:
+        return self._place.begun(blob)
+
+
+class FolderTarget:
+    """A store in a folder of this machine, such as one on a stick."""
+
+    def __init__(self, root: Path) -> None:
+        self.label = str(root)
+        self._store = Store(root)
+        self._doubting = False
+
+    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+        spelling = Spelling(self._store.names())
+        spelt = {name: spelling.of(name) for name in names}
+        return str(self._store.root), {name: (other, self._store.manifest_here(other)) for name, other in spelt.items()}
+
+    def doubt(self, blobs: Iterable[Descriptor]) -> None:
+        self._doubting = True
+
+    def sink(self, stack: ExitStack, run: Run) -> Sink:
+        return stack.enter_context(StoreSink(self._store, doubting=self._doubting, run=run))
+
+    def has(self, blob: Descriptor) -> bool:
+        return not self._doubting and self._store.has(blob)
+
+    def begun(self, blob: Descriptor) -> int:
+        return 0
