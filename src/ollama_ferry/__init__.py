@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.export import Exported as Exported
     from ollama_ferry.jobs.import_ import Imported as Imported
     from ollama_ferry.jobs.push import Pushed as Pushed
-    from ollama_ferry.jobs.verify import Report as Report
+    from ollama_ferry.jobs.report import Report as Report
     from ollama_ferry.model.manifests import Descriptor as Descriptor
     from ollama_ferry.model.manifests import Digest as Digest
     from ollama_ferry.model.manifests import Manifest as Manifest
@@ -50,7 +50,7 @@ _HOMES = {
     "ModelName": "model.names",
     "Pushed": "jobs.push",
     "Store": "places.store.store",
-    "Report": "jobs.verify",
+    "Report": "jobs.report",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

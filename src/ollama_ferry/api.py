@@ -26,8 +26,9 @@ from ollama_ferry.jobs.export import (
 from ollama_ferry.jobs.import_ import Imported, import_file, import_stream
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.inventory import inventory_text, read_inventories
+from ollama_ferry.jobs.report import Report
 from ollama_ferry.jobs.select import select
-from ollama_ferry.jobs.verify import Report, verify_file, verify_store
+from ollama_ferry.jobs.verify import verify_file, verify_place
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.candidates import this_system
 from ollama_ferry.ollama.locate import Located, locate, locate_target
@@ -290,7 +291,7 @@ def verify(
     located = _located(store)
     place = Store(located.root)
     names = select(located, texts) if texts else list(place.names())
-    return verify_store(place, names, threads=threads, run=Run(observer, cancel))
+    return verify_place(place, names, threads=threads, run=Run(observer, cancel))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ollama_ferry.errors import FerryError, NoSpace
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.repair import repair
-from ollama_ferry.jobs.verify import verify_store
+from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.store.store import Store
 from support.dying_imports import DYING, ended, fork_import, target_with_a_neighbour
 from support.faulty_disk import CALLS, FaultyDisk, LinklessDisk
@@ -157,13 +157,13 @@ def test_repair_that_fails_at_any_call_is_finished_by_the_next(models: StoreBuil
             blob.write_bytes(bytes(blob.stat().st_size))
         disk = FaultyDisk(number)
         try:
-            repair(store, verify_store(store, store.names()), archive, disk=disk)
+            repair(store, verify_place(store, store.names()), archive, disk=disk)
         except FerryError:
             assert disk.failed
         for blob in (store.root / "blobs").iterdir():
             content = blob.read_bytes()
             assert not any(content) or whole[f"blobs/{blob.name}"] == content
-        repair(store, verify_store(store, store.names()), archive)
+        repair(store, verify_place(store, store.names()), archive)
         assert tree(store.root) == whole, number
         if not disk.failed:
             break

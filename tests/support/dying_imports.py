@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
-from ollama_ferry.jobs.verify import Fault, verify_store
+from ollama_ferry.jobs.report import Fault
+from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.store.store import Store
 from support.faulty_disk import DeadlyDisk, FaultyDisk
 from support.stores import StoreBuilder, faults_of, tree
@@ -124,7 +125,7 @@ def kill_in_a_crowd(archive: Path, work: Path, rounds: int) -> None:
         looker = os.fork()
         if looker == 0:
             store = Store(root)
-            report = verify_store(store, list(store.names()), threads=1)
+            report = verify_place(store, list(store.names()), threads=1)
             # A model that is listed is whole at any moment.
             wrong = [problem for model in report.models for problem in model.problems]
             os._exit(1 if any(problem.fault is not Fault.UNFINISHED for problem in wrong) else 0)

@@ -24,17 +24,9 @@ from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.jobs.repair import repair
+from ollama_ferry.jobs.report import Fault, Problem, Report, Verdict
 from ollama_ferry.jobs.select import pick, select
-from ollama_ferry.jobs.verify import (
-    Fault,
-    Problem,
-    Report,
-    Verdict,
-    verify_file,
-    verify_store,
-    verify_stream,
-    verify_there,
-)
+from ollama_ferry.jobs.verify import verify_file, verify_place, verify_stream
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.archive.stream import ArchiveStream
@@ -129,7 +121,7 @@ def command(
 
 def _verify_models(store: Store, names: list[ModelName], threads: int, output: Output) -> Report:
     with progress("verifying", quiet=output.quiet or output.as_json) as run:
-        return verify_store(store, names, threads=threads, run=run)
+        return verify_place(store, names, threads=threads, run=run)
 
 
 def _verify_host(word: str, texts: tuple[str, ...], ssh_words: SshWords, output: Output) -> Report:
@@ -137,7 +129,7 @@ def _verify_host(word: str, texts: tuple[str, ...], ssh_words: SshWords, output:
         place = open_ssh(stack, place_of(word), ssh_words)
         place.look()
         names = pick(place, texts, place.label) if texts else list(place.names())
-        return verify_there(place, names, run=run)
+        return verify_place(place, names, run=run)
 
 
 def _verify_archive(word: str, threads: int, output: Output) -> Report:

@@ -50,60 +50,94 @@ def copy_stream(
             is sure when the stream has come to its end. What has arrived stays with a sink that resumes.
     """
     run = run or Run()
-    commits = Commits(sink, run, at_end=True)
-    moved: dict[Digest, Descriptor] = {}
-    present: dict[Digest, Descriptor] = {}
-    targets: set[ModelName] = set()
-
-    def is_here(blob: Descriptor) -> bool:
-        known = moved.get(blob.digest) or present.get(blob.digest)
-        return known is not None and known.size == blob.size
-
+    taken = _Taken(sink, run)
     for entry in stream.entries():
         run.check()
         if isinstance(entry, LeavesOut):
-            commits.left_out.update((blob.digest, blob) for blob in entry.blobs)
-            if everything and (lacking := [blob for blob in entry.blobs if not sink.has(blob)]):
-                raise left_out_error("the archive", lacking)
+            taken.note_left_out(entry, everything=everything)
         elif isinstance(entry, ModelEntry):
-            target = choose(entry.name, entry.manifest)
-            if target in targets:
-                raise UsageError(f"two models of the stream would both become {target}")
-            if target is not None:
-                targets.add(target)
-                commits.expect(target, entry.manifest, is_here)
+            taken.expect(entry, choose)
         elif wanted is None or entry.blob.digest in wanted:
-            blob = entry.blob
-            if blob.digest not in moved and sink.has(blob):
-                present[blob.digest] = blob
-            else:
-                try:
-                    _take(entry, None if blob.digest in moved else sink, run)
-                except Damaged as error:
-                    # What is wrong with the stream itself ends it; a blob's own bytes need not.
-                    if pass_over is None or error.digest != str(blob.digest):
-                        raise
-                    pass_over(error)
-                    continue
-                moved[blob.digest] = blob
-            commits.arrived(blob.digest, blob.size)
-    commits.settle()
-    if wanted is None and isinstance(sink, Resumes):
-        for digest in moved.keys() - commits.committed_blobs:
-            sink.discard(moved.pop(digest))
-    return Copied(tuple(sorted(commits.committed)), tuple(moved.values()), tuple(present.values()))
+            taken.take(entry, pass_over)
+    taken.commits.settle()
+    if wanted is None:
+        taken.drop_unnamed()
+    return taken.copied()
 
 
-def _take(entry: BlobEntry, sink: Sink | None, run: Run) -> None:
-    """Take a blob that passes by; without a sink only look whether it is what it says."""
-    with Verified(entry.blob, "the stream", run.unobserved()) as verified:
-        verified.follow(entry.data)
-        if sink is None:
-            while verified.read(_CHUNK):
-                pass
+class _Taken:
+    """What was taken out of a stream so far.
+
+    Args:
+        sink: where it goes.
+        run: told of each blob.
+    """
+
+    def __init__(self, sink: Sink, run: Run) -> None:
+        self.commits = Commits(sink, run, at_end=True)
+        self._sink = sink
+        self._run = run
+        self._moved: dict[Digest, Descriptor] = {}
+        self._present: dict[Digest, Descriptor] = {}
+        self._targets: set[ModelName] = set()
+
+    def note_left_out(self, entry: LeavesOut, *, everything: bool) -> None:
+        """Learn what the stream counts on the sink to have."""
+        self.commits.left_out.update((blob.digest, blob) for blob in entry.blobs)
+        if everything and (lacking := [blob for blob in entry.blobs if not self._sink.has(blob)]):
+            raise left_out_error("the archive", lacking)
+
+    def expect(self, entry: ModelEntry, choose: Choose) -> None:
+        """Wait for the blobs of a model that is wanted."""
+        target = choose(entry.name, entry.manifest)
+        if target in self._targets:
+            raise UsageError(f"two models of the stream would both become {target}")
+        if target is not None:
+            self._targets.add(target)
+            self.commits.expect(target, entry.manifest, self._is_here)
+
+    def take(self, entry: BlobEntry, pass_over: Callable[[Damaged], None] | None) -> None:
+        """Take a blob that the sink lacks."""
+        blob = entry.blob
+        again = blob.digest in self._moved
+        if not again and self._sink.has(blob):
+            self._present[blob.digest] = blob
         else:
-            run.tell(BlobStarted(entry.blob))
-            sink.put(entry.blob, verified)
-        verified.confirm_end()
-    if sink is not None:
-        run.tell(BlobDone(entry.blob))
+            try:
+                self._put(entry, again=again)
+            except Damaged as error:
+                # What is wrong with the stream itself ends it; a blob's own bytes need not.
+                if pass_over is None or error.digest != str(blob.digest):
+                    raise
+                pass_over(error)
+                return
+            self._moved[blob.digest] = blob
+        self.commits.arrived(blob.digest, blob.size)
+
+    def drop_unnamed(self) -> None:
+        """Let go of blobs that no model has named."""
+        if isinstance(self._sink, Resumes):
+            for digest in self._moved.keys() - self.commits.committed_blobs:
+                self._sink.discard(self._moved.pop(digest))
+
+    def copied(self) -> Copied:
+        """Sum up."""
+        return Copied(tuple(sorted(self.commits.committed)), tuple(self._moved.values()), tuple(self._present.values()))
+
+    def _put(self, entry: BlobEntry, *, again: bool) -> None:
+        """Put a blob into the sink; one that comes again is of no use, and still has to be what it says."""
+        with Verified(entry.blob, "the stream", self._run.unobserved()) as verified:
+            verified.follow(entry.data)
+            if again:
+                while verified.read(_CHUNK):
+                    pass
+            else:
+                self._run.tell(BlobStarted(entry.blob))
+                self._sink.put(entry.blob, verified)
+            verified.confirm_end()
+        if not again:
+            self._run.tell(BlobDone(entry.blob))
+
+    def _is_here(self, blob: Descriptor) -> bool:
+        known = self._moved.get(blob.digest) or self._present.get(blob.digest)
+        return known is not None and known.size == blob.size

@@ -64,7 +64,7 @@ class Claims:
         """
         other = self._taken.setdefault(key, source)
         if other is not source:
-            self._refuse(f"{other} and {source} would both become {name}", "rename")
+            self._refuse(f"{other} and {source} would both become {name}: letter case does not count", "rename")
         elif there is not None and not there.same and not self._replace:
             known = f", as {there.id}" if there.id else ""
             self._refuse(f"{name} is in {self._target} already{known}, and is another one", "replace", "rename")

@@ -15,7 +15,7 @@ from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
-from ollama_ferry.jobs.verify import Report
+from ollama_ferry.jobs.report import Report
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
