@@ -27,7 +27,6 @@ STILL_TOO_LONG = {
     "cli.export_command:command",
     "cli.import_command:command",
     "cli.verify_command:command",
-    "jobs.via_server:import_via_server",
     "places.store.sink",
     "places.store.sink:StoreSink",
 }
