@@ -15,7 +15,8 @@
     │   ├── MissingBlob        4   a manifest names a blob that is not there
     │   │   ├── LeftOut        4   an archive leaves it out, and counts on its target to have it
     │   │   └── Vanished       4   a blob that was there has gone while it was counted on
-    │   └── Unfinished         4   the blob is there as an unfinished download
+    │   ├── Unfinished         4   the blob is there as an unfinished download
+    │   └── NotAsLocked        4   the models are not those of a lock, or nobody who is trusted has signed them
     ├── NotPermitted           5   the operating system refused, or a registry wants another login
     ├── NoSpace                6   a disk is full, or would be
     ├── AlreadyExists          7   something is there already and was not to be replaced
@@ -148,6 +149,18 @@ class Vanished(MissingBlob):
 
 class Unfinished(Damaged):
     """A blob is there only as an unfinished download."""
+
+
+class NotAsLocked(Damaged):
+    """The models are not those that a lock names, or they carry no signature of anybody who is trusted.
+
+    Args:
+        model: the model that differs, where it is about one.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), model: str = "") -> None:
+        super().__init__(message, hint=hint, remedies=remedies)
+        self.model = model
 
 
 class NotPermitted(FerryError):

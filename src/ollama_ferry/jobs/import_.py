@@ -19,6 +19,7 @@ from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
+from ollama_ferry.jobs.trust import HeldStream
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
@@ -216,12 +217,19 @@ def _import_stream(
     disk: Disk | None,
     run: Run,
 ) -> Imported:
-    def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
-        return chosen.take(name, manifest) if chosen.wants(name) else None
+    taken: dict[ModelName, Manifest] = {}
 
+    def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
+        if not chosen.wants(name):
+            return None
+        options.trust.require(name, manifest, stream.label)
+        taken[name] = manifest
+        return chosen.take(name, manifest)
+
+    held = HeldStream(stream, options.trust, taken, stream.label)
     with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
         chosen = Choices(store, options, stream.label)
-        copied = copy_stream(stream, sink, choose, run, wanted=wanted, everything=not options.only)
+        copied = copy_stream(held, sink, choose, run, wanted=wanted, everything=not options.only)
     if not chosen.models and not chosen.conflicts:
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
@@ -243,10 +251,12 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     if isinstance(source, ArchiveSource) and not source.contents.models:
         raise _nothing_found(source.label, source.contents, options.only)
     picked = pick(source, options.only, source.label) if options.only else list(source.names())
+    manifests = {name: source.manifest(name) for name in (source.names() if options.trust.signers else picked)}
+    options.trust.check({name: manifests[name] for name in picked}, manifests, source.label)
     chosen = Choices(store, options, source.label)
     names: dict[ModelName, ModelName] = {}
     for name in picked:
-        target = chosen.take(name, source.manifest(name))
+        target = chosen.take(name, manifests[name])
         if target is not None:
             names[target] = name
     chosen.refuse_conflicts(done="nothing was imported")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.jobs.claims import Claims, There, require_one
+from ollama_ferry.jobs.trust import Trust
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.store.store import Store
@@ -20,12 +21,14 @@ class ImportOptions:
         rename: the name that the one model gets, or None.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are here already before they count as here.
+        trust: what the models have to be.
     """
 
     only: tuple[str, ...] = ()
     rename: ModelName | None = None
     replace: bool = False
     verify_existing: bool = False
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""Hold a job to a lock, or to somebody's signature: exactly these models, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Source, StreamSource
+from ollama_ferry.errors import NotAsLocked, NotFound
+from ollama_ferry.jobs.signing import read_signature, signer
+from ollama_ferry.model.lock import LOCK_LIMIT, Lock
+from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.model.names import ModelName
+
+SIGNATURE_ENDING = ".sig"
+"""What a signature's file is called behind the name of what it signs."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What models have to be before a job takes them.
+
+    Attributes:
+        lock: exactly these; None for any.
+        signers: a file of allowed signers, one of whom must have signed the models; None for no signature.
+        signature: of the models that come, where it lies beside them.
+        part: whether some of the models were asked for by name: then others of the lock need not come.
+    """
+
+    lock: Lock | None = None
+    signers: Path | None = None
+    signature: str | None = None
+    part: bool = False
+
+    def check(self, taken: Mapping[ModelName, Manifest], whole: Mapping[ModelName, Manifest], label: str) -> str:
+        """Check models before the first of their bytes is taken.
+
+        Args:
+            taken: the models that the job takes.
+            whole: all models that come from there, which is what was signed.
+            label: where they come from, for messages.
+
+        Returns:
+            Who has signed them; empty where nobody was asked for.
+
+        Raises:
+            NotAsLocked: they are others, or nobody who is allowed has signed them.
+        """
+        for name, manifest in sorted(taken.items()):
+            self.require(name, manifest, label)
+        if self.lock is not None:
+            if not self.part:
+                self.lock.require_all(taken, label)
+            # Whoever signed the lock has signed these.
+            return ""
+        if self.signers is None:
+            return ""
+        if self.signature is None:
+            raise NotAsLocked(f"{label} is not signed", hint="Its signature is a file of its name with .sig behind it.")
+        return signer(Lock.of(whole).text, self.signature, self.signers, label)
+
+    def require(self, name: ModelName, manifest: Manifest, label: str) -> None:
+        """Check one model as soon as it is met.
+
+        Raises:
+            NotAsLocked: it is none of those that are locked.
+        """
+        if self.lock is not None:
+            self.lock.require(name, manifest, label)
+
+
+class HeldStream:
+    """A stream that ends with an error, before anything of it is published, where its models are not those.
+
+    Args:
+        stream: what passes by.
+        trust: what is asked of it.
+        taken: the models that are taken of it, as they are met.
+        label: what it is called in messages.
+    """
+
+    def __init__(self, stream: StreamSource, trust: Trust, taken: Mapping[ModelName, Manifest], label: str) -> None:
+        self._stream = stream
+        self._trust = trust
+        self._taken = taken
+        self._label = label
+
+    def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
+        """Give what passes by, and at its end look at the models."""
+        models: dict[ModelName, Manifest] = {}
+        for entry in self._stream.entries():
+            if isinstance(entry, ModelEntry):
+                models[entry.name] = entry.manifest
+            yield entry
+        self._trust.check(self._taken, models, self._label)
+
+
+def read_lock(path: Path, signers: Path | None = None) -> Lock:
+    """Read a lock.
+
+    Args:
+        path: its file.
+        signers: a file of allowed signers, one of whom must have signed it (in ``path`` with ``.sig`` behind it).
+
+    Raises:
+        NotFound, Damaged: it is not there, or is none.
+        NotAsLocked: nobody who is allowed has signed it.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LOCK_LIMIT + 1)
+    except OSError as error:
+        raise NotFound(f"can't read the lock {path}: {error.strerror}") from error
+    lock = Lock.parse(raw, str(path))
+    if signers is not None:
+        signature = signature_beside(path)
+        if signature is None:
+            raise NotAsLocked(f"the lock {path} is not signed: there is no {path}{SIGNATURE_ENDING}")
+        signer(lock.text, signature, signers, f"the lock {path}")
+    return lock
+
+
+def signature_beside(path: Path) -> str | None:
+    """Return the signature that lies beside a file; None where there is none."""
+    return read_signature(path.with_name(path.name + SIGNATURE_ENDING))
+
+
+def lock_of(place: Source, names: Iterable[ModelName]) -> Lock:
+    """Lock some models of a place.
+
+    Raises:
+        ModelNotFound, Damaged: one is not there, or its manifest is not readable.
+    """
+    return Lock.of({name: place.manifest(name) for name in names})
