@@ -71,7 +71,7 @@ def test_what_is_no_lock_is_refused(text: str) -> None:
 def test_models_are_those_of_the_lock_or_the_error_says_which() -> None:
     lock = Lock.of({ONE: MODELS[ONE]})
     lock.require(ONE, MODELS[ONE], "the archive")
-    with pytest.raises(NotAsLocked, match="hf.co/org/repo:Q4_K_M is in the archive, and not in the lock"):
+    with pytest.raises(NotAsLocked, match=r"hf\.co/org/repo:Q4_K_M is in the archive, and not in the lock"):
         lock.require(TWO, MODELS[TWO], "the archive")
     with pytest.raises(NotAsLocked, match=r"qwen3:8b is [0-9a-f]{12} in the archive, and [0-9a-f]{12} in the lock"):
         lock.require(ONE, MODELS[TWO], "the archive")

@@ -7,6 +7,7 @@ file and against itself, and whoever reads a file through it still has to hash w
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -39,6 +40,7 @@ _ZSTD_AROUND = 8
 _FRAME = struct.Struct("<III")
 _SMALLEST_FRAME = 10
 _LEFT_OUT = re.compile(rb"([0-9]{1,19}) - ([0-9a-f]{64})")
+_SIGNATURE = re.compile(rb"signature ((?:[A-Za-z0-9+/]{4}){1,30000}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
 _FILE = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19}) ([0-9a-f]{64}) ([^\n]{1,4096})")
 # A frame that does not shrink is stored: 18 bytes around it and 5 for each 64 KiB.
 _PACKED_LIMIT = FRAME_LIMIT + 1024
@@ -116,11 +118,13 @@ class Index:
         files: the regular files of the tar, in its order.
         frames: the frames.
         left_out: the blobs that are not in it on purpose.
+        signature: of whoever has signed its models, as ``ssh-keygen -Y sign`` writes it; empty for nobody.
     """
 
     files: tuple[IndexedFile, ...]
     frames: Frames
     left_out: tuple[LeftOutBlob, ...] = ()
+    signature: str = ""
 
 
 def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
@@ -134,6 +138,7 @@ def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
     lines = [f"{writer} {index.frames.size}"]
     lines += [f"{file.size} {file.offset} {file.sha256} {file.path}" for file in index.files]
     lines += [f"{size} - {sha256}" for sha256, size in index.left_out]
+    lines += [f"signature {base64.b64encode(index.signature.encode()).decode()}"] if index.signature else []
     head = "".join(line + "\n" for line in lines).encode()
     table = b"".join(
         _FRAME.pack(packed, unpacked, crc32)
@@ -211,7 +216,7 @@ def _parse(payload: bytes, packed_size: int) -> Index:
     head_size, count = struct.unpack_from("<II", payload, 8)
     if 16 + head_size + count * _FRAME.size + 32 != len(payload):
         raise Damaged("its index does not fit itself")
-    files, left_out = _read_text(payload[16 : 16 + head_size])
+    files, left_out, signature = _read_text(payload[16 : 16 + head_size])
     frames = Frames()
     for packed, unpacked, crc32 in _FRAME.iter_unpack(memoryview(payload)[16 + head_size : -32]):
         if not _SMALLEST_FRAME <= packed <= _PACKED_LIMIT or not 0 < unpacked <= FRAME_LIMIT:
@@ -221,11 +226,11 @@ def _parse(payload: bytes, packed_size: int) -> Index:
         raise Damaged("its index does not fit the file")
     if any(file.offset + file.size > frames.size for file in files):
         raise Damaged("its index names files behind the end")
-    return Index(files, frames, left_out)
+    return Index(files, frames, left_out, signature)
 
 
-def _read_text(head: bytes) -> tuple[tuple[IndexedFile, ...], tuple[LeftOutBlob, ...]]:
-    """Read the lines of text: who wrote it, then a file each, or a blob that was left out."""
+def _read_text(head: bytes) -> tuple[tuple[IndexedFile, ...], tuple[LeftOutBlob, ...], str]:
+    """Read the lines of text: who wrote it, then a file each, a blob that was left out, or the signature."""
     if head.count(b"\n") > MEMBER_LIMIT + 1:
         raise Damaged(f"its index names more than {MEMBER_LIMIT} files")
     _, *lines = head.split(b"\n")
@@ -233,10 +238,16 @@ def _read_text(head: bytes) -> tuple[tuple[IndexedFile, ...], tuple[LeftOutBlob,
         raise Damaged("its index is not of the form that it should have")
     files: list[IndexedFile] = []
     left_out: list[LeftOutBlob] = []
+    signature = ""
     for line in lines:
         absent = _LEFT_OUT.fullmatch(line)
         if absent:
             left_out.append((absent[2].decode(), int(absent[1])))
+            continue
+        signed = _SIGNATURE.fullmatch(line)
+        if signed and not signature:
+            # What it is worth is found out by whoever asks for it.
+            signature = base64.b64decode(signed[1]).decode("ascii", "replace")
             continue
         found = _FILE.fullmatch(line)
         if not found:
@@ -246,7 +257,7 @@ def _read_text(head: bytes) -> tuple[tuple[IndexedFile, ...], tuple[LeftOutBlob,
         except UnicodeDecodeError as error:
             raise Damaged("its index is not of the form that it should have") from error
         files.append(IndexedFile(path, int(found[1]), int(found[2]), found[3].decode()))
-    return tuple(files), tuple(left_out)
+    return tuple(files), tuple(left_out), signature
 
 
 def _empty_member(content: bytes) -> bytes:

@@ -23,6 +23,9 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
 from ollama_ferry.files.disk import require_space
 from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.jobs.signing import sign
+from ollama_ferry.jobs.trust import SIGNATURE_ENDING
+from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.sink import ArchiveSink
@@ -51,6 +54,7 @@ class ExportOptions:
         replace: whether a file of the archive's name may be replaced.
         split: the size of volumes in bytes; None writes the archive in one piece.
         fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
+        sign_with: the key that signs the models, beside the archive and in its index; None signs nothing.
     """
 
     compression: Compression = Compression.AUTO
@@ -58,6 +62,7 @@ class ExportOptions:
     replace: bool = False
     split: int | None = None
     fixed_time: int | None = None
+    sign_with: Path | None = None
 
     @property
     def pack_threads(self) -> int:
@@ -178,14 +183,31 @@ def export_to_file(
         raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
     if isinstance(store, Store):
         check_output(path, store)
+    signature = _signature(planned, options)
     if options.split is not None:
-        return _export_to_volumes(store, planned, path, kind, options, ask, run)
+        return _export_to_volumes(store, planned, path, kind, options, signature, ask, run)
     with PendingFile(path, replace=options.replace) as file:
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
-        _write(store, planned, file.write, kind, options, run)
+        _write(store, planned, file.write, kind, options, signature, run)
         file.publish()
+        _publish_signature(signature, path)
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=run.seconds)
+
+
+def _signature(planned: Plan, options: ExportOptions) -> str:
+    """Sign the models before the first byte is written: whoever is asked for a passphrase is still there."""
+    if options.sign_with is None:
+        return ""
+    return sign(Lock.of({model.name: model.manifest for model in planned.models}).text, options.sign_with)
+
+
+def _publish_signature(signature: str, path: Path) -> None:
+    """Write a signature beside its archive, over one of an archive that was replaced."""
+    if signature:
+        with PendingFile(path.with_name(path.name + SIGNATURE_ENDING), replace=True) as file:
+            file.write(signature.encode())
+            file.publish()
 
 
 def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
@@ -204,6 +226,7 @@ def _export_to_volumes(
     path: Path,
     kind: Kind,
     options: ExportOptions,
+    signature: str,
     ask: Ask | None,
     run: Run,
 ) -> Exported:
@@ -221,8 +244,9 @@ def _export_to_volumes(
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")
-        _write(store, planned, volumes.write, kind, options, run)
+        _write(store, planned, volumes.write, kind, options, signature, run)
         volumes.publish()
+    _publish_signature(signature, path)
     seconds = run.seconds
     return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
 
@@ -256,7 +280,7 @@ def export_to_stream(
         sha256.update(data)
         size += len(data)
 
-    _write(store, planned, write, kind, options, run)
+    _write(store, planned, write, kind, options, _signature(planned, options), run)
     try:
         stream.flush()
     except OSError as error:
@@ -270,6 +294,7 @@ def _write(
     write: Callable[[bytes | memoryview], object],
     kind: Kind,
     options: ExportOptions,
+    signature: str,
     run: Run,
 ) -> None:
     sink = ArchiveSink(
@@ -278,6 +303,7 @@ def _write(
         compression=options.compression,
         threads=options.pack_threads,
         fixed_time=options.fixed_time,
+        signature=signature,
     )
     try:
         copy(planned, store, sink, run)

@@ -33,6 +33,7 @@ class ArchiveSink:
         threads: how many threads pack.
         fixed_time: the time stamp of every entry in seconds since the epoch (``SOURCE_DATE_EPOCH``); None takes
             it from the manifests.
+        signature: of whoever has signed the models, for the index.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ArchiveSink:
         compression: Compression = Compression.AUTO,
         threads: int = 1,
         fixed_time: int | None = None,
+        signature: str = "",
     ) -> None:
         self._frames = FrameWriter(write, packer(kind, compression), threads=threads)
         self._write = write
@@ -52,6 +54,7 @@ class ArchiveSink:
         self._times: dict[Digest, int] = {}
         self._written: set[Digest] = set()
         self._left_out: tuple[LeftOutBlob, ...] = ()
+        self._signature = signature
         self._folders: set[str] = set()
         self._position = 0
         # Headers, padding and manifests wait here for the next frame.
@@ -110,7 +113,7 @@ class ArchiveSink:
         self._frames.close()
         if self._kind is not Kind.TAR:
             # A plain tar's headers are index enough.
-            index = Index(tuple(self._files), self._frames.frames, self._left_out)
+            index = Index(tuple(self._files), self._frames.frames, self._left_out, self._signature)
             self._write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
 
     def abandon(self) -> None:
