@@ -15,9 +15,12 @@ from ollama_ferry.engine.plan import Plan, PlannedModel, blobs_of
 from ollama_ferry.engine.ports import Expects, Holder, Prepares, Resumes, Sink, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.verified import Verified
-from ollama_ferry.errors import Damaged
+from ollama_ferry.errors import Damaged, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
+
+# How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,34 @@ def copy(
         moved.append(blob)
         commits.arrived(blob.digest)
     return Copied(tuple(sorted(commits.committed)), tuple(moved), planned.present)
+
+
+def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: Run) -> Plan:
+    """Plan and copy; anew where a blob that was counted on has gone meanwhile, as when a server starts and prunes.
+
+    Args:
+        make_plan: plans what the sink lacks just now.
+        source: where it comes from.
+        sink: where it goes.
+        run: told of every step; stops the copy at the next chunk.
+
+    Returns:
+        The plan that was carried out.
+
+    Raises:
+        Vanished: blobs have gone each time.
+        FerryError: as for :func:`copy`.
+    """
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        planned = make_plan()
+        try:
+            copy(planned, source, sink, run)
+            break
+        except Vanished as error:
+            if not attempts_left:
+                raise
+            run.note(f"{error}; carrying it again")
+    return planned
 
 
 def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) -> None:

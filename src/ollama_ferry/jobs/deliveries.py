@@ -22,7 +22,6 @@ P = ParamSpec("P")
 
 _CHUNK = 1024 * 1024
 _CHUNKS_AHEAD = 4
-_ATTEMPTS = 3
 
 
 @dataclass
@@ -69,7 +68,6 @@ class Delivery:
         names: for each model that it needs, the name that it gets there.
         needs: the blobs of these models.
         sink: where it writes to, once it does.
-        vanished: how often a blob had gone from there when its model was to be published.
     """
 
     target: Target
@@ -77,7 +75,6 @@ class Delivery:
     names: dict[ModelName, ModelName] = field(default_factory=dict)
     needs: set[Digest] = field(default_factory=set)
     sink: Sink | None = None
-    vanished: int = 0
 
     def attempt(self, what: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
         """Do something; a failure is this target's own."""
@@ -188,8 +185,8 @@ class Deliveries:
                 continue
             if delivery.attempt(sink.commit, there, manifest):
                 delivery.sent.sent.append(there)
-            elif isinstance(delivery.sent.error, Vanished) and delivery.vanished < _ATTEMPTS:
-                delivery.vanished += 1
+            elif isinstance(delivery.sent.error, Vanished):
+                # Whoever copies plans anew, and gives up in the end.
                 vanished, delivery.sent.error = delivery.sent.error, None
         if vanished is not None:
             raise vanished

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.archives.unpacking import Input
-from ollama_ferry.engine.copy import Copied, copy, plan
+from ollama_ferry.engine.copy import Copied, copy_whole, plan
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_blob
 from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable, Readable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import FerryError, ModelNotFound, Vanished
+from ollama_ferry.errors import FerryError, ModelNotFound
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
@@ -29,9 +29,6 @@ from ollama_ferry.places.archive.stream import ArchiveStream
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted
-
-# How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -196,16 +193,13 @@ def import_source(
         # Once more, now that nobody else writes: another import may have brought another model of that name.
         chosen, names = _choose(source, store, options)
         renamed = _Renamed(source, names)
-        for attempt in range(1, _ATTEMPTS + 1):
+
+        def make_plan() -> Plan:
             planned = chosen.without_unchanged(plan(renamed, sink, names))
             _require_blobs(source, planned)
-            try:
-                copy(planned, renamed, sink, run)
-                break
-            except Vanished as error:
-                if attempt == _ATTEMPTS:
-                    raise
-                run.note(f"{error}; taking it from {source.label}")
+            return planned
+
+        planned = copy_whole(make_plan, renamed, sink, run)
     return _result(source.label, chosen, planned, contents, run)
 
 

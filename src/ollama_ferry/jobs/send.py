@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
-from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.copy import copy_whole, plan
 from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
@@ -85,11 +85,11 @@ def _carry(store: Store, deliveries: list[Delivery], run: Run) -> None:
             delivery.attempt(delivery.begin, stack, run)
         sink = Deliveries(deliveries)
         names = {name for delivery in deliveries for name in delivery.names}
-        while True:
-            try:
-                copy(plan(store, sink, names), store, sink, run)
-                return
-            except Vanished as error:
-                run.note(f"{error}; sending it again")
-            except AllFailed:
-                return
+        try:
+            copy_whole(lambda: plan(store, sink, names), store, sink, run)
+        except AllFailed:
+            return
+        except Vanished as error:
+            for delivery in deliveries:
+                if set(delivery.names.values()) - set(delivery.sent.sent):
+                    delivery.fail(error)
