@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ollama_ferry.doctor.findings import quoted, words
 from ollama_ferry.files.mounts import mount_points
+from ollama_ferry.ollama.candidates import leads_nowhere
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.places.store.store import Store
 
@@ -53,6 +54,23 @@ class Advice:
     def keeps(self, files: Iterable[tuple[int, int]]) -> bool:
         """Tell whether a link of the store leads to one of some files, given by device and inode."""
         return not self._kept.isdisjoint(files)
+
+    @property
+    def has_links(self) -> bool:
+        """Whether a link of the store leads to a file."""
+        return bool(self._kept)
+
+    @property
+    def owns_blobs(self) -> bool:
+        """Whether ``blobs/`` is the store's, or there is none."""
+        folder = self._store.blobs_folder
+        return self._own[str(folder)] or not os.path.lexists(folder)
+
+    def is_inside(self, path: Path | str) -> bool:
+        """Tell whether a file is, or would be, in the store's own folders, whatever links are on the way."""
+        above = os.path.realpath(os.path.dirname(path))
+        owns = [os.path.realpath(folder) for folder, own in self._own.items() if own]
+        return any(above == folder or above.startswith(folder + "/") for folder in owns)
 
     def has_all(self, folder: Path) -> bool:
         """Tell whether ``manifests/`` or ``blobs/`` is the store's alone: no other store can have files there."""
@@ -102,13 +120,13 @@ class Advice:
             status = os.lstat(path)
         except OSError:
             return False
+        # Another link's way may lead over this one.
+        if stat.S_ISLNK(status.st_mode) and not leads_nowhere(path):
+            return False
         if (status.st_dev, status.st_ino) in self._kept:
             return False
         above = os.path.realpath(os.path.dirname(path))
-        owns = [os.path.realpath(folder) for folder, own in self._own.items() if own]
-        if above == self._root:
-            return os.path.basename(path) in (STAGING, SSH_STAGING)
-        return any(above == folder or above.startswith(folder + "/") for folder in owns)
+        return self.is_inside(path) or (above == self._root and os.path.basename(path) in (STAGING, SSH_STAGING))
 
     def _is_own(self, folder: Path, names: re.Pattern[str]) -> bool:
         """Tell whether a folder is of the store and nothing else, also where a link or a mount leads to it.

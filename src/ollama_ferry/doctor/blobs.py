@@ -23,7 +23,17 @@ def check_blobs(subject: Subject, blobs: Blobs, named: set[str]) -> None:
     _check_partials(subject, blobs)
     _check_orphans(subject, blobs, named)
     _check_strays(subject, blobs)
-    old = blobs.old
+    old, links = blobs.old, blobs.links
+    if links.count:
+        each = ", ".join(f"{shown(path)} to {shown(os.path.realpath(path))}" for path in links.paths()[:3])
+        subject.add(
+            Severity.NOTE,
+            "blob-links",
+            f"{counted(links.count, 'blob')} {'is a link' if links.count == 1 else 'are links'}: {each}. That works as "
+            "long as what they lead to stays; a tar of the folder holds the links only (archives of ollama-ferry hold "
+            "the bytes).",
+            links.paths(),
+        )
     if old.count:
         subject.add(
             Severity.NOTE,
@@ -122,7 +132,9 @@ def _check_orphans(subject: Subject, blobs: Blobs, named: set[str]) -> None:
     if subject.now - orphans.newest < HOUR:
         subject.add(Severity.WARNING, "orphans", f"{text} The newest came less than an hour ago.", paths)
         return
-    if subject.restart and subject.served is not False:
+    # A server looks neither at links nor at digests in another form.
+    hurts = subject.tidying_hurts or subject.advice.has_links
+    if subject.restart and subject.served is not False and not hurts:
         lines = [subject.restart]
     else:
         lines = _without(subject, paths, orphans.count)

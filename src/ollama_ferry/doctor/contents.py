@@ -70,6 +70,7 @@ class Blobs:
         partials: the unfinished downloads, by the digest that they are to have.
         parts: the paths of their files.
         strays: files whose name is no digest.
+        links: those of ``sizes`` that are links.
         cut: whether there is more than was looked at.
     """
 
@@ -78,6 +79,7 @@ class Blobs:
     partials: dict[str, Some] = field(default_factory=dict)
     parts: dict[str, list[str]] = field(default_factory=dict)
     strays: Some = field(default_factory=Some)
+    links: Some = field(default_factory=Some)
     cut: bool = False
 
 
@@ -104,6 +106,8 @@ def look_at_blobs(folder: str, look: Look) -> Blobs:
             if blob := _BLOB.fullmatch(name):
                 with suppress(OSError):
                     status = entry.stat() if stat.S_ISLNK(own.st_mode) else own
+                    if status is not own:
+                        found.links.add(entry.path, 0, 0.0)
                     if stat.S_ISREG(status.st_mode):
                         if blob[1] == ":":
                             found.old.add(entry.path, status.st_size, status.st_mtime)
@@ -197,7 +201,7 @@ class FolderSeen:
     Attributes:
         size: the bytes that its files take up.
         newest: the time of the newest change; 0 where there is no file.
-        known: whether all of it was looked at.
+        known: whether all of it was looked at, and it consists of files and folders.
         files: device and inode of each entry.
     """
 
@@ -218,6 +222,8 @@ def look_at_folder(folder: str, seen: FolderSeen) -> None:
                 status = entry.stat(follow_symlinks=False)
                 seen.files.add((status.st_dev, status.st_ino))
                 seen.newest = max(seen.newest, status.st_mtime)
+                if stat.S_ISLNK(status.st_mode):
+                    seen.known = False
                 if stat.S_ISDIR(status.st_mode):
                     look_at_folder(entry.path, seen)
                 else:

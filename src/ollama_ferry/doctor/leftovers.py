@@ -39,14 +39,30 @@ def _check(subject: Subject, name: str, what: str, again: str, more: list[Path])
         f"{what} was interrupted, or is at work: {human_size(seen.size)} wait{when}. {again} "
         f"{'again ' if name == STAGING else ''}goes on from there.",
         paths,
-        _lines(subject, paths, seen) if not seen.newest or old >= HOUR else [],
+        [] if _at_work(seen, old) else _lines(subject, paths, seen),
     )
+
+
+def _at_work(seen: FolderSeen, old: float) -> bool:
+    """Tell whether somebody may be writing: it is less than an hour old, or one of the files is locked.
+
+    Source: proc(5), ``/proc/locks``, whose sixth field ends with the inode's number.
+    """
+    if seen.newest and old < HOUR:
+        return True
+    try:
+        with open("/proc/locks", encoding="ascii") as table:
+            locked = {line.split()[5].rpartition(":")[2] for line in table if len(line.split()) > 5}
+    except OSError:
+        return False
+    # The device is written in another way on some file systems.
+    return any(str(inode) in locked for _, inode in seen.files)
 
 
 def _lines(subject: Subject, paths: list[str], seen: FolderSeen) -> list[str]:
     """Return the lines that remove leftovers, or none where something else hangs on them."""
     apart = any(point.startswith(os.path.realpath(path)) for point in mount_points() for path in paths)
     safe = subject.advice.removable(paths)
-    if apart or not seen.known or subject.advice.keeps(seen.files) or not safe:
+    if apart or not seen.known or subject.advice.keeps(seen.files) or safe != paths:
         return []
     return ["# To give it up, if nothing is at work:", as_owner(f"rm -rf {words(safe)}", os.path.dirname(safe[0]))]

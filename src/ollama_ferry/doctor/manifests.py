@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ollama_ferry.doctor.advice import as_owner
 from ollama_ferry.doctor.contents import Blobs, Look, ManifestFile, Some, look_at_manifests
 from ollama_ferry.doctor.findings import Severity, and_more, quoted
-from ollama_ferry.doctor.models import bring_back, check_models
+from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.errors import Damaged, InvalidName
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest, parse_json
@@ -138,6 +138,7 @@ class _Manifests:
         self.seen.names[name.key].append(name)
         self.seen.largest = max(self.seen.largest, manifest.size)
         if _with_dashes(manifest.raw):
+            self.subject.tidying_hurts = True
             self.subject.add(
                 Severity.PROBLEM,
                 "digest-form",
@@ -145,7 +146,7 @@ class _Manifests:
                 "deletes its blobs at its next start, unless OLLAMA_NOPRUNE is set: its tidying compares text.",
                 [str(name), file.path],
                 ["# Before the server is started again:", f"ollama pull {quoted(str(name))}"]
-                if self.subject.served is not False
+                if may_pull(self.subject, name)
                 else [],
             )
 

@@ -45,13 +45,22 @@ def bring_back(subject: Subject, name: ModelName, damaged: Sequence[str] = ()) -
     """
     some = damaged[:LISTED_AT_MOST]
     # A pull takes what is there as good, so it helps only where that may go.
-    if subject.served is False or subject.advice.removable(some) != list(some):
+    if not may_pull(subject, name) or subject.advice.removable(some) != list(some):
         return _repair(subject)
     return [
         *subject.advice.remove(some, subject.store.blobs_folder),
         f"ollama pull {quoted(str(name))}",
         *_repair(subject, "# Or, without its registry, from an archive that has the model:"),
     ]
+
+
+def may_pull(subject: Subject, name: ModelName) -> bool:
+    """Tell whether ``ollama pull`` of a model would change this store, and this store only.
+
+    It replaces the manifest, and deletes the blobs that no manifest of its own store names any more.
+    """
+    advice = subject.advice
+    return subject.served is not False and advice.is_inside(subject.store.manifest_path(name)) and advice.owns_blobs
 
 
 class _Models:

@@ -77,7 +77,7 @@ def check_store(
         # Told when it is known whether there are models.
         pass
     models = check_manifests(subject, blobs, look)
-    check_names(models.names, store, findings, copy=served is not False)
+    check_names(subject, models.names)
     if blobs is not None:
         check_blobs(subject, blobs, models.named)
     else:

@@ -28,6 +28,7 @@ class Subject:
         advice: what may be changed here.
         not_understood: how many manifests or folders of them could not be read: they may name any blob.
         stops_tidying: whether something keeps a server from deleting what no model names.
+        tidying_hurts: whether a server would delete what a model needs.
     """
 
     store: Store
@@ -38,6 +39,7 @@ class Subject:
     advice: Advice
     not_understood: int = 0
     stops_tidying: bool = False
+    tidying_hurts: bool = False
 
     @property
     def root(self) -> Path:
