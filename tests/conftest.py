@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Generator, Iterator
@@ -48,11 +49,44 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(home))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ollama-ferry")
+    group.addoption("--long", action="store_true", help="run the long forms too: gigabytes, and many rounds by chance")
+    group.addoption("--seed", type=int, help="what the long forms are led by; a fresh one is chosen, and printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        # Chosen before the workers start, who are told the options.
+        config.option.seed = random.SystemRandom().randrange(2**32) if config.option.long else 1
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.option.long:
+        terminalreporter.write_line(f"the long forms were led by --seed {config.option.seed}")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """What chance begins with: the same in every run, or a fresh one with ``--long``."""
+    return int(request.config.option.seed)
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a test by chance is to make many rounds."""
+    return bool(request.config.option.long)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With skips forbidden, leave out what no machine can install: the tests against a real Ollama."""
-    if not NO_SKIP or os.environ.get("OLLAMA_BIN") or shutil.which("ollama"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("ollama")]
+    """Leave out the long forms, and what no machine can install where skips are forbidden: a real Ollama."""
+    real = not NO_SKIP or os.environ.get("OLLAMA_BIN") or shutil.which("ollama")
+    left_out = [
+        item
+        for item in items
+        if (item.get_closest_marker("ollama") and not real)
+        or (item.get_closest_marker("long") and not config.option.long)
+    ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -39,8 +39,8 @@ KINDS = [
 ]
 # Kinds of which no bit is free for an import, which reads all of them.
 EVERY_FLIP_IS_FOUND = {"ours.tar"}
-CUTS = 200
-FLIPS = 500
+CUTS, MANY_CUTS = 40, 200
+FLIPS, MANY_FLIPS = 60, 500
 
 
 class HastyDisk(Disk):
@@ -81,11 +81,11 @@ def archive(request: pytest.FixtureRequest, models: StoreBuilder) -> Path:
     return path
 
 
-def cut_places(size: int, rng: random.Random) -> Iterator[int]:
+def cut_places(size: int, count: int, rng: random.Random) -> Iterator[int]:
     """Give lengths to cut to: spread evenly, then by chance."""
-    for number in range(CUTS // 2):
-        yield size * number // (CUTS // 2)
-    for _ in range(CUTS - CUTS // 2):
+    for number in range(count // 2):
+        yield size * number // (count // 2)
+    for _ in range(count - count // 2):
         yield rng.randrange(size)
 
 
@@ -136,19 +136,20 @@ def test_whole_archive_is_imported(trial: Trial) -> None:
     assert not trial.found(trial.original, "whole")
 
 
-def test_cut_archive_is_found(trial: Trial, archive: Path) -> None:
-    rng = random.Random(11)
+def test_cut_archive_is_found(trial: Trial, seed: int, long: bool) -> None:
+    cuts = MANY_CUTS if long else CUTS
     lost = 0
-    for size in cut_places(len(trial.original), rng):
+    for size in cut_places(len(trial.original), cuts, random.Random(seed)):
         lost += trial.found(trial.original[:size], f"cut to {size} bytes")
     # What is left of the padding behind the mark of a plain tar's end is of no use, and so is our index.
-    assert lost >= CUTS * 3 // 4
+    assert lost >= cuts * 3 // 4
 
 
-def test_flipped_bit_is_found_or_was_nobodys(trial: Trial, archive: Path) -> None:
-    rng = random.Random(12)
+def test_flipped_bit_is_found_or_was_nobodys(trial: Trial, archive: Path, seed: int, long: bool) -> None:
+    rng = random.Random(seed)
+    flips = MANY_FLIPS if long else FLIPS
     missed = []
-    for _ in range(FLIPS):
+    for _ in range(flips):
         place, bit = rng.randrange(len(trial.original)), rng.randrange(8)
         damaged = bytearray(trial.original)
         damaged[place] ^= 1 << bit
@@ -160,7 +161,7 @@ def test_flipped_bit_is_found_or_was_nobodys(trial: Trial, archive: Path) -> Non
     if archive.name in EVERY_FLIP_IS_FOUND:
         assert not missed
     # In a small archive headers are many; what passes is little all the same.
-    assert len(missed) < FLIPS // 5
+    assert len(missed) < flips // 5
 
 
 @pytest.mark.parametrize("what", ["manifest", "media type"])
@@ -182,16 +183,18 @@ def test_flip_in_a_manifest_of_our_tar_is_found(models: StoreBuilder, tmp_path: 
         assert trial.found(bytes(damaged), f"{what} in {ending}")
 
 
-def test_the_same_damage_is_found_in_a_stream(archive: Path, models: StoreBuilder, tmp_path: Path) -> None:
+def test_the_same_damage_is_found_in_a_stream(
+    archive: Path, models: StoreBuilder, tmp_path: Path, seed: int, long: bool
+) -> None:
     original = archive.read_bytes()
     if archive.suffix == ".zip":
         with archive.open("rb", buffering=0) as file, pytest.raises(FerryError, match="can't be read as a stream"):
             import_stream(file, "the stream", Store(tmp_path / "target"), ImportOptions())
         assert not (tmp_path / "target").exists()
         return
-    rng = random.Random(13)
+    rng = random.Random(seed)
     source = tree(models.root)
-    for number in range(60):
+    for number in range(200 if long else 20):
         damaged = bytearray(original)
         place = rng.randrange(len(original))
         if number % 2:

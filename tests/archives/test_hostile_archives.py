@@ -786,7 +786,7 @@ def test_many_large_manifests_stay_within_the_memory(arena: Arena) -> None:
 
 
 @needs_proc
-@pytest.mark.parametrize("words", [(), ("--dry-run",)], ids=["import", "dry run"])
+@pytest.mark.parametrize("words", [(), pytest.param(("--dry-run",), marks=pytest.mark.long)], ids=["import", "dry run"])
 def test_hundreds_of_thousands_of_manifests_stay_within_the_memory(arena: Arena, words: tuple[str, ...]) -> None:
     raw = b'{"layers":[{"digest":"sha256:%s","size":1}]}' % A.encode()
     block = member(f"{MADE.manifest_name}-0000000", raw)
@@ -797,7 +797,7 @@ def test_hundreds_of_thousands_of_manifests_stay_within_the_memory(arena: Arena,
 
 
 @needs_proc
-@pytest.mark.parametrize("delivery", ["tar", "tar.gz"])
+@pytest.mark.parametrize("delivery", [pytest.param("tar", marks=pytest.mark.long), "tar.gz"])
 def test_hundreds_of_thousands_of_blobs_stay_within_the_memory(arena: Arena, delivery: str) -> None:
     block = member(SMALL_BLOB)
     parts = [_renamed(block, len("blobs/sha256-"), b"%08x" % number) for number in range(500_000)]
@@ -819,7 +819,7 @@ def _renamed(block: bytes, at: int, text: bytes) -> bytes:
 
 
 @needs_proc
-@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+@pytest.mark.parametrize("stdin", [pytest.param(False, marks=pytest.mark.long), True], ids=["file", "stdin"])
 def test_millions_of_members_are_given_up(arena: Arena, stdin: bool) -> None:
     thousand = gzip_of(member(b"x") * 1000, 9)
     done = arena.attack_apart(thousand * 1001 + gzip_of(MADE.tar()), stdin=stdin)
@@ -828,7 +828,7 @@ def test_millions_of_members_are_given_up(arena: Arena, stdin: bool) -> None:
 
 
 @needs_proc
-@pytest.mark.parametrize("packing", ["gzip", "zstd", "skipped zstd"])
+@pytest.mark.parametrize("packing", ["gzip", pytest.param("zstd", marks=pytest.mark.long), "skipped zstd"])
 def test_hundreds_of_thousands_of_empty_members_are_passed_over_or_refused(arena: Arena, packing: str) -> None:
     empty = {"gzip": EMPTY_GZIP, "zstd": zstd_of(b""), "skipped zstd": struct.pack("<II", 0x184D2A50, 0)}[packing]
     packed = gzip_of(MADE.tar()) if packing == "gzip" else zstd_of(MADE.tar())
@@ -917,6 +917,7 @@ def test_device_without_end_is_given_up(arena: Arena) -> None:
 
 
 @needs_proc
+@pytest.mark.long
 def test_largest_windows_that_are_allowed_stay_within_the_memory(arena: Arena) -> None:
     rng = random.Random(3)
     weights = rng.randbytes(MIB) * 300

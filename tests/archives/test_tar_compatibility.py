@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 import ollama_ferry
-from ollama_ferry.archives import packing
+from ollama_ferry.archives import packing, tar
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.model.names import ModelName
 from support.command_line import COMMAND
@@ -132,7 +132,7 @@ def test_entries_follow_the_rules(store: StoreBuilder, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tar.zst"])
 def test_same_bytes_whatever_the_threads(store: StoreBuilder, tmp_path: Path, kind: str, compress: str) -> None:
     archives = set()
-    for threads in (1, 2, 5):
+    for threads in (1, 5):
         path = tmp_path / f"{threads}{kind}"
         ollama_ferry.export("big:*", path, store=store.root, compress=compress, threads=threads)
         archives.add(path.read_bytes())
@@ -183,7 +183,23 @@ def test_members_are_independent_and_cut_at_blobs(
     assert tree(tmp_path / "t") == needed(store, "big:1")
 
 
-@pytest.mark.big
+@pytest.mark.parametrize("tool", ["tar", "bsdtar", "busybox"])
+def test_size_over_eight_gibibytes_is_understood(tmp_path: Path, tool: str) -> None:
+    """What octal digits can't hold; the member's zeros are a hole, which listing passes over."""
+    size = 8 * 2**30 + 123
+    head = tar.file_header("blobs/x", size, 0)
+    archive = tmp_path / "h.tar"
+    with archive.open("wb") as file:
+        file.write(head)
+        file.seek(size + len(tar.padding(size)), os.SEEK_CUR)
+        file.write(tar.file_header("blobs/y", 0, 0))
+        file.truncate(file.tell() + 1024)
+    command = [require_tool("busybox"), "tar"] if tool == "busybox" else [require_tool(tool)]
+    listed = subprocess.run([*command, "-tvf", archive], capture_output=True, text=True, check=True).stdout
+    assert str(size) in listed and "blobs/y" in listed
+
+
+@pytest.mark.long
 def test_member_over_eight_gibibytes(source: StoreBuilder, tmp_path: Path) -> None:
     import hashlib
 
