@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import ollama_ferry
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, quoted
 from ollama_ferry.wording import shown
 from support.checking import LIBRARY, checked, codes, one, run
@@ -110,3 +111,15 @@ def test_quoted_words_mean_the_same_file(tmp_path: Path, name: str) -> None:
 def test_lines_are_commands(broken: StoreBuilder, tmp_path: Path) -> None:
     lines = [line for finding in checked(broken, tmp_path).findings for line in finding.mend]
     assert {line.split()[0] for line in lines} == {"ollama", "rm", "mv", "ollama-ferry", "#"}
+
+
+def test_every_kind_of_finding_is_documented() -> None:
+    folder = Path(ollama_ferry.__file__).parent / "doctor"
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    kinds = set(re.findall(r'Severity\.[^"]*?,\s*"([a-z-]+)"', source)) | {"missing-blob", "wrong-owner"}
+    table = (Path(__file__).parents[2] / "docs/doctor.md").read_text(encoding="utf-8")
+    documented = {
+        word for line in table.splitlines() if line.startswith("| `") for word in re.findall(r"`([a-z-]+)`", line)
+    }
+    assert {"orphans", "closed", "link"} < kinds
+    assert kinds - documented == set()

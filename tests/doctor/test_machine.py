@@ -112,3 +112,10 @@ def test_no_store_at_all(tmp_path: Path) -> None:
         check_machine(system(tmp_path))
     done = ferry("doctor", "--json", "--models", tmp_path / "none")
     assert done.returncode == 3 and "Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("value", ["~/models", "models"])
+def test_relative_folder_in_the_unit(models: StoreBuilder, tmp_path: Path, value: str) -> None:
+    unit(tmp_path, "User=root", f"Environment=OLLAMA_MODELS={value}")
+    finding = only(checked(models, tmp_path), "relative-store")
+    assert finding.severity is Severity.PROBLEM and value in finding.text

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.doctor.advice import as_owner
-from ollama_ferry.doctor.contents import Blobs, Look, ManifestFile, Some, look_at_manifests
+from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, Look, ManifestFile, Some, look_at_manifests
 from ollama_ferry.doctor.findings import Severity, and_more, quoted
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
@@ -59,8 +59,11 @@ def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> Models
     check = _Manifests(subject)
     check.layouts()
     # Which blobs are wrong for one model and right for another is known only when all manifests are read.
-    for file in look_at_manifests(str(subject.store.manifests_folder), look, subject.closed):
+    number = 0
+    for number, file in enumerate(look_at_manifests(str(subject.store.manifests_folder), look, subject.closed), 1):
         check.look_at(file)
+    if number >= ENTRIES_AT_MOST:
+        subject.not_understood += 1
     check.tell_no_manifests()
     if blobs is not None:
         check_models(subject, blobs, check.whole)

@@ -70,7 +70,8 @@ def _check_settings(listed: Candidates, findings: Findings) -> None:
     """Look at the folder that the service's unit names."""
     service, wanted = listed.service, listed.of(Origin.UNIT)
     for text, file in service.settings[:1] if service is not None else ():
-        if text[:1] != "/":
+        # systemd expands specifiers that begin with %.
+        if text[:1] not in "/%":
             findings.add(
                 Finding(
                     Severity.PROBLEM,
