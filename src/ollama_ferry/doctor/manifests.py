@@ -59,10 +59,9 @@ def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> Models
     check = _Manifests(subject)
     check.layouts()
     # Which blobs are wrong for one model and right for another is known only when all manifests are read.
-    number = 0
-    for number, file in enumerate(look_at_manifests(str(subject.store.manifests_folder), look, subject.closed), 1):
+    for file in look_at_manifests(str(subject.store.manifests_folder), look, subject.closed):
         check.look_at(file)
-    if number >= ENTRIES_AT_MOST:
+    if check.files >= ENTRIES_AT_MOST:
         subject.not_understood += 1
     check.tell_no_manifests()
     if blobs is not None:
@@ -77,6 +76,7 @@ class _Manifests:
         self.subject = subject
         self.seen = ModelsSeen()
         self.whole: list[tuple[ModelName | None, Manifest]] = []
+        self.files = 0
         self._no_manifests = Some()
 
     # -- files
@@ -97,6 +97,7 @@ class _Manifests:
 
     def look_at(self, file: ManifestFile) -> None:
         """Look at a file where a manifest belongs."""
+        self.files += 1
         if not file.there:
             self._dangling(file.path)
             return
