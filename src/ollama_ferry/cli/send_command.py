@@ -64,7 +64,7 @@ def command(
         for word in places:
             place = place_of(word)
             if place.host:
-                targets.append(SshTarget(open_ssh(stack, place, ssh_words)))
+                targets.append(SshTarget(open_ssh(stack, place, ssh_words), wait=len(places) == 1))
             else:
                 targets.append(FolderTarget(Path(place.path).expanduser()))
         with progress("sending", quiet=quiet or as_json) as run:

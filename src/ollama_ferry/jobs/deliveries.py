@@ -119,9 +119,14 @@ class Delivery:
             told = FerryError(f"{self.sent.target} failed: {error}")
             self.sent.error = error if isinstance(error, FerryError) else told
 
-    def begin(self, stack: ExitStack, run: Run) -> None:
-        """Begin to write."""
+    def begin(self, stack: ExitStack, run: Run, wanted: Plan, *, replace: bool, checksum: bool) -> None:
+        """Begin to write; who was waited for may have sent the same meanwhile, or another model of that name."""
         self.sink = self.target.sink(stack, run)
+        if self.target.waited:
+            self.names.clear()
+            self.needs.clear()
+            self.sent.were_there.clear()
+            self.look(wanted, replace=replace, checksum=checksum)
 
 
 class AllFailed(FerryError):

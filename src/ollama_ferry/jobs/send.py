@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.copy import copy_whole, plan
 from ollama_ferry.engine.inspect import require_whole
+from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
 from ollama_ferry.jobs.deliveries import AllFailed, Deliveries, Delivery, Sent
@@ -73,18 +74,20 @@ def send(
         for delivery in under_way:
             delivery.foretell(wanted)
     elif under_way:
-        _carry(store, under_way, run)
+        _carry(store, under_way, run, wanted, options)
     for delivery in deliveries:
         delivery.sent.seconds = run.seconds
     return [delivery.sent for delivery in deliveries]
 
 
-def _carry(store: Store, deliveries: list[Delivery], run: Run) -> None:
+def _carry(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
     with ExitStack() as stack:
         for delivery in deliveries:
-            delivery.attempt(delivery.begin, stack, run)
+            delivery.attempt(
+                delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum
+            )
         sink = Deliveries(deliveries)
-        names = {name for delivery in deliveries for name in delivery.names}
+        names = {name for delivery in deliveries for name in delivery.names if delivery.sent.error is None}
         try:
             copy_whole(lambda: plan(store, sink, names), store, sink, run)
         except AllFailed:

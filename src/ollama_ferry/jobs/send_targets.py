@@ -21,6 +21,11 @@ class Target(Protocol):
 
     label: str
 
+    @property
+    def waited(self) -> bool:
+        """Whether somebody else may have written there between the first look and the sink."""
+        ...
+
     def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
         """Return the store's folder, and for each name how it is spelt there and what is there under it."""
         ...
@@ -43,11 +48,18 @@ class Target(Protocol):
 
 
 class SshTarget:
-    """A store on a host."""
+    """A store on a host.
 
-    def __init__(self, place: SshPlace) -> None:
+    Args:
+        place: the store.
+        wait: whether to wait for another send to it; with several targets two sends could wait for each other.
+    """
+
+    def __init__(self, place: SshPlace, *, wait: bool = True) -> None:
         self.label = place.label
+        self.waited = False
         self._place = place
+        self._wait = wait
 
     def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
         looked = self._place.look(names)
@@ -65,7 +77,9 @@ class SshTarget:
                     del self._place.looked.blobs[blob.digest]
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
-        return stack.enter_context(self._place)
+        stack.enter_context(self._place)
+        self.waited = self._place.lock(wait=self._wait, run=run).waited
+        return self._place
 
     def has(self, blob: Descriptor) -> bool:
         return self._place.has(blob)
@@ -79,6 +93,8 @@ class FolderTarget:
 
     def __init__(self, root: Path) -> None:
         self.label = str(root)
+        # The lock of a folder does not tell whether it was free at once, and to look again costs little.
+        self.waited = True
         self._store = Store(root)
         self._doubting = False
 

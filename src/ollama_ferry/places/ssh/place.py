@@ -10,25 +10,26 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 
 from ollama_ferry.archives import tar
 from ollama_ferry.engine.inspect import not_found
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable, whose
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import (
     Damaged,
     FerryError,
-    InvalidName,
     MissingBlob,
     NoSpace,
     Vanished,
 )
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.ssh import scripts
+from ollama_ferry.places.ssh import scripts, writing
 from ollama_ferry.places.ssh.line import Call, Line
+from ollama_ferry.places.ssh.lock import Lock
+from ollama_ferry.places.ssh.looking import Looked, read_look
 from ollama_ferry.wording import human_size
 
 _CHUNK = 1024 * 1024
@@ -38,39 +39,9 @@ _BATCH_COUNT = 500
 _BATCH_BYTES = 16 * 1024 * 1024
 # More would fill the line before anything is read from it.
 _ASKED_AT_ONCE = 4000
-_MANIFESTS_LIMIT = 32 * 1024 * 1024
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_ENTRY = re.compile(r"-\S+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+([0-9]{1,18})\s.*\s(sha256[-:][0-9a-f]{64})(\.partial)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|[\ud800-\udfff]")
 # What a far disk needs beside the blobs.
 _SPARE = 4 * 1024 * 1024
-
-
-@dataclass
-class Looked:
-    """What was found on the host.
-
-    Attributes:
-        root: the store's folder there.
-        staging: where blobs wait there.
-        blobs: the size of each blob, in bytes.
-        staged: of each blob that waits whole, its size.
-        begun: of each blob that has begun to arrive, how much of it is there.
-        names: the models that are there.
-        manifests: the manifests that were asked for.
-        free: free bytes, or None where nobody could tell.
-        has_tar: whether tar is there.
-    """
-
-    root: str = ""
-    staging: str = ""
-    blobs: dict[Digest, int] = field(default_factory=dict)
-    staged: dict[Digest, int] = field(default_factory=dict)
-    begun: dict[Digest, int] = field(default_factory=dict)
-    names: list[ModelName] = field(default_factory=list)
-    manifests: dict[ModelName, Manifest] = field(default_factory=dict)
-    free: int | None = None
-    has_tar: bool = False
 
 
 class SshPlace:
@@ -86,6 +57,7 @@ class SshPlace:
         self.label = f"{line.host}:{root}" if root else line.host
         self._wanted_root = root
         self._looked: Looked | None = None
+        self._lock: Lock | None = None
         self._expected: deque[Descriptor] = deque()
         self._coming: _Coming | None = None
         self._call: Call | None = None
@@ -98,6 +70,9 @@ class SshPlace:
 
     def __exit__(self, *_: object) -> None:
         self._stop_coming()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def look(self, names: Iterable[ModelName] | None = None) -> Looked:
         """Find out what is there, in one call.
@@ -116,7 +91,7 @@ class SshPlace:
                     f"{self.line.host} says something else before it answers",
                     hint="Does a start-up file of its shell (.bashrc) print something? It may do so on terminals only.",
                 )
-            self._looked = _read_look(call)
+            self._looked = read_look(call)
         return self._looked
 
     @property
@@ -188,7 +163,7 @@ class SshPlace:
     def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
         """Let the host hash blobs; give each with what it has found, or an empty text where it is missing."""
         wanted = list(blobs)
-        parameters = [self.root, self.looked.staging, *(blob.digest.file_name for blob in wanted), "."]
+        parameters = [self.root, self.looked.staging, "", *(blob.digest.file_name for blob in wanted), "."]
         with self.line.call(scripts.HASH, parameters) as call:
             call.end_of_data()
             for blob in wanted:
@@ -199,6 +174,25 @@ class SshPlace:
             call.expect_end()
 
     # -- Sink
+
+    def lock(self, *, wait: bool = True, run: Run | None = None) -> Lock:
+        """Let no other send write into the store until this place is left; what is put does so by itself.
+
+        Args:
+            wait: whether to wait for another send.
+            run: told of whom it waits for, and ends the waiting.
+
+        Raises:
+            AlreadyExists: another send is at work, and ``wait`` is not set.
+            FerryError: the store can't be written to.
+            Cancelled: it was given up.
+        """
+        if self._lock is None:
+            looked = self.looked
+            lock = Lock(self.line, self.label, looked.root, looked.staging)
+            lock.take(looked.read_staging, wait=wait, run=run)
+            self._lock = lock
+        return self._lock
 
     def has(self, blob: Descriptor) -> bool:
         """Tell whether a blob is there with its size, published or waiting."""
@@ -234,6 +228,7 @@ class SshPlace:
             if len(self._batch) >= _BATCH_COUNT or self._batch_size >= _BATCH_BYTES:
                 self._flush()
             return
+        self.lock()
         there = min(self.looked.begun.get(blob.digest, 0), blob.size)
         self.looked.begun.pop(blob.digest, None)
         self._send(blob, data, there)
@@ -244,18 +239,14 @@ class SshPlace:
         self._flush()
         looked = self.looked
         parameters = [
-            looked.root,
-            looked.staging,
-            *(blob.digest.file_name for blob in manifest.blobs),
+            *self.lock().head[:3],
+            *sorted(f"{blob.digest.file_name} {blob.size}" for blob in manifest.blobs),
             ".",
             "/".join(name.parts[:-1]),
             name.tag,
             str(len(manifest.raw)),
         ]
-        if not looked.blobs and not looked.staged:
-            # A model without blobs: there may be no folder yet.
-            self._call_put("many", ["batch-0"], [tar.end(0)])
-        with self.line.call(scripts.COMMIT, parameters) as call:
+        with self.line.call(writing.COMMIT, parameters) as call:
             call.send(manifest.raw)
             call.end_of_data()
             try:
@@ -270,9 +261,8 @@ class SshPlace:
     # -- inside
 
     def _send(self, blob: Descriptor, data: Readable, there: int) -> None:
-        looked = self.looked
-        parameters = [looked.root, looked.staging, blob.digest.file_name, str(blob.size), str(there)]
-        with self.line.call(scripts.PUT, parameters) as call:
+        parameters = [*self.lock().head, blob.digest.file_name, str(blob.size), str(there)]
+        with self.line.call(writing.PUT, parameters) as call:
             self._call = call
             passed = 0
             while chunk := data.read(_CHUNK):
@@ -297,8 +287,7 @@ class SshPlace:
             self.looked.staged[blob.digest] = blob.size
 
     def _call_put(self, kind: str, more: list[str], data: Iterable[bytes]) -> None:
-        looked = self.looked
-        with self.line.call(scripts.PUT, [looked.root, looked.staging, kind, *more]) as call:
+        with self.line.call(writing.PUT, [*self.lock().head, kind, *more]) as call:
             call.send(b"".join(data))
             call.end_of_data()
             call.expect_end()
@@ -323,7 +312,7 @@ class _Coming:
         self._place = place
         self._blobs = deque(blobs)
         self._offset = offset
-        parameters = [place.root, place.looked.staging]
+        parameters = [place.root, place.looked.staging, ""]
         for number, blob in enumerate(blobs):
             parameters += [blob.digest.file_name, "0" if number else str(offset)]
         self._call = place.line.call(scripts.GET, [*parameters, "."])
@@ -361,48 +350,3 @@ class _Part:
             self._call.line()
         self.left -= len(chunk)
         return chunk
-
-
-def _read_look(call: Call) -> Looked:
-    looked = Looked()
-    manifest_bytes = 0
-    while (line := call.line()) != "end":
-        word, _, rest = line.partition(" ")
-        if word == "root":
-            looked.root = rest
-        elif word == "staging":
-            looked.staging = rest
-        elif word == "tar":
-            looked.has_tar = True
-        elif word == "free" and _NUMBER.fullmatch(rest):
-            looked.free = int(rest) * 1024
-        elif word == "names":
-            while (path := call.line()) != ".":
-                with suppress(InvalidName):
-                    looked.names.append(ModelName.from_path(path.split("/")))
-        elif word in ("blobs", "staged"):
-            while (entry := call.line()) != ".":
-                found = _ENTRY.fullmatch(entry)
-                if found:
-                    kept = looked.blobs if word == "blobs" else looked.begun if found[3] else looked.staged
-                    kept[Digest.parse(found[2])] = int(found[1])
-        elif word == "manifest":
-            size_text, _, path = rest.partition(" ")
-            size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
-            manifest_bytes += size
-            if size > MANIFEST_LIMIT or manifest_bytes > _MANIFESTS_LIMIT:
-                raise Damaged(f"the manifest {path[:300]!a} is too large to be read")
-            parts = []
-            while size and (chunk := call.read(size)):
-                parts.append(chunk)
-                size -= len(chunk)
-            call.line()
-            try:
-                name = ModelName.from_path(path.split("/"))
-                looked.manifests[name] = Manifest.parse(b"".join(parts))
-            except (InvalidName, Damaged):
-                # A file that is no manifest: no model, as for Ollama.
-                continue
-    if any(not path.startswith("/") or _CONTROL.search(path) for path in (looked.root, looked.staging)):
-        raise FerryError("the other host answered with something else than was asked for")
-    return looked

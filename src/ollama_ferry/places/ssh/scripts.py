@@ -1,8 +1,13 @@
 """What runs on the far side: scripts for any POSIX sh, with the commands of GNU, BusyBox or macOS.
 
 A script arrives on standard input, and so do its parameters, one a line: nothing that comes from a name or a path is
-ever part of a command line or of a script, so no shell ever reads it as anything but text. After the parameters comes
-the data. Answers are lines; the last one is ``end``.
+ever part of a command line that a shell reads, or of a script. After the parameters comes the data. Answers are lines;
+the last one is ``end``.
+
+As root, every script goes on as the owner of the store, before it reads or writes anything there (``arrive``). A folder
+is entered once, by one name, and then looked at: it must be where it should be, whatever the paths to it became
+meanwhile (``into``); inside, names are relative. This module has what reads; :mod:`ollama_ferry.places.ssh.writing` has
+what writes.
 """
 
 from __future__ import annotations
@@ -13,40 +18,155 @@ BOOTSTRAP = (
 )
 """The one command line: read a script up to ``#end``, then run it. Any login shell passes it on as it is."""
 
-# openssl comes first: it lets the processor do the hashing, three times as fast as the sha256sum of most systems.
-_COMMON = r"""
-LC_ALL=C; export LC_ALL; umask 022
+STAGING = ".ollama-ferry-ssh"
+"""The folder where blobs wait for their manifest; a user to whom that one does not belong has one with its number."""
+
+
+def bare(*parts: str) -> str:
+    """Join the parts of a script without comments and indentation: it crosses the line for every blob."""
+    lines = (line.strip() for part in parts for line in part.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
+COMMON = r"""
+LC_ALL=C; export LC_ALL; umask 022; unset CDPATH; set +C
+me=$(id -u)
 say() { printf '%s\n' "$*"; }
 die() { say "error $*"; exit 3; }
+here() { env pwd -P 2>/dev/null || pwd -P; }
 size_of() { set -- $(ls -lnL "$1" 2>/dev/null); say "${5:-0}"; }
+owner_of() { set -- $(ls -ldn "$1" 2>/dev/null); say "${3:-nobody}"; }
+inode_of() { set -- $(ls -di "$1" 2>/dev/null); say "${1:-none}"; }
+
+# Enter a folder by one name. $2 is where that must lead: a link, or a folder that was swapped, is seen here.
+into() {
+    cd -P "./$1" 2>/dev/null || die "closed $2"
+    [ "$(here)" = "$2" ] || die "link $2"
+}
+
+# Set $real to a path without links, and $lords to whoever could have made the links in it.
+walk() {
+    todo=$1/; real=; lords=; turns=0
+    while [ -n "$todo" ]; do
+        part=${todo%%/*}; todo=${todo#*/}
+        case $part in
+        '' | .) continue;;
+        ..) real=${real%/*}; continue;;
+        esac
+        if [ -h "$real/$part" ]; then
+            turns=$((turns + 1)); [ "$turns" -le 40 ] || die "closed $1"
+            lords="$lords $(owner_of "$real/$part") $(owner_of "${real:-/}")"
+            target=$(readlink "$real/$part") && [ -n "$target" ] || die "link $real/$part"
+            case $target in /*) real=;; esac
+            todo=$target/$todo
+        else real=$real/$part; fi
+    done
+    real=${real:-/}
+}
+
+# Run a command as $uid:$gid, who may be called $name; $1 says by which program.
+as() {
+    how=$1; shift
+    case $how in
+    setpriv)
+        if [ -n "$name" ]; then exec setpriv --reuid "$uid" --regid "$gid" --init-groups "$@"
+        else exec setpriv --reuid "$uid" --regid "$gid" --clear-groups "$@"; fi;;
+    chroot)
+        if [ -n "$name" ]; then exec chroot --userspec="+$uid:+$gid" --skip-chdir / "$@"
+        else exec chroot --userspec="+$uid:+$gid" --groups="+$gid" --skip-chdir / "$@"; fi;;
+    sudo) exec sudo -n -u "#$uid" -g "#$gid" -- "$@";;
+    su) [ -n "$name" ] || exit 1; exec su -s /bin/sh -c 'exec "$@"' -- "$name" sh "$@";;
+    nsenter) exec nsenter -S "$uid" -G "$gid" "$@";;
+    chpst) exec chpst -u ":$uid:$gid" "$@";;
+    su-exec) exec su-exec "$uid:$gid" "$@";;
+    perl) exec perl -MPOSIX -e '$g = splice @ARGV, 1, 1; $u = shift; $) = "$g $g"; POSIX::setgid($g);
+        POSIX::setuid($u); exec @ARGV if $< == $u && $> == $u && $( == $g' "$uid" "$gid" "$@";;
+    esac
+}
+
+# Go on as the owner of the folder that we are in, with this script from its start; or not at all.
+become() {
+    set -- $(ls -ld .); name=$3
+    [ "$(id -u "$name" 2>/dev/null)" = "$uid" ] && gid=$(id -g "$name") || name=
+    # The group of root is not handed on to whoever has been given a folder.
+    [ "$gid" != 0 ] || gid=65534
+    wanted="$uid $gid $(inode_of .)"
+    for way in setpriv chroot sudo su nsenter chpst su-exec perl; do
+        command -v "$way" >/dev/null 2>&1 || continue
+        found=$(as "$way" sh -c 'set -- $(ls -di .); echo "$(id -u) $(id -g) $1"' </dev/null 2>/dev/null)
+        [ "$found" != "$wanted" ] || as "$way" sh -c "$s" sh as "$root" "$staging" "$token" "$rest"
+    done
+    die "owner $uid"
+}
+
+# Enter the store, or the deepest folder on the way to it that is there; $rest is what is missing.
+arrive() {
+    case $1 in /*) ;; *) die closed;; esac
+    d=$1; rest=
+    while [ ! -d "$d" ]; do rest=${d##*/}/$rest; d=${d%/*}; d=${d:-/}; done
+    [ "$me" != 0 ] || walk "$d"
+    cd -P "$d" 2>/dev/null || die "closed $d"
+    [ "$me" = 0 ] || return 0
+    [ "$(here)" = "$real" ] || die "link $d"
+    set -- $(ls -ldn .); uid=$3; gid=$4
+    for lord in $lords; do
+        case $lord in 0 | "$uid") ;; *) die "link $d";; esac
+    done
+    [ "$uid" = 0 ] || become
+}
+
+# Read which store is meant, and enter it.
+enter() {
+    if [ "$1" = as ]; then root=$2; staging=$3; token=$4; rest=$5
+    else
+        IFS= read -r root; IFS= read -r staging; IFS= read -r token
+        arrive "$root"
+    fi
+    store=$(here); lord=$(owner_of .)
+}
+
+# Is a folder a link, or on another disk?
+apart() {
+    [ ! -h "$1" ] || return 0
+    df -P . "$1" 2>/dev/null | {
+        read -r head; read -r fs blocks used free percent point; read -r fs2 blocks used free percent point2
+        [ "$fs $point" != "$fs2 $point2" ]
+    }
+}
+
+# A link in a place where one may be: whose is it?
+trusted() {
+    [ -h "$1" ] || return 0
+    case $(owner_of "$1") in 0 | "$me" | "$lord") ;; *) die "link $store/$1";; esac
+}
+
+find_blobs() {
+    [ -z "$rest" ] || die "closed $root"
+    trusted blobs
+    blobs=$(cd -P blobs 2>/dev/null && here) && [ -n "$blobs" ] || die "closed $store/blobs"
+}
+
+into_blobs() {
+    cd -P blobs 2>/dev/null || die "closed $blobs"
+    [ "$(here)" = "$blobs" ] || die "link $blobs"
+}
+"""
+
+# openssl comes first: it lets the processor do the hashing, three times as fast as the sha256sum of most systems.
+HASHING = r"""
 quick=
-safe() { sync "$1" 2>/dev/null || sync 2>/dev/null || :; }
 if command -v openssl >/dev/null 2>&1 && h=$(openssl dgst -sha256 -r </dev/null 2>/dev/null) && \
    [ "${h%% *}" = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ]; then
     quick=1; hash() { openssl dgst -sha256 -r; }; hash_files() { openssl dgst -sha256 -r "$@"; }
 elif command -v sha256sum >/dev/null 2>&1; then hash() { sha256sum; }; hash_files() { sha256sum -- "$@"; }
 elif command -v shasum >/dev/null 2>&1; then hash() { shasum -a 256; }; hash_files() { shasum -a 256 -- "$@"; }
 else die nohash; fi
-own() { [ -z "$owner" ] || chown "$owner" "$@" 2>/dev/null || :; }
-owner=
-paths() {
-    IFS= read -r root; IFS= read -r staging
-    case $root in /*) ;; *) die closed;; esac
-    case $staging in /*) ;; *) die closed;; esac
-}
-enter() {
-    paths
-    cd "$root" 2>/dev/null || die closed
-    if [ "$(id -u)" = 0 ]; then set -- $(ls -ldn .); owner=$3:$4; fi
-}
 """
 
 # Parameters: the store, or an empty line; then the manifests to print, or `*`, and `.`.
-LOOK = (
-    _COMMON
-    + r"""
-say ferry 1
-IFS= read -r wanted
+LOOK = bare(
+    COMMON,
+    r"""
 usable() { [ -d "$1/manifests" ]; }
 unit() {
     for u in /etc/systemd/system/ollama.service.d/*.conf /etc/systemd/system/ollama.service; do
@@ -58,42 +178,54 @@ unit() {
         done < "$u"
     done
 }
-root=
-if [ -n "$wanted" ]; then
-    case $wanted in
-        "~") root=$HOME;;
-        "~/"*) root=$HOME/${wanted#"~/"};;
-        /*) root=$wanted;;
-        *) root=$PWD/$wanted;;
-    esac
+find_root() {
+    IFS= read -r wanted
+    root=
+    if [ -n "$wanted" ]; then
+        case $wanted in
+            "~") root=$HOME;;
+            "~/"*) root=$HOME/${wanted#"~/"};;
+            /*) root=$wanted;;
+            *) root=$PWD/$wanted;;
+        esac
+    else
+        first=; shut=
+        for c in "$OLLAMA_MODELS" "$(unit)" /usr/share/ollama/.ollama/models /var/snap/ollama/common/models \
+                 "$HOME/.ollama/models"; do
+            case $c in /*) ;; *) continue;; esac
+            if usable "$c"; then root=$c; break; fi
+            d=$c; while [ ! -e "$d" ] && [ "$d" != / ]; do d=${d%/*}; d=${d:-/}; done
+            if [ -d "$d" ] && [ ! -x "$d" ]; then shut=$c; fi
+            [ -n "$first" ] || { [ -d "${c%/models}" ] && first=$c; }
+        done
+        [ -n "$root" ] || { [ -n "$shut" ] && die "closed $shut"; root=$first; }
+        [ -n "$root" ] || die nostore
+    fi
+    case $root in /*) ;; *) die nostore;; esac
+}
+if [ "$1" = as ]; then rest=$5
 else
-    first=; shut=
-    for c in "$OLLAMA_MODELS" "$(unit)" /usr/share/ollama/.ollama/models /var/snap/ollama/common/models \
-             "$HOME/.ollama/models"; do
-        case $c in /*) ;; *) continue;; esac
-        if usable "$c"; then root=$c; break; fi
-        d=$c; while [ ! -e "$d" ] && [ "$d" != / ]; do d=${d%/*}; d=${d:-/}; done
-        if [ -d "$d" ] && [ ! -x "$d" ]; then shut=$c; fi
-        [ -n "$first" ] || { [ -d "${c%/models}" ] && first=$c; }
-    done
-    [ -n "$root" ] || { [ -n "$shut" ] && die "closed $shut"; root=$first; }
-    [ -n "$root" ] || die nostore
+    say ferry 1
+    find_root
+    say "root $root"
+    staging=; token=
+    arrive "$root"
 fi
-case $root in /*) ;; *) die nostore;; esac
-say "root $root"
-say "os $(uname -s 2>/dev/null)"
-say "uid $(id -u)"
 if command -v tar >/dev/null 2>&1 && [ -z "$FERRY_NO_TAR" ]; then say tar yes; fi
-d=$root; while [ ! -d "$d" ]; do d=${d%/*}; d=${d:-/}; done
-if [ -d "$root/blobs" ]; then d=$root/blobs; fi
-if [ ! -x "$d" ]; then die "closed $d"; fi
-if [ -w "$d" ]; then say writable; fi
-df -Pk "$d" 2>/dev/null | { read -r head; read -r fs blocks used free rest; say "free $free"; }
-staging=$root/.ollama-ferry-ssh
-if [ -h "$root/blobs" ]; then staging=$root/blobs/.ollama-ferry-ssh; fi
+d=.; [ -n "$rest" ] || [ ! -d blobs ] || d=blobs
+df -Pk "$d" 2>/dev/null | { read -r head; read -r fs blocks used free more; say "free $free"; }
+[ ! -d blobs ] || [ -n "$rest" ] || [ -x blobs ] || die "closed $root/blobs"
+base=; if [ -z "$rest" ] && [ -d blobs ] && apart blobs; then base=blobs/; fi
+staging=${base}STAGING
+if [ -z "$rest" ] && { [ -e "$staging" ] || [ -h "$staging" ]; }; then
+    set -- $(ls -ldn "$staging")
+    case $1:$3 in d*:"$me") ;; *) staging=$staging-$me;; esac
+fi
 say "staging $staging"
-say blobs; ls -lnL "$root/blobs" 2>/dev/null; say .
-say staged; ls -lnL "$staging" 2>/dev/null; say .
+say "user $me"
+if [ -n "$rest" ]; then say end; exit; fi
+say blobs; ls -lnL blobs 2>/dev/null; say .
+say staged; [ -h "$staging" ] || ls -ln "$staging" 2>/dev/null; say .
 give() {
     if [ -f "$1" ] && [ -r "$1" ]; then
         n=$(size_of "$1")
@@ -101,158 +233,39 @@ give() {
         if [ "$n" -le 4194304 ]; then say "manifest $n $1"; cat "$1"; say; fi
     fi
 }
-if cd "$root/manifests" 2>/dev/null; then
+if cd manifests 2>/dev/null; then
     say names; for f in */*/*/*; do say "$f"; done; say .
     while IFS= read -r m && [ "$m" != . ]; do
         if [ "$m" = "*" ]; then for f in */*/*/*; do give "$f"; done; else give "$m"; fi
     done
 fi
 say end
-"""
+""".replace("STAGING", STAGING),
 )
 
-# Parameters: the store, the staging folder, the blob's file name, its size, how much of it is there; then the rest.
-# Or for many small ones: the store, the staging folder, `many`, the name of a folder; then a tar.
-PUT = (
-    _COMMON
-    + r"""
-make_store() {
-    d=$1; list=
-    while [ ! -d "$d" ]; do list="$d
-$list"; p=${d%/*}; d=${p:-/}; done
-    if [ "$(id -u)" = 0 ]; then set -- $(ls -ldn "$d"); owner=$3:$4; fi
-    while IFS= read -r d; do [ -z "$d" ] || { mkdir "$d" 2>/dev/null && own "$d"; }; done <<EOT
-$list
-EOT
-}
-paths
-make_store "$root"
-cd "$root" 2>/dev/null || die closed
-if [ "$(id -u)" = 0 ]; then set -- $(ls -ldn .); owner=$3:$4; fi
-for d in blobs manifests "$staging"; do
-    [ -d "$d" ] || { mkdir "$d" 2>/dev/null && own "$d"; } || die closed
-done
-[ ! -h "$staging" ] || die closed
-IFS= read -r kind
-cd "$staging" || die closed
-if [ "$kind" = many ]; then
-    IFS= read -r batch
-    # What a batch that was cut has left is sent again.
-    rm -rf "$batch"
-    mkdir "$batch" || die closed
-    cd "$batch" || die closed
-    tar -xf - || die write
-    set -- sha256-*
-    [ -e "$1" ] || set --
-    if [ $# -gt 0 ]; then
-        bad=; good=0
-        hashes=$(hash_files "$@") || die write
-        while read -r h f; do
-            f=${f#\*}
-            if [ "sha256-$h" = "$f" ]; then good=$((good + 1)); else bad=$f; fi
-        done <<EOT
-$hashes
-EOT
-        [ -z "$bad" ] || die "bad $bad"
-        [ "$good" = $# ] || die write
-        chmod 644 "$@"; own "$@"
-        sync "$@" 2>/dev/null || sync 2>/dev/null || :
-        mv -f "$@" .. || die write
-    fi
-    cd .. && rmdir "$batch"
-    say end
-    exit
-fi
-name=$kind; f=$name.partial
-IFS= read -r size; IFS= read -r offset
-have=$(size_of "$f")
-if [ "$have" -lt "$offset" ]; then die "have $have"; fi
-if [ "$offset" = 0 ]; then : > "$f" || die write
-elif [ "$have" -gt "$offset" ]; then dd if=/dev/null of="$f" bs=1 seek="$offset" count=0 2>/dev/null || die write; fi
-if [ -n "$quick" ]; then
-    # Fast hashing is done when all is there, beside the sync: a tee would cost more than it saves.
-    cat >> "$f" 2>/dev/null
-    have=$(size_of "$f")
-    if [ "$have" != "$size" ]; then die "short $have"; fi
-    safe "$f" </dev/null &
-    h=$(hash < "$f")
-    wait
-else
-    h=$({ [ "$offset" = 0 ] || cat "$f"; tee -a "$f" 2>/dev/null; } | hash)
-    have=$(size_of "$f")
-    if [ "$have" != "$size" ]; then die "short $have"; fi
-    safe "$f"
-fi
-h=${h%% *}
-if [ "sha256-$h" != "$name" ]; then rm -f "$f"; die "bad $name"; fi
-chmod 644 "$f"; own "$f"
-mv -f "$f" "$name" || die write
-say end
-"""
-)
-
-# Parameters: the store, the staging folder, the blobs' file names, `.`, the folder of the manifest below manifests/,
-# its tag, its size; then its bytes.
-COMMIT = (
-    _COMMON
-    + r"""
-enter
-publish() {
-    own "$@"
-    (cd "$staging" && mv -f "$@" "$root/blobs/") || die write
-}
-all=
-set --
-while IFS= read -r b && [ "$b" != . ]; do
-    if [ -f "$staging/$b" ]; then set -- "$@" "$b"; fi
-    all="$all $b"
-    if [ $# -ge 200 ]; then publish "$@"; set --; fi
-done
-if [ $# -gt 0 ]; then publish "$@"; fi
-safe blobs
-for b in $all; do [ -f "blobs/$b" ] || die "missing $b"; done
-IFS= read -r folder; IFS= read -r tag; IFS= read -r size
-[ -d "$staging" ] || { mkdir "$staging" && own "$staging"; } || die closed
-m=$staging/manifest
-cat > "$m" || die write
-[ "$(size_of "$m")" = "$size" ] || die "short manifest"
-chmod 644 "$m"; own "$m"
-safe "$m"
-d=manifests; rest=$folder/
-[ -d "$d" ] || { mkdir "$d" && own "$d"; } || die closed
-while [ -n "$rest" ]; do
-    d=$d/${rest%%/*}; rest=${rest#*/}
-    [ -d "$d" ] || { mkdir "$d" && own "$d"; } || die closed
-done
-[ ! -d "$d/$tag" ] || die "write $d/$tag is a folder"
-mv -f "$m" "$d/$tag" || die write
-safe "$d"
-for b in $all; do [ -f "blobs/$b" ] || die "missing $b"; done
-rmdir "$staging" 2>/dev/null
-say end
-"""
-)
-
-# Parameters: the store, the staging folder (not used), the blobs' file names, `.`.
-HASH = (
-    _COMMON
-    + r"""
-enter
-cd blobs 2>/dev/null || die closed
+# Parameters: the store, the staging folder and a token (neither is used), the blobs' file names, `.`.
+HASH = bare(
+    COMMON,
+    HASHING,
+    r"""
+enter "$@"
+find_blobs
+into_blobs
 while IFS= read -r b && [ "$b" != . ]; do
     if [ -f "$b" ]; then h=$(hash < "$b"); say "hash $b ${h%% *}"; else say "hash $b missing"; fi
 done
 say end
-"""
+""",
 )
 
-# Parameters: the store, the staging folder (not used), then a file name and an offset a line each, and `.`. The answer
-# is the bytes, blob by blob, each behind a line with its length.
-GET = (
-    _COMMON
-    + r"""
-enter
-cd blobs 2>/dev/null || die closed
+# Parameters: as of HASH, but with an offset on a line of its own after each file name. The answer is the bytes, blob by
+# blob, each behind a line with its length.
+GET = bare(
+    COMMON,
+    r"""
+enter "$@"
+find_blobs
+into_blobs
 while IFS= read -r b && [ "$b" != . ]; do
     IFS= read -r offset
     if [ -f "$b" ] && [ -r "$b" ]; then
@@ -261,5 +274,5 @@ while IFS= read -r b && [ "$b" != . ]; do
     else say "none $b"; fi
 done
 say end
-"""
+""",
 )
