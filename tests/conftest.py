@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,9 @@ def busybox_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     require_tool("sshd", "openssh-server")
     busybox = require_tool("busybox")
     folder = tmp_path_factory.mktemp("busybox")
-    applets = folder / "bin"
-    applets.mkdir()
+    # Whoever root becomes over there has to get at the commands, too.
+    applets = Path(tempfile.mkdtemp(prefix="ferry-busybox-"))
+    applets.chmod(0o755)
     subprocess.run([busybox, "--install", "-s", str(applets)], check=True)
     shell = folder / "shell"
     # The login shell of a BusyBox system is its own.
@@ -125,3 +127,4 @@ def busybox_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     shell.chmod(0o755)
     with sshd_serving(folder / "sshd", path=str(applets), shell=str(shell)) as server:
         yield server
+    shutil.rmtree(applets)

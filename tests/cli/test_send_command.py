@@ -338,11 +338,13 @@ def fake_ssh(folder: Path, body: str) -> Path:
 @pytest.mark.parametrize(
     "answer",
     [
-        "root /x\\nstaging /x/s\\nfree ²\\nblobs\\n-rw-r--r-- 1 0 0 ² x sha256-$h\\n.\\nmanifest ² a/b/c/d\\nend",
-        "root /x\\033]0;title\\007\\nstaging /x/s\\nend",
-        "root relative\\nstaging /x\\nend",
-        "root /x\\nstaging /x/s\\nmanifest 99999999999999999999999 a/b/c/d\\nend",
-        "root /x\\nstaging /x/s\\nmanifest 50 ../../../../x\\nend",
+        "root /x\\nstaging .ollama-ferry-ssh\\nfree ²\\nblobs\\n-rw-r--r-- 1 0 0 ² x sha256-$h\\n.\\nmanifest ² a/b/c/d"
+        "\\nend",
+        "root /x\\nstaging ../../x\\nend",
+        "root /x\\033]0;title\\007\\nstaging .ollama-ferry-ssh\\nend",
+        "root relative\\nstaging .ollama-ferry-ssh\\nend",
+        "root /x\\nstaging .ollama-ferry-ssh\\nmanifest 99999999999999999999999 a/b/c/d\\nend",
+        "root /x\\nstaging .ollama-ferry-ssh\\nmanifest 50 ../../../../x\\nend",
         "end",
         "error closed \\033[2J",
         "",
@@ -368,7 +370,7 @@ def test_stalled_host_does_not_keep_us(models: StoreBuilder, tmp_path: Path) -> 
     # The first call answers; the second one never reads.
     body = (
         f"if [ -e {tmp_path}/second ]; then exec sleep 600; fi; touch {tmp_path}/second; cat >/dev/null\n"
-        "printf 'ferry 1\\nroot /x\\nstaging /x/s\\nend\\n'"
+        "printf 'ferry 1\\nroot /x\\nstaging .ollama-ferry-ssh\\nend\\n'"
     )
     ssh = fake_ssh(tmp_path, body)
     models.model("big", [("model", weights(20_000_000, 9))])

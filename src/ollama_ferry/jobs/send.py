@@ -83,9 +83,7 @@ def send(
 def _carry(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
     with ExitStack() as stack:
         for delivery in deliveries:
-            delivery.attempt(
-                delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum
-            )
+            delivery.attempt(delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum)
         sink = Deliveries(deliveries)
         names = {name for delivery in deliveries for name in delivery.names if delivery.sent.error is None}
         try:

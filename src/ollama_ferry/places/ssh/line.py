@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from ollama_ferry.errors import FerryError, NotPermitted, Unreachable, UsageError
+from ollama_ferry.places.ssh.refusals import refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
 
 _STDERR_LIMIT = 16 * 1024
@@ -314,68 +315,3 @@ def _widen(pipe: IO[bytes] | None) -> None:
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1024 * 1024)
     except (ImportError, AttributeError, OSError):
         pass
-
-
-def refusal(host: str, reason: str) -> FerryError:
-    """Turn what a script says of its failure into one of our errors."""
-    from ollama_ferry.errors import AlreadyExists, Damaged, NoSpace, StoreNotFound, Vanished
-
-    word, _, rest = reason.partition(" ")
-    shown = ascii(rest[:200])[1:-1]
-    if word == "closed":
-        return NotPermitted(
-            f"not permitted to use the store on {host}{f' ({shown})' if shown else ''}",
-            hint="Log in as its owner or as root, or use --sudo where sudo asks for no password there.",
-        )
-    if word == "nostore":
-        return StoreNotFound(
-            f"no store of Ollama's models was found on {host}",
-            hint=f"Name the folder: {host}:/path/to/models   (a folder that is not there becomes a store)",
-        )
-    if word == "nohash":
-        return UsageError(f"{host} has none of sha256sum, shasum and openssl, and one is needed to check what arrives")
-    if word == "bad":
-        return Damaged(
-            f"{shown} arrived on {host} with other bytes than were sent; it was removed there",
-            hint="Run the same command again; should it happen twice, look at the disk and memory of that machine.",
-        )
-    if word == "sync":
-        return FerryError(
-            f"{host} could not bring {shown} safely to its disk; it is not kept there",
-            hint="Look at that disk (dmesg, SMART); then run the same command again.",
-        )
-    if word == "changed":
-        return Damaged(
-            f"{shown} was changed on {host} by somebody else while it arrived; nothing of it was published",
-            hint="Run the same command again.",
-        )
-    if word == "held":
-        from ollama_ferry.places.ssh.lock import holder
-
-        return AlreadyExists(f"the store on {host} is in use by {holder(rest)}", hint="Run it again when that is done.")
-    if word == "lost":
-        return FerryError(
-            f"another send took the store on {host} over, because nothing was heard of this one for too long",
-            hint="What has arrived is kept, and the same command goes on from there.",
-        )
-    if word == "link":
-        return NotPermitted(
-            f"on {host} there is a link, or something that was moved, where a folder should be: {shown}",
-            hint="Links are followed in place of the store, of blobs/ and of manifests/, if they are of root or of the "
-            "store's owner.",
-        )
-    if word == "owner":
-        return NotPermitted(
-            f"root on {host} can't act as the store's owner (user {shown}), and writes nothing there as root",
-            hint="Log in as that user, or install one of setpriv, sudo, su there.",
-        )
-    if word == "missing":
-        return Vanished(
-            f"{shown} was on {host} when this began and has gone", hint="A server may have pruned it: run it again."
-        )
-    if word in ("write", "short", "have"):
-        return NoSpace(
-            f"{host} could not write all of it ({word} {shown})",
-            hint="Its disk may be full. What has arrived is kept, and the same command goes on from there.",
-        )
-    return FerryError(f"{host} refused: {ascii(reason[:200])[1:-1]}")

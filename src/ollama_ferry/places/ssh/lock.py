@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from threading import Event, Thread
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import FerryError
 from ollama_ferry.places.ssh.line import Call, Line
+from ollama_ferry.places.ssh.refusals import holder
 from ollama_ferry.places.ssh.writing import LOCK
 
 _HEARTBEAT = 15.0
@@ -99,12 +99,6 @@ class Lock:
         with suppress(FerryError, OSError, ValueError):
             while not self._released.wait(_HEARTBEAT):
                 call.send(b"\n")
-
-
-def holder(text: str) -> str:
-    """Return who has a lock, as the far side tells it (``DATE TIME UTC WHO``), fit for a message."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC) (.{1,300})", text)
-    return f"{ascii(found[2])[1:-1]}, since {found[1]}" if found else "another ollama-ferry"
 
 
 def _who() -> str:
