@@ -233,7 +233,7 @@ give() {
         if [ "$n" -le 4194304 ]; then say "manifest $n $1"; cat "$1"; say; fi
     fi
 }
-if cd manifests 2>/dev/null; then
+if cd -P manifests 2>/dev/null; then
     say names; for f in */*/*/*; do say "$f"; done; say .
     while IFS= read -r m && [ "$m" != . ]; do
         if [ "$m" = "*" ]; then for f in */*/*/*; do give "$f"; done; else give "$m"; fi

@@ -127,7 +127,7 @@ release() {
     done
     if holds; then rm -rf lock; fi
     rmdir taking
-    cd .. && rmdir "./${staging##*/}" 2>/dev/null
+    cd -P .. && rmdir "./${staging##*/}" 2>/dev/null
 }
 
 tries=0
