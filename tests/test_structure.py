@@ -187,3 +187,13 @@ def test_readme_shows_the_real_output_of_the_demo(readme: str) -> None:
     # The archive's own digest and size depend on which accelerators are installed.
     vary = re.compile(r"\d\.\d MB, 4 blobs|SHA-256 [0-9a-f]{12}")
     assert vary.sub("~", ferry("demo").stdout) == vary.sub("~", shown[1])
+
+
+def test_commands_print_through_one_place() -> None:
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
+        if path.name != "terminal.py":
+            said = re.search(
+                r"\bclick\.s?echo\b|\bprint\(|sys\.std(out|err)\.write|echo_via_pager", path.read_text("utf-8")
+            )
+            # The bar escapes by itself what it is given.
+            assert said is None or path.name == "progress.py", (path.name, said)

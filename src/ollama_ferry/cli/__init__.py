@@ -11,7 +11,13 @@ import click
 
 from ollama_ferry.cli.commands import ferry
 from ollama_ferry.cli.remedies import hint_of
+from ollama_ferry.cli.terminal import say, say_lines
 from ollama_ferry.errors import BrokenStream, FerryError, NotPermitted
+
+_LACKING_HINT = (
+    "Give it more (`ulimit -v` and `ulimit -u`; MemoryMax and TasksMax of a service), or let it work with less: "
+    "--threads 1, where a command has that. Then run the same command again."
+)
 
 
 def main() -> None:
@@ -40,9 +46,12 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.UsageError as error:
-        context = f"\n{error.ctx.get_usage()}" if error.ctx else ""
         where = error.ctx.command_path if error.ctx else "ollama-ferry"
-        return _tell(error.format_message() + context, f"`{where} --help` says more.", 2)
+        say_lines(f"error: {error.format_message().expandtabs(4)}", err=True)
+        if error.ctx:
+            say_lines(error.ctx.get_usage(), err=True)
+        say(f"  `{where} --help` says more.", err=True)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         return _tell(
             "interrupted",
@@ -52,6 +61,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _tell(f"the operating system refused: {error}", "", 1)
     except Exception as error:
+        lacking = _lacking(error)
+        if lacking:
+            return _tell(f"the system gives no more {lacking}", _LACKING_HINT, 1)
         if os.environ.get("OLLAMA_FERRY_DEBUG"):
             raise
         return _tell(
@@ -62,6 +74,13 @@ def run(arguments: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _lacking(error: Exception) -> str:
+    """Return what the system has run out of, where an error says that; empty for any other."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    return "threads" if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -79,7 +98,7 @@ def _hint(error: FerryError) -> str:
 
 
 def _tell(message: str, hint: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
-    for line in hint.splitlines():
-        click.echo(f"  {line}", err=True)
+    say(f"error: {message}", err=True)
+    if hint:
+        say_lines(hint, err=True, indent="  ")
     return code

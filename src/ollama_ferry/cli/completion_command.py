@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from ollama_ferry.cli.terminal import say_lines
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -20,4 +22,4 @@ def command(ctx: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     root = ctx.find_root()
     assert found is not None  # noqa: S101 -- the choices are click's own
-    click.echo(found(root.command, {}, "ollama-ferry", "_OLLAMA_FERRY_COMPLETE").source())
+    say_lines(found(root.command, {}, "ollama-ferry", "_OLLAMA_FERRY_COMPLETE").source())

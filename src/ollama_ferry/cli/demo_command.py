@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry.api import export, import_archive
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.jobs.export import Exported
 from ollama_ferry.jobs.sample import write_sample_store
@@ -32,42 +33,40 @@ def command(keep: Path | None) -> None:
             raise FerryError(f"{keep} is not empty", hint="Name a folder that is empty or not there.")
         keep.mkdir(parents=True, exist_ok=True)
         _demonstrate(keep)
-        click.echo(f"left everything in {keep}")
+        say(f"left everything in {keep}")
     else:
         with tempfile.TemporaryDirectory(prefix="ollama-ferry-demo-") as folder:
             _demonstrate(Path(folder))
-        click.echo("cleaned up")
+        say("cleaned up")
 
 
 def _demonstrate(folder: Path) -> None:
     source, by_tar, by_import = (Store(folder / name) for name in ("source", "by-tar", "by-import"))
-    click.echo("1. a sample store: two models that share 4 MB of GGUF weights")
+    say("1. a sample store: two models that share 4 MB of GGUF weights")
     model, other = write_sample_store(source.root)
     for name in (model, other):
         manifest = source.manifest(name)
-        click.echo(f"     {name!s:22} {manifest.digest.short}  {human_size(manifest.size)}")
+        say(f"     {name!s:22} {manifest.digest.short}  {human_size(manifest.size)}")
 
     archive = folder / f"{model.file_stem}.tar.gz"
-    click.echo(f"2. ollama-ferry export {model} ./{archive.name}")
+    say(f"2. ollama-ferry export {model} ./{archive.name}")
     done = export(str(model), archive, store=source.root)
     blobs = counted(len(done.blobs), "blob")
-    click.echo(f"     {human_size(done.size)}, {blobs} and the manifest, SHA-256 {done.sha256[:12]}…")
+    say(f"     {human_size(done.size)}, {blobs} and the manifest, SHA-256 {done.sha256[:12]}…")
 
-    click.echo(f"3. tar -xzf ./{archive.name} -C ./by-tar")
+    say(f"3. tar -xzf ./{archive.name} -C ./by-tar")
     by_tar.root.mkdir()
     _untar(archive, by_tar.root)
 
-    click.echo(f"4. ollama-ferry import ./{archive.name} --models ./by-import")
+    say(f"4. ollama-ferry import ./{archive.name} --models ./by-import")
     imported = import_archive(archive, store=by_import.root)
-    click.echo(
-        f"     {human_size(imported.size)} in {counted(len(imported.blobs), 'blob')}, every byte checked on the way"
-    )
+    say(f"     {human_size(imported.size)} in {counted(len(imported.blobs), 'blob')}, every byte checked on the way")
 
-    click.echo("5. compared with the source: every file, byte by byte")
+    say("5. compared with the source: every file, byte by byte")
     for target in (by_tar, by_import):
         files = _check(source, target, model, done)
-        click.echo(f"     {target.root.name}: {files} files, each with its SHA-256; none missing, none more")
-    click.echo(f"     ID of {model}: {by_import.manifest(model).digest.short} everywhere")
+        say(f"     {target.root.name}: {files} files, each with its SHA-256; none missing, none more")
+    say(f"     ID of {model}: {by_import.manifest(model).digest.short} everywhere")
 
 
 def _untar(archive: Path, folder: Path) -> None:
@@ -75,7 +74,7 @@ def _untar(archive: Path, folder: Path) -> None:
     if tar is None:
         import tarfile
 
-        click.echo("     (this machine has no tar; Python's takes its place)")
+        say("     (this machine has no tar; Python's takes its place)")
         with tarfile.open(archive) as opened:
             opened.extractall(folder)  # noqa: S202 -- our own archive, written a moment ago
         return

@@ -13,6 +13,7 @@ import click
 from ollama_ferry.cli.options import Output, models_option, output_options, stdout_is_terminal
 from ollama_ferry.cli.sudo import sudo_line
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.doctor.choice import StoreSeen
 from ollama_ferry.doctor.findings import Finding, Severity, quoted
 from ollama_ferry.doctor.machine import Report, check_machine
@@ -56,16 +57,16 @@ def _print(report: Report, output: Output) -> None:
         if following is None or _kind(following) != _kind(finding):
             for more in report.omitted:
                 if (more.code, more.store, more.severity) == _kind(finding):
-                    click.echo(f"  ... and {more.count} more like this; run doctor again when these are mended")
-                    click.echo()
+                    say(f"  ... and {more.count} more like this; run doctor again when these are mended")
+                    say()
     if output.quiet:
         return
     counts = [counted(report.count(severity), severity.value) for severity in Severity]
-    click.echo(", ".join(counts) + "; nothing was changed")
+    say(", ".join(counts) + "; nothing was changed")
     store = next((store for store in report.stores if store.chosen and store.held), None)
     if store is not None:
-        click.echo("sizes were compared, no blob was hashed; that does:")
-        click.echo(f"  ollama-ferry verify --models {quoted(store.path)}")
+        say("sizes were compared, no blob was hashed; that does:")
+        say(f"  ollama-ferry verify --models {quoted(store.path)}")
 
 
 def _print_stores(report: Report) -> None:
@@ -76,15 +77,15 @@ def _print_stores(report: Report) -> None:
     )
     served = [store for store in report.stores if store.served]
     if served:
-        click.echo(f"the server at {report.server} uses {shown(served[0].path)}")
+        say(f"the server at {report.server} uses {shown(served[0].path)}")
     elif report.server_folder:
-        click.echo(f"the server at {report.server} uses {report.server_folder}, which is none of these")
+        say(f"the server at {report.server} uses {report.server_folder}, which is none of these")
     else:
-        click.echo(f"no server at {report.server} told its folder: none answers, or it has no model")
+        say(f"no server at {report.server} told its folder: none answers, or it has no model")
     chosen = next((store for store in report.stores if store.chosen), None)
     if chosen is not None:
-        click.echo(f"ollama-ferry uses {shown(chosen.path)}")
-    click.echo()
+        say(f"ollama-ferry uses {shown(chosen.path)}")
+    say()
 
 
 def _row(store: StoreSeen) -> tuple[str, ...]:
@@ -96,12 +97,12 @@ def _row(store: StoreSeen) -> tuple[str, ...]:
 
 def _print_finding(finding: Finding) -> None:
     width = _width()
-    click.secho(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity], bold=True)
+    say(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity], bold=True)
     for line in textwrap.wrap(finding.text, width - 2, break_long_words=False, break_on_hyphens=False):
-        click.echo(f"  {line}")
+        say(f"  {line}")
     for line in _mend(finding):
-        click.echo(f"    {line}")
-    click.echo()
+        say(f"    {line}")
+    say()
 
 
 def _mend(finding: Finding) -> tuple[str, ...]:

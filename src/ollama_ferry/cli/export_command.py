@@ -24,6 +24,7 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
@@ -173,7 +174,7 @@ def tell_exported(done: Exported, output: Output, *, verb: str = "exported") -> 
         output.document(_fields(done))
     elif output.quiet:
         for file in done.volumes or (done,):
-            click.echo(f"{file.sha256}  {file.path}")
+            say(f"{file.sha256}  {file.path}")
     else:
         _print_done(done, err=False, verb=verb)
 
@@ -239,12 +240,12 @@ def _print_plan(
         [(name, str(size), ", ".join(shared.get(name.partition("/")[2], ())) or "-") for name, size in files],
         right=(1,),
     )
-    click.echo()
-    click.echo(f"{counted(len(files), 'file')}, {human_size(total)} ({total} bytes), all in {store.root}")
+    say()
+    say(f"{counted(len(files), 'file')}, {human_size(total)} ({total} bytes), all in {store.root}")
     if planned.present:
-        click.echo(_left_out(planned.present))
+        say(_left_out(planned.present))
     in_volumes = f" in {counted(-(-expected // options.split), 'volume')}" if options.split else ""
-    click.echo(f"{target} would take about {human_size(expected)}{in_volumes}; nothing was written")
+    say(f"{target} would take about {human_size(expected)}{in_volumes}; nothing was written")
 
 
 def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
@@ -255,23 +256,23 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
     target = str(done.path) if done.path else "the stream"
     if done.volumes:
         target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")
-    click.echo(f"{verb} {names} to {target}", err=err)
-    click.echo(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
-    click.echo(f"  SHA-256  {done.sha256}", err=err)
+    say(f"{verb} {names} to {target}", err=err)
+    say(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
+    say(f"  SHA-256  {done.sha256}", err=err)
     if done.left_out:
-        click.echo(f"  {_left_out(done.left_out)}", err=err)
-    click.echo(f"  took     {seconds:.1f} s, {human_size(done.blob_size / seconds)}/s", err=err)
+        say(f"  {_left_out(done.left_out)}", err=err)
+    say(f"  took     {seconds:.1f} s, {human_size(done.blob_size / seconds)}/s", err=err)
     if done.path is not None:
         file = shlex.quote(str(done.path))
-        click.echo("restore it on the target:", err=err)
+        say("restore it on the target:", err=err)
         if done.volumes:
-            click.echo(f"  sha256sum -c {shlex.quote(str(Volumes(done.path).sums_path.name))}", err=err)
-            click.echo(f"  cat {file}.* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
-            click.echo("or, where the volumes are on several media:", err=err)
-            click.echo(f"  ollama-ferry import {file}.001 --prompt", err=err)
+            say(f"  sha256sum -c {shlex.quote(str(Volumes(done.path).sums_path.name))}", err=err)
+            say(f"  cat {file}.* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
+            say("or, where the volumes are on several media:", err=err)
+            say(f"  ollama-ferry import {file}.001 --prompt", err=err)
         else:
-            click.echo(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
-        click.echo(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
+            say(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
+        say(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
 
 
 def _left_out(blobs: Sequence[Descriptor]) -> str:

@@ -12,6 +12,7 @@ from ollama_ferry.cli.media import MediumPrompt
 from ollama_ferry.cli.options import ARCHIVE, Output, find_target, models_option, open_stdin, output_options
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.cli.through_server import import_through_server
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
@@ -110,7 +111,7 @@ def command(
             failed.append(error)
             if len(archives) > 1 and archive != archives[-1] and not isinstance(error, _ENDS_ALL):
                 # The others may be whole.
-                click.echo(f"failed: {error.message}", err=True)
+                say(f"failed: {error.message}", err=True)
                 continue
             break
     if as_json:
@@ -164,16 +165,16 @@ def _import_from_media(
 def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) -> None:
     if output.quiet:
         for model in done.models:
-            click.echo(f"{model.manifest.digest.short}  {model.name}")
+            say(f"{model.manifest.digest.short}  {model.name}")
         return
     fresh = [model for model in done.models if not model.was_here]
     here = [model for model in done.models if model.was_here]
     verb = "would import" if dry_run else "imported"
     for model in fresh:
         from_name = f" (as {model.source} in the archive)" if model.source != model.name else ""
-        click.echo(f"{verb} {model.name} ({model.manifest.digest.short}){from_name}")
+        say(f"{verb} {model.name} ({model.manifest.digest.short}){from_name}")
     for model in here:
-        click.echo(f"{model.name} ({model.manifest.digest.short}) is here already, the same")
+        say(f"{model.name} ({model.manifest.digest.short}) is here already, the same")
     if dry_run and fresh:
         print_table(
             ("BLOB", "SIZE", ""),
@@ -183,14 +184,14 @@ def _print_done(done: Imported, store: Store, output: Output, *, dry_run: bool) 
         )
     if fresh:
         present = f", {human_size(sum(blob.size for blob in done.present))} in {len(done.present)} were here already"
-        click.echo(
+        say(
             f"  {'would write' if dry_run else 'wrote'}  {human_size(done.size)} in {counted(len(done.blobs), 'blob')}"
             + (present if done.present else "")
         )
-        click.echo(f"  into   {store.root}")
+        say(f"  into   {store.root}")
         if not dry_run:
             seconds = max(done.seconds, 0.001)
-            click.echo(f"  took   {seconds:.1f} s, {human_size(done.size / seconds)}/s; every byte written was checked")
+            say(f"  took   {seconds:.1f} s, {human_size(done.size / seconds)}/s; every byte written was checked")
     if done.ignored:
         names = ", ".join(map(ascii, done.ignored_names))
         more = f" and {done.ignored - len(done.ignored_names)} more" if done.ignored > len(done.ignored_names) else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry.cli.options import Output, find_store, models_option, output_options
+from ollama_ferry.cli.terminal import say_lines
 from ollama_ferry.jobs.inventory import inventory_text
 from ollama_ferry.places.store.store import Store
 
@@ -28,7 +29,7 @@ def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> N
     store = Store(find_store(models, output).root)
     text = inventory_text(store)
     if not as_json:
-        click.echo(text, nl=False)
+        say_lines(text.removesuffix("\n"))
         return
     blobs = [line.split() for line in text.splitlines() if not line.startswith("#")]
     output.document(

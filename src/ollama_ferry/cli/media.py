@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-import click
-
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import UsageError
 
@@ -32,7 +31,8 @@ class MediumPrompt:
         Raises:
             Cancelled: the work was given up meanwhile.
         """
-        click.echo(f"{wanted}\nPut in the next medium and press Enter (Ctrl-C gives up): ", err=True, nl=False)
+        say(wanted, err=True)
+        say("Put in the next medium and press Enter (Ctrl-C gives up): ", err=True, nl=False)
         if os.name == "nt":
             sys.stdin.readline()
             self._cancel.check()

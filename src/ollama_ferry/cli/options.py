@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from ollama_ferry.cli.terminal import say, say_json
 from ollama_ferry.errors import UsageError
 from ollama_ferry.ollama.candidates import this_system
 from ollama_ferry.ollama.locate import Located, locate, locate_target
@@ -39,16 +39,16 @@ class Output:
     def note(self, text: str) -> None:
         """Say on stderr what is happening, unless told to be quiet."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     def detail(self, text: str) -> None:
         """Say on stderr why something was decided, if asked to."""
         if self.verbose:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     def document(self, value: object) -> None:
         """Print the one JSON document."""
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        say_json(value)
 
 
 def output_options(command: F) -> F:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
+from ollama_ferry.cli.terminal import escaped, say
 from ollama_ferry.engine.events import Advanced, Cancel, Event, Noted, Observer, Started
 from ollama_ferry.engine.run import Run
 from ollama_ferry.wording import counted, human_size
@@ -39,7 +38,7 @@ def progress(what: str, *, quiet: bool, lines: bool = False, cancel: Cancel | No
 def _notes_only(event: Event) -> None:
     """Say what may keep somebody waiting, or mistaken, and nothing else."""
     if isinstance(event, Noted):
-        click.echo(event.text, err=True)
+        say(event.text, err=True)
 
 
 class _Lines:
@@ -58,9 +57,9 @@ class _Lines:
             # An archive that is read as a stream tells its bytes, if that, and what is in it later.
             what = models if event.models else "the archive"
             size = f", {human_size(event.total)}" if event.total else ""
-            click.echo(f"{self._what} {what}{size}", err=True)
+            say(f"{self._what} {what}{size}", err=True)
         elif isinstance(event, Noted):
-            click.echo(event.text, err=True)
+            say(event.text, err=True)
         elif isinstance(event, Advanced):
             self._done += event.amount
             now = time.monotonic()
@@ -68,7 +67,7 @@ class _Lines:
                 self._told = now
                 speed = self._done / (now - self._started)
                 left = (self._total - self._done) / speed
-                click.echo(
+                say(
                     f"{self._what}: {human_size(self._done)} of {human_size(self._total)} "
                     f"({self._done * 100 // self._total} %), {human_size(speed)}/s, {left:.0f} s left",
                     err=True,
@@ -105,6 +104,6 @@ def _bar(what: str) -> Iterator[Observer]:
             elif isinstance(event, Advanced):
                 bar.advance(task, event.amount)
             elif isinstance(event, Noted):
-                bar.console.print(event.text, markup=False, highlight=False)
+                bar.console.print(escaped(event.text), markup=False, highlight=False)
 
         yield observer

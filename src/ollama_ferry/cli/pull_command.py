@@ -14,6 +14,7 @@ from ollama_ferry.cli.options import Output, find_target, models_option, output_
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import AlreadyExists, UsageError
 from ollama_ferry.jobs.export import ExportOptions, source_date_epoch
@@ -125,6 +126,6 @@ def _tell_plan(planned: Plan, path: Path, output: Output) -> None:
         )
         return
     for model in planned.models:
-        click.echo(f"would pull {model.name} ({model.manifest.digest.short})")
+        say(f"would pull {model.name} ({model.manifest.digest.short})")
     print_table(("BLOB", "SIZE"), [(blob.digest.short, human_size(blob.size)) for blob in planned.blobs], right=(1,))
-    click.echo(f"{counted(len(planned.blobs), 'blob')}, {human_size(planned.size)}; nothing was written")
+    say(f"{counted(len(planned.blobs), 'blob')}, {human_size(planned.size)}; nothing was written")

@@ -17,6 +17,7 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.registry_options import registry_options
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import InvalidName, UsageError
 from ollama_ferry.jobs.push import Pushed, PushOptions, push
@@ -120,14 +121,14 @@ def _source(
 def _print_done(done: Pushed, output: Output, *, dry_run: bool) -> None:
     if output.quiet:
         for model in done.models:
-            click.echo(f"{model.manifest_digest.short}  {model.reference}")
+            say(f"{model.manifest_digest.short}  {model.reference}")
         return
     for model in done.models:
         if model.was_there:
-            click.echo(f"{model.reference} ({model.manifest_digest.short}) is there already, the same")
+            say(f"{model.reference} ({model.manifest_digest.short}) is there already, the same")
         else:
             verb = "would push" if dry_run else "pushed"
-            click.echo(f"{verb} {model.name} ({model.manifest_digest.short}) to {model.reference}")
+            say(f"{verb} {model.name} ({model.manifest_digest.short}) to {model.reference}")
     if all(model.was_there for model in done.models):
         return
     parts = [f"{human_size(done.size)} in {counted(len(done.blobs), 'blob')}"]
@@ -135,11 +136,11 @@ def _print_done(done: Pushed, output: Output, *, dry_run: bool) -> None:
         parts.append(f"{human_size(sum(blob.size for blob in done.mounted))} taken from other repositories there")
     if done.present:
         parts.append(f"{human_size(sum(blob.size for blob in done.present))} in {len(done.present)} were there already")
-    click.echo(f"  {'would send' if dry_run else 'sent'}  {', '.join(parts)}")
+    say(f"  {'would send' if dry_run else 'sent'}  {', '.join(parts)}")
     if not dry_run:
         seconds = max(done.seconds, 0.001)
         speed = f", {human_size(done.size / seconds)}/s" if done.size else ""
-        click.echo(f"  took  {seconds:.1f} s{speed}")
+        say(f"  took  {seconds:.1f} s{speed}")
 
 
 def _fields(done: Pushed, *, dry_run: bool) -> dict[str, object]:

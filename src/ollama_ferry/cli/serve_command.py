@@ -13,6 +13,7 @@ import click
 
 from ollama_ferry.archives.kinds import looks_like_archive
 from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Cancelled, UsageError
 from ollama_ferry.wording import counted, human_size
 
@@ -148,18 +149,18 @@ def _tell_begun(server: Server, asked: Address, shelved: Shelved, output: Output
             }
         )
     elif output.quiet:
-        click.echo(f"http://{server.address}")
+        say(f"http://{server.address}")
     else:
         count = len(shelved.shelf.models)
-        click.echo(f"serving {counted(count, 'model')} of {shelved.place} at http://{server.address}/")
+        say(f"serving {counted(count, 'model')} of {shelved.place} at http://{server.address}/")
         for model in shelved.shelf.models:
-            click.echo(f"{model.name}  {model.manifest.digest.short}  {human_size(model.manifest.size)}")
+            say(f"{model.name}  {model.manifest.digest.short}  {human_size(model.manifest.size)}")
             if token_needed:
-                click.echo(f"  {host}/{model.path}")
+                say(f"  {host}/{model.path}")
             else:
-                click.echo(f"  {pull_line(model, host)}")
-                click.echo(f"  {rename_line(model, host)}")
-        click.echo("Ctrl-C ends it.")
+                say(f"  {pull_line(model, host)}")
+                say(f"  {rename_line(model, host)}")
+        say("Ctrl-C ends it.")
 
 
 def _print_served(served: Served) -> None:
@@ -170,7 +171,7 @@ def _print_served(served: Served) -> None:
     )
     # Whoever read the log may have gone; those who pull are still there.
     with contextlib.suppress(OSError):
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
 def _raise_descriptor_limit() -> None:

@@ -17,6 +17,7 @@ from ollama_ferry.cli.options import (
     output_options,
 )
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.inspect import leaves_out, resolve
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import UsageError
@@ -68,15 +69,13 @@ def command(model: str, archive: Path | None, models: Path | None, quiet: bool, 
         )
         return
     own = sum(layer.blob.size for layer in layers if not layer.shared_with)
-    click.echo(f"{name}")
-    click.echo(f"  ID        {manifest.digest.short}")
-    click.echo(
-        f"  size      {human_size(manifest.size)} in {counted(len(layers), 'blob')}, {human_size(own)} of it its own"
-    )
+    say(f"{name}")
+    say(f"  ID        {manifest.digest.short}")
+    say(f"  size      {human_size(manifest.size)} in {counted(len(layers), 'blob')}, {human_size(own)} of it its own")
     if manifest.modified is not None:
-        click.echo(f"  modified  {datetime.fromtimestamp(manifest.modified).astimezone():%Y-%m-%d %H:%M:%S %Z}")
-    click.echo(f"  manifest  {path}")
-    click.echo()
+        say(f"  modified  {datetime.fromtimestamp(manifest.modified).astimezone():%Y-%m-%d %H:%M:%S %Z}")
+    say(f"  manifest  {path}")
+    say()
     print_table(
         ("MEDIA TYPE", "SIZE", "DIGEST", "FILE", "SHARED WITH"),
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import click
+from ollama_ferry.cli.terminal import escaped, say
 
 
 def print_table(
@@ -17,11 +17,12 @@ def print_table(
         rows: as many texts each as the header has.
         right: the columns that are flush right.
     """
-    lines = [header, *rows]
+    # Escaped before they are measured.
+    lines = [header, *([escaped(text) for text in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         cells = [
             text.rjust(width) if column in right else text.ljust(width)
             for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip(), err=err)
+        say("  ".join(cells).rstrip(), err=err)

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from ollama_ferry.cli.options import Output
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
@@ -33,17 +32,17 @@ def import_through_server(archive: Path, options: ImportOptions, listen: str | N
         return
     for model in given.models:
         if output.quiet:
-            click.echo(f"{model.id[:12]}  {model.name}")
+            say(f"{model.id[:12]}  {model.name}")
         elif model.was_there:
-            click.echo(f"{model.name} ({model.id[:12]}) is there already, the same")
+            say(f"{model.name} ({model.id[:12]}) is there already, the same")
         else:
             renamed = f" (as {model.source} in the archive)" if model.source != model.name else ""
-            click.echo(f"imported {model.name} ({model.id[:12]}){renamed}")
+            say(f"imported {model.name} ({model.id[:12]}){renamed}")
     if not output.quiet and not all(model.was_there for model in given.models):
         seconds = max(given.seconds, 0.001)
-        click.echo(f"  into   the server at {given.server}, which has checked every byte")
+        say(f"  into   the server at {given.server}, which has checked every byte")
         speed = f", {human_size(given.size / seconds)}/s" if given.size else ""
-        click.echo(f"  took   {seconds:.1f} s{speed}")
+        say(f"  took   {seconds:.1f} s{speed}")
 
 
 def _fields(given: Given) -> dict[str, object]:

@@ -22,6 +22,7 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
 from ollama_ferry.jobs.repair import repair
 from ollama_ferry.jobs.report import Fault, Problem, Report, Verdict
@@ -111,7 +112,7 @@ def command(
             raise
         except FerryError as error:
             # The next archive may have what this one has not; what it had is told by the table.
-            click.echo(f"not repaired from {archive}: {error.message}", err=True)
+            say(f"not repaired from {archive}: {error.message}", err=True)
         # Hashed anew: a repair is believed when it is seen.
         bad = {model.name for model in report.models if not model.good}
         again = _verify_models(store, sorted(bad), threads or 0, output)
@@ -198,17 +199,17 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
             right=(2,),
         )
     if not output.quiet and not report.models:
-        click.echo(f"no models in {report.place}")
+        say(f"no models in {report.place}")
     if not output.quiet:
         seconds = max(report.seconds, 0.001)
-        click.echo(
+        say(
             f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {seconds:.1f} s "
             f"({human_size(report.size / seconds)}/s)"
         )
     if repaired is not None:
-        click.echo(f"repaired {repaired} blobs and manifests")
+        say(f"repaired {repaired} blobs and manifests")
     for problem in report.unnamed:
-        click.echo(f"damaged, and named by no model: {_said(problem)}")
+        say(f"damaged, and named by no model: {_said(problem)}")
 
 
 def _result(model: Verdict) -> str:

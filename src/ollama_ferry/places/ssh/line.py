@@ -110,7 +110,10 @@ class Line:
         _widen(process.stdin)
         head = script.strip("\n") + "\n#end\n" + "".join(word + "\n" for word in words)
         call = Call(self, process)
-        call.send(head.encode("utf-8", "surrogateescape"))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(call)
+            call.send(head.encode("utf-8", "surrogateescape"))
+            stack.pop_all()
         return call
 
     def _remote(self) -> str:

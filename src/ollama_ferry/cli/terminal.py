@@ -1,0 +1,56 @@
+"""What reaches a terminal, or a file as text: the one place through which every command says something.
+
+Names of tensors, media types, paths and words of servers come from outside. A terminal obeys control characters, and
+shows text behind a bidirectional override in another order; a line break makes a line of its own that looks like ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+def escaped(text: str) -> str:
+    """Return a text in which nothing steers a terminal: what does not print stands as ``\\x1b`` or ``\\u202e``.
+
+    What prints is what Unicode calls so (``str.isprintable``): no control, no line break, no override, no surrogate.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def say(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print one line on stdout or stderr, escaped.
+
+    Args:
+        text: the line; a line break in it is escaped, too.
+        err: on stderr.
+        nl: end the line.
+        style: colours and such, as for ``click.style``; left out where there is no terminal.
+    """
+    line = escaped(text)
+    click.echo(click.style(line, **style) if style else line, err=err, nl=nl)
+
+
+def say_lines(text: str, *, err: bool = False, indent: str = "") -> None:
+    """Print a text of several lines whose breaks are ours."""
+    for line in text.split("\n"):
+        say(indent + line, err=err)
+
+
+def say_json(value: object) -> None:
+    """Print a JSON document on stdout, in which what does not print is escaped as JSON does it."""
+    import json
+
+    def line_of(text: str) -> str:
+        return text if text.isprintable() else "".join(c if c.isprintable() else _in_json(c) for c in text)
+
+    # The breaks between lines are the writer's: those within a text are escaped by it.
+    click.echo("\n".join(map(line_of, json.dumps(value, indent=2, ensure_ascii=False).split("\n"))))
+
+
+def _in_json(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
