@@ -134,6 +134,7 @@ def import_archive(
     rename: str | None = None,
     replace: bool = False,
     verify_existing: bool = False,
+    lenient: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported:
@@ -146,6 +147,7 @@ def import_archive(
         rename: the name that the one model gets in the store.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are there already before they count as there.
+        lenient: take an archive that not every tar reads in the same way; every byte is hashed all the same.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the import from another thread; what has arrived is kept for the next one.
 
@@ -156,7 +158,9 @@ def import_archive(
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
     only = (models,) if isinstance(models, str) else tuple(models)
-    options = ImportOptions(only, ModelName.parse(rename) if rename else None, replace, verify_existing)
+    options = ImportOptions(
+        only, ModelName.parse(rename) if rename else None, replace, verify_existing, lenient=lenient
+    )
     target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
     if isinstance(archive, str | os.PathLike):
         return import_file(Path(archive), target, options, run=Run(observer, cancel))

@@ -12,6 +12,7 @@
     │   ├── StoreNotFound      3   no store where one was looked for
     │   └── CloudStub          3   the model runs elsewhere: there are no weights to carry
     ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
+    │   ├── ReadDifferently    4   an archive that not every tar reads in the same way
     │   ├── MissingBlob        4   a manifest names a blob that is not there
     │   │   ├── LeftOut        4   an archive leaves it out, and counts on its target to have it
     │   │   └── Vanished       4   a blob that was there has gone while it was counted on
@@ -133,6 +134,10 @@ class Damaged(FerryError):
     def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), digest: str = "") -> None:
         super().__init__(message, hint=hint, remedies=remedies)
         self.digest = digest
+
+
+class ReadDifferently(Damaged):
+    """An archive that not every tar reads in the same way: what one checks, another one may not restore."""
 
 
 class MissingBlob(Damaged):

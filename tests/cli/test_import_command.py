@@ -84,7 +84,7 @@ def test_archives_of_other_tools_are_read(models: StoreBuilder, tmp_path: Path, 
     assert len(tree(tmp_path / "part")) == 4
 
 
-def test_two_tars_one_after_the_other_are_both_read(models: StoreBuilder, tmp_path: Path, target: Path) -> None:
+def test_two_tars_in_a_row_are_read_where_asked_for(models: StoreBuilder, tmp_path: Path, target: Path) -> None:
     parts = []
     for name in ("qwen3:8b", "hf.co/org/repo:Q4_K_M"):
         path = tmp_path / "part.tar.gz"
@@ -93,7 +93,9 @@ def test_two_tars_one_after_the_other_are_both_read(models: StoreBuilder, tmp_pa
     both = tmp_path / "both.tar.gz"
     both.write_bytes(b"".join(parts))
     # Behind the first there is no index of all: its own is in the middle now.
-    done = ferry("import", both, "--models", target)
+    refused = ferry("import", both, "--models", target)
+    assert refused.returncode == 4 and "follows the mark of its end" in refused.stderr
+    done = ferry("import", "--lenient", both, "--models", target)
     assert done.returncode == 0, done.stderr
     assert {str(name) for name in ollama_ferry.Store(target).names()} == {"qwen3:8b", "hf.co/org/repo:Q4_K_M"}
 

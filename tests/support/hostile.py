@@ -51,7 +51,7 @@ def header(
     field = octal(size) if isinstance(size, int) else size.ljust(12, b"\0")
     block = bytearray(BLOCK)
     block[:100] = name[:100].ljust(100, b"\0")
-    block[100:124] = b"0000644\x000000000\x000000000\x00"
+    block[100:124] = (b"0000755" if kind == b"5" else b"0000644") + b"\x000000000\x000000000\x00"
     block[124:136] = field
     block[136:148] = octal(1_700_000_000)
     block[148:156] = b" " * 8

@@ -47,12 +47,18 @@ class FrameReader:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def part(self, offset: int, size: int) -> FramePart:
-        """Return some bytes of the unpacked tar, to be read in order."""
+    def part(self, offset: int, size: int, *, ahead: bool = True) -> FramePart:
+        """Return some bytes of the unpacked tar, to be read in order.
+
+        Args:
+            offset: where they begin.
+            size: how many they are.
+            ahead: let frames be unpacked before they are asked for; not where most of them will be skipped.
+        """
         # Each of many parts orders less ahead, lest their frames push each other out before they are read.
         with self._kept_lock:
-            ahead = max(1, min(self._ahead, self._keep // (2 * (len(self._parts) + 1))))
-            part = FramePart(self._order, self._frames, offset, size, ahead)
+            most = max(1, min(self._ahead, self._keep // (2 * (len(self._parts) + 1)))) if ahead else 1
+            part = FramePart(self._order, self._frames, offset, size, most)
             self._parts.add(part)
         return part
 
@@ -175,7 +181,11 @@ class FramePart:
 
 
 def inflater(packing: str) -> Inflate:
-    """Choose what unpacks frames: for gzip libdeflate, isal or zlib, in that order of what is installed."""
+    """Choose what unpacks frames: for gzip isal, or zlib where that is missing.
+
+    A frame has to be one member and nothing else: what stood behind its end, readers without the index would take for
+    another member. libdeflate does not tell where it ended.
+    """
     if packing == "zstd":
         zstd = load_zstd("reading a .tar.zst")
 
@@ -183,7 +193,7 @@ def inflater(packing: str) -> Inflate:
             return _bounded(zstd.ZstdDecompressor(), packed, size)
 
         return inflate_zstd
-    body = _libdeflate() or _isal() or _inflate_zlib
+    body = _isal() or _inflate_zlib
 
     def inflate_gzip(packed: bytes, size: int) -> bytes:
         if packed[:10] != GZIP_HEADER or int.from_bytes(packed[-4:], "little") != size:
@@ -194,18 +204,6 @@ def inflater(packing: str) -> Inflate:
         return content
 
     return inflate_gzip
-
-
-def _libdeflate() -> Inflate | None:
-    try:
-        import deflate
-    except ImportError:
-        return None
-
-    def inflate(packed: bytes, size: int) -> bytes:
-        return bytes(deflate.deflate_decompress(memoryview(packed)[10:-8], size))
-
-    return inflate
 
 
 def _isal() -> Inflate | None:
@@ -226,6 +224,8 @@ def _inflate_zlib(packed: bytes, size: int) -> bytes:
     content = decoder.decompress(packed[10:-8], size + 1)
     if not decoder.eof and not decoder.decompress(decoder.unconsumed_tail, 1) and not decoder.eof:
         raise ValueError("it does not end")
+    if decoder.unused_data:
+        raise ValueError("something follows its end")
     return content
 
 
@@ -243,17 +243,13 @@ def _bounded(decoder: Any, packed: bytes, size: int) -> bytes:
         left -= len(chunk)
     if not decoder.eof:
         raise ValueError("it does not end where it should")
+    if decoder.unused_data:
+        raise ValueError("something follows its end")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _errors() -> tuple[type[Exception], ...]:
     found: list[type[Exception]] = [ValueError, OSError, EOFError, zlib.error, MemoryError, RuntimeError]
-    try:
-        import deflate
-
-        found.append(deflate.DeflateError)
-    except ImportError:
-        pass
     try:
         from isal import igzip_lib
 

@@ -28,6 +28,7 @@ class Member:
         size: of its content, in bytes.
         offset: where its content begins, in bytes from the start of the unpacked tar; its number in a zip.
         check: the first 16 bytes of its content's SHA-256, where the archive has it; else empty.
+        other_names: what some readers call it, where these differ.
     """
 
     name: str
@@ -35,3 +36,4 @@ class Member:
     size: int
     offset: int
     check: bytes = b""
+    other_names: tuple[str, ...] = ()

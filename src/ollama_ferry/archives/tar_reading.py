@@ -11,6 +11,18 @@ import re
 from collections.abc import Iterator
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
+from ollama_ferry.archives.one_reading import (
+    Extension,
+    Records,
+    check_block,
+    check_extension,
+    check_member,
+    check_records,
+    check_start,
+    names_of,
+    odd,
+    sums_of,
+)
 from ollama_ferry.archives.tar import BLOCK, CHECK
 from ollama_ferry.archives.unpacking import PADDING_LIMIT, Unpacked
 from ollama_ferry.errors import Damaged
@@ -41,17 +53,19 @@ _PAX_RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=]{1,1000})=")
 class TarReader:
     """Iterates over the members of an archive; the content of the latest one is read with :meth:`read`.
 
-    What was not read of it is skipped when the next one is asked for. A second archive that follows the end of the
-    first (``cat a.tar b.tar``) is read too.
+    What was not read of it is skipped when the next one is asked for.
 
     Args:
         data: the unpacked archive.
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`), among it a
+            second archive that follows the end of the first (``cat a.tar b.tar``).
 
     Attributes:
         comments: those of the global headers that were met so far; whoever reads them may take them away.
     """
 
-    def __init__(self, data: Unpacked) -> None:
+    def __init__(self, data: Unpacked, *, lenient: bool = False) -> None:
+        self._strict = not lenient
         self.comments: list[bytes] = []
         self._comment_bytes = 0
         self._data = data
@@ -62,6 +76,7 @@ class TarReader:
         """Give the members in order.
 
         Raises:
+            ReadDifferently: it is a tar that readers differ in, and that is not taken.
             Damaged: the archive is no tar, is cut short, or holds what is not supported.
         """
         count = globals_in_a_row = 0
@@ -74,7 +89,7 @@ class TarReader:
             if count > MEMBER_LIMIT:
                 raise Damaged(f"it has more than {MEMBER_LIMIT} members")
             if header[156:157] == b"g":
-                self._take_global(_pax_records(self._extension(header)))
+                self._take_global(header)
                 globals_in_a_row += 1
                 if globals_in_a_row > _GLOBALS_IN_A_ROW:
                     raise Damaged(f"it has more than {_GLOBALS_IN_A_ROW} global headers in a row")
@@ -120,34 +135,38 @@ class TarReader:
                     )
                 return None
             if any(block):
+                where = self._data.position - BLOCK
                 try:
                     _check_sum(block)
                 except Damaged as error:
-                    where = self._data.position - BLOCK
                     if zeros >= 2:
                         raise Damaged(f"something that is no tar follows its end, at byte {where}") from error
                     what = "it is no tar archive" if where == 0 else f"the header at byte {where} is damaged"
                     raise Damaged(f"{what}: {error}") from error
+                if zeros >= 2 and self._strict:
+                    raise odd(f"something follows the mark of its end, at byte {where}, which others ignore")
                 if zeros == 1:
-                    raise Damaged(f"there is an empty block in the middle, before byte {self._data.position - BLOCK}")
+                    raise Damaged(f"there is an empty block in the middle, before byte {where}")
+                if self._strict and where == 0:
+                    check_start(block)
                 return block
             zeros += 1
             if zeros * BLOCK > PADDING_LIMIT:
                 raise Damaged(f"more than {PADDING_LIMIT} zero bytes follow its end")
 
     def _member(self, header: bytes) -> Member:
-        name: bytes | None = None
-        records: dict[bytes, bytes] = {}
+        extensions: list[Extension] = []
+        records: list[tuple[bytes, bytes]] = []
         for _ in range(_EXTENSIONS_A_MEMBER):
             kind = header[156:157]
-            if kind == b"L":
-                name = _long_name(self._extension(header))
-            elif kind == b"K":
-                self._extension(header)
-            elif kind == b"x":
-                records.update(_pax_records(self._extension(header)))
-            else:
-                return self._described(header, name, records)
+            if kind not in (b"L", b"K", b"x"):
+                return self._described(header, extensions, records)
+            content = self._extension(header)
+            extensions.append((kind, header, content))
+            if kind == b"x":
+                records += _pax_records(content)
+            elif kind == b"L":
+                _check_long_name(content)
             following = self._block()
             if following is None:
                 raise Damaged("it is cut short behind an extension header")
@@ -155,38 +174,45 @@ class TarReader:
             header = following
         raise Damaged(f"a member has more than {_EXTENSIONS_A_MEMBER} extension headers")
 
-    def _described(self, header: bytes, long_name: bytes | None, records: dict[bytes, bytes]) -> Member:
+    def _described(self, header: bytes, extensions: list[Extension], records: Records) -> Member:
         type_flag = header[156:157]
-        raw_name = records.get(b"path") or long_name or _short_name(header)
-        name = raw_name.decode("utf-8", "surrogateescape")
+        *others, name = (raw.decode("utf-8", "surrogateescape") for raw in names_of(header, extensions, records))
         shown = ascii(name[:200])
-        if b"\0" in raw_name:
+        if "\0" in name:
             raise Damaged(f"the member {shown} has a NUL in its name")
-        if type_flag == b"S" or any(key.startswith(b"GNU.sparse.") for key in records):
+        if type_flag == b"S" or any(key.startswith(b"GNU.sparse.") for key, _ in records):
             raise Damaged(f"the member {shown} is stored as a sparse file; make the archive without --sparse")
         if type_flag not in _KINDS:
             raise Damaged(f"the member {shown} is of the unknown kind {type_flag!r}")
         kind = _KINDS[type_flag]
         if kind is MemberKind.FILE and name.endswith("/"):
             kind = MemberKind.FOLDER
-        size = _number(header[124:136], "size")
-        if b"size" in records:
-            text = records[b"size"]
+        size = own_size = _number(header[124:136], "size")
+        for text in (value for key, value in records if key == b"size"):
             if not re.fullmatch(rb"[0-9]{1,19}", text):
                 raise Damaged(f"the member {shown} has the size {text[:40]!r}")
             size = int(text)
         if size >= _SIZE_LIMIT:
             raise Damaged(f"the member {shown} has the size {size}")
+        if self._strict and kind in (MemberKind.FILE, MemberKind.FOLDER):
+            for extension in extensions:
+                check_block(extension[1])
+                check_extension(extension)
+            check_records(records)
+            check_block(header)
+            check_member(header, extensions, records, own_size)
         # Links, devices and folders have no content, whatever their size says (POSIX, "ustar").
         has_content = kind is MemberKind.FILE or type_flag == b"D"
         self._left = size if has_content else 0
         self._padding = -self._left % BLOCK
         check = header[CHECK] if header[257:265] == b"ustar  \0" else b""
-        return Member(name, kind, self._left, self._data.position, check if any(check) else b"")
+        return Member(name, kind, self._left, self._data.position, check if any(check) else b"", tuple(others))
 
-    def _take_global(self, records: dict[bytes, bytes]) -> None:
+    def _take_global(self, header: bytes) -> None:
         """Let comments and times pass; what would rename or resize every member is refused."""
-        for key, value in records.items():
+        content = self._extension(header)
+        records = _pax_records(content)
+        for key, value in records:
             if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
                 raise Damaged(f"a global PAX header sets {key[:80]!a} of all members")
             if key == b"comment":
@@ -194,6 +220,10 @@ class TarReader:
                 if self._comment_bytes > _COMMENTS_LIMIT:
                     raise Damaged(f"its comments have more than {_COMMENTS_LIMIT} bytes")
                 self.comments.append(value)
+        if self._strict:
+            check_block(header)
+            check_extension((b"g", header, content))
+            check_records(records, of_all=True)
 
     def _extension(self, header: bytes) -> bytes:
         size = _number(header[124:136], "size")
@@ -224,29 +254,19 @@ class TarReader:
 
 def _check_sum(block: bytes) -> None:
     """Check a header's sum: of all its bytes, those of the sum itself taken as blanks."""
-    total = sum(block) - sum(block[148:156]) + 8 * 0x20
-    # The forms that writers in use have; a damaged digit or separator is none of them.
-    if block[148:156] not in (b"%06o\0 " % total, b"%07o\0" % total, b"%06o \0" % total):
+    # A damaged digit or separator is of none of the forms that writers in use have.
+    if block[148:156] not in sums_of(block):
         # Very old writers summed signed bytes.
-        signed = total - 256 * sum(byte > 127 for byte in (*block[:148], *block[156:]))
+        others = (*block[:148], *block[156:])
+        signed = sum(others) + 8 * 0x20 - 256 * sum(byte > 127 for byte in others)
         if signed < 0 or block[148:156] != b"%06o\0 " % signed:
             raise Damaged("its sum is wrong")
 
 
-def _short_name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0":
-        prefix = header[345:500].partition(b"\0")[0]
-        if prefix:
-            return prefix + b"/" + name
-    return name
-
-
-def _long_name(content: bytes) -> bytes:
+def _check_long_name(content: bytes) -> None:
     name, _, rest = content.partition(b"\0")
     if rest.strip(b"\0"):
         raise Damaged(f"a member has a NUL in its name, after {name[:200].decode('utf-8', 'replace')!a}")
-    return name
 
 
 def _number(field: bytes, what: str) -> int:
@@ -261,15 +281,15 @@ def _number(field: bytes, what: str) -> int:
     return int(text or b"0", 8)
 
 
-def _pax_records(content: bytes) -> dict[bytes, bytes]:
+def _pax_records(content: bytes) -> list[tuple[bytes, bytes]]:
     """Read ``LENGTH KEY=VALUE\\n`` records."""
-    records: dict[bytes, bytes] = {}
+    records: list[tuple[bytes, bytes]] = []
     at = 0
     while at < len(content):
         found = _PAX_RECORD.match(content, at)
         end = at + int(found[1]) if found else 0
         if not found or found.end() >= end or end > len(content) or content[end - 1 : end] != b"\n":
             raise Damaged("a PAX extension header is damaged")
-        records[found[2]] = content[found.end() : end - 1]
+        records.append((found[2], content[found.end() : end - 1]))
         at = end
     return records

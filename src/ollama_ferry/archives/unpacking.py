@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ollama_ferry.archives.one_reading import odd
 from ollama_ferry.archives.zstd_library import load_zstd
 from ollama_ferry.errors import Damaged, UsageError
 
@@ -26,6 +27,11 @@ PADDING_LIMIT = 64 * 1024 * 1024
 # What unpacks to this many times its packed size is a bomb, not weights. BF16 shrinks to 3/4, and zeros are rare.
 _EXPANSION_LIMIT = 200
 _EXPANSION_FROM = 256 * 1024 * 1024
+_GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
+_GZIP_FLAGS = _GZIP_EXTRA | _GZIP_NAME | _GZIP_COMMENT
+# BusyBox 1.35 fails on 30,000 and takes 16,000.
+_GZIP_EXTRA_LIMIT = 16_000
+_GZIP_TEXT_LIMIT = 4096
 # What a decoder gets at a time: what is left of it at a member's end is copied.
 _FEED = 64 * 1024
 
@@ -97,19 +103,20 @@ def packing_of(start: bytes) -> str:
     return ""
 
 
-def unpacked(data: Input, packing: str) -> Unpacked:
+def unpacked(data: Input, packing: str, *, lenient: bool = False) -> Unpacked:
     """Return the unpacked bytes of a file or stream.
 
     Args:
         data: at its start. What can seek is skipped by seeking where nothing is packed.
         packing: as :func:`packing_of` tells it.
+        lenient: take framing that not every reader takes in the same way.
 
     Raises:
         UsageError: it is zstd, which this Python lacks.
     """
     if not packing:
         return _Plain(data)
-    return _Packed(data, packing, _decoder(packing))
+    return _Packed(data, packing, _decoder(packing), lenient=lenient)
 
 
 class Joined(io.RawIOBase):
@@ -162,7 +169,8 @@ class _Plain:
 class _Packed:
     """Bytes out of members, one after the other."""
 
-    def __init__(self, data: Input, packing: str, new_decoder: Callable[[], Decoder]) -> None:
+    def __init__(self, data: Input, packing: str, new_decoder: Callable[[], Decoder], *, lenient: bool) -> None:
+        self._lenient = lenient
         self.position = 0
         self._data = data
         self._packing = packing
@@ -210,26 +218,59 @@ class _Packed:
 
     def _next_member(self) -> bool:
         """Find the start of a further member; False at the end of the data."""
-        if self._members:
-            self._skip_zeros()
-        while len(self._buffer) - self._at < 6 and self._fetch():
-            pass
+        zeros = self._members and self._skip_zeros()
+        start = self._peek(6)
         if self._packing == "zstd":
             self._pass_skippable_frames()
-        start = self._buffer[self._at : self._at + 6]
+            start = self._peek(6)
+        if zeros and not self._lenient:
+            raise odd(f"zeros follow its {self._packing} data, at which some readers end and others go on or give up")
         if not start and self._members:
             return False
         if packing_of(start) != self._packing:
             raise Damaged(f"something that is no {self._packing} data follows its end")
+        if self._packing == "gzip" and not self._lenient:
+            self._check_gzip_header()
+        elif self._packing == "xz" and not self._lenient:
+            self._check_xz_header()
         self._members += 1
         return True
+
+    def _check_gzip_header(self) -> None:
+        """Refuse what RFC 1952, 2.3.1 has in a member's header and some readers take for damage, or don't look at."""
+        head = self._peek(12)
+        flags = head[3] if len(head) > 3 else 0
+        if flags & ~_GZIP_FLAGS:
+            raise odd(f"a gzip header has the flags {flags:#04x}, which GNU gzip checks or refuses, and others ignore")
+        at = 10
+        if flags & _GZIP_EXTRA:
+            length = int.from_bytes(head[10:12], "little")
+            if length > _GZIP_EXTRA_LIMIT:
+                raise odd(f"a gzip header has an extra field of {length} bytes, at which BusyBox gives up")
+            at += 2 + length
+        for flag in (_GZIP_NAME, _GZIP_COMMENT):
+            if flags & flag:
+                end = self._peek(at + _GZIP_TEXT_LIMIT).find(b"\0", at)
+                if end < 0:
+                    raise odd(f"a gzip header has a name or comment of over {_GZIP_TEXT_LIMIT} bytes")
+                at = end + 1
+
+    def _check_xz_header(self) -> None:
+        """Refuse filters before LZMA2 (xz file format, 3.1.2: their number in the block's flags)."""
+        head = self._peek(14)
+        if len(head) == 14 and head[12] and head[13] & 3:
+            raise odd("its xz data has gone through a filter, which BusyBox does not know")
+
+    def _peek(self, count: int) -> bytes:
+        """Return the next bytes without taking them; fewer at the end of the data."""
+        while len(self._buffer) - self._at < count and self._fetch():
+            pass
+        return self._buffer[self._at : self._at + count]
 
     def _pass_skippable_frames(self) -> None:
         """Pass over frames without content; a decoder made for each of millions of them would take minutes."""
         while True:
-            while len(self._buffer) - self._at < 8 and self._fetch():
-                pass
-            head = self._buffer[self._at : self._at + 8]
+            head = self._peek(8)
             if len(head) < 8 or head[0] & 0xF0 != 0x50 or head[1:4] != b"\x2a\x4d\x18":
                 return
             self._members += 1
@@ -242,19 +283,20 @@ class _Packed:
                 self._at += passed
                 left -= passed
 
-    def _skip_zeros(self) -> None:
-        """Pass over padding between and behind members, which gzip and xz allow."""
+    def _skip_zeros(self) -> int:
+        """Pass over padding between and behind members, which gzip and xz allow; return how much it was."""
         passed = 0
         while passed < PADDING_LIMIT:
             if self._at == len(self._buffer) and not self._fetch():
-                return
+                break
             if self._buffer[self._at]:
-                return
+                break
             rest = self._buffer[self._at :].lstrip(b"\0")
             passed += len(self._buffer) - self._at - len(rest)
             self._buffer, self._at = rest, 0
             if rest:
-                return
+                break
+        return passed
 
     def _fetch(self) -> bool:
         more = self._data.read(CHUNK)

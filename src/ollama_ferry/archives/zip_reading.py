@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import IO, BinaryIO
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
+from ollama_ferry.archives.one_reading_of_zip import check_zip
 from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557
@@ -34,12 +35,14 @@ class ZipReader:
 
     Args:
         file: seekable, and left open.
+        lenient: take what not every reader takes in the same way.
 
     Raises:
+        ReadDifferently: it is a zip that readers differ in.
         Damaged: it is no zip, or one that is not supported.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, lenient: bool = False) -> None:
         self._file = file
         self._length = file.seek(0, io.SEEK_END)
         count = _check_directory(file)
@@ -57,6 +60,8 @@ class ZipReader:
             if info.header_offset < end:
                 raise Damaged("its members overlap")
             end = info.header_offset + _LOCAL_HEADER + info.compress_size
+        if not lenient:
+            check_zip(file, self._infos, self._zip.start_dir)
 
     def __iter__(self) -> Iterator[Member]:
         """Give the members in order; ``offset`` is the member's number."""

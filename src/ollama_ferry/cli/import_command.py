@@ -15,7 +15,7 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.cli.through_server import import_through_server
 from ollama_ferry.engine.events import Cancel
-from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, UsageError
+from ollama_ferry.errors import Cancelled, FerryError, NoSpace, NotPermitted, ReadDifferently, UsageError
 from ollama_ferry.jobs.import_ import Imported, import_file, import_stream, plan_import
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.model.names import ModelName
@@ -33,6 +33,9 @@ _ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace a model of the same name that is another one.")
 @click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
+@click.option(
+    "--lenient", is_flag=True, help="Take an archive that not every tar reads in the same way; all is hashed as ever."
+)
 @click.option("--prompt", is_flag=True, help="Ask for the next medium where a volume (ARCHIVE.001, ...) is not there.")
 @click.option(
     "--via-server", is_flag=True, help="Write into no store: let the server at OLLAMA_HOST pull the models from here."
@@ -51,6 +54,7 @@ def command(
     dry_run: bool,
     force: bool,
     verify_existing: bool,
+    lenient: bool,
     prompt: bool,
     via_server: bool,
     listen: str | None,
@@ -82,14 +86,16 @@ def command(
     ask = MediumPrompt(cancel) if prompt else None
     if rename is not None and len(archives) > 1:
         raise UsageError("--as names one model, and there are several archives")
-    options = ImportOptions(only, ModelName.parse(rename) if rename else None, force, verify_existing)
+    options = ImportOptions(only, ModelName.parse(rename) if rename else None, force, verify_existing, lenient=lenient)
     for text in only:
         if not any(c in text for c in "*?["):
             ModelName.parse(text)
     if via_server:
-        if prompt or dry_run or verify_existing or models is not None or len(archives) > 1 or Path("-") in archives:
+        others = prompt or dry_run or verify_existing or lenient or models is not None
+        if others or len(archives) > 1 or Path("-") in archives:
             raise UsageError(
-                "--via-server takes one archive's file, and no --prompt, --dry-run, --verify-existing or --models"
+                "--via-server takes one archive's file, and no --prompt, --dry-run, --verify-existing, --lenient or "
+                "--models"
             )
         import_through_server(archives[0], options, listen, output)
         return
@@ -108,6 +114,8 @@ def command(
             if not as_json:
                 _print_done(done[-1], store, output, dry_run=dry_run)
         except FerryError as error:
+            if isinstance(error, ReadDifferently):
+                error.hint += "\nIf you trust whoever made it: import --lenient takes it, and hashes it all the same."
             failed.append(error)
             if len(archives) > 1 and archive != archives[-1] and not isinstance(error, _ENDS_ALL):
                 # The others may be whole.

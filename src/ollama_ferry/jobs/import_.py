@@ -83,7 +83,7 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | 
         FerryError: it can't be done as asked.
     """
     run = run or Run()
-    with ArchiveFile(path, tick=run.advanced) as file:
+    with ArchiveFile(path, tick=run.advanced, lenient=options.lenient) as file:
         if file.note:
             run.note(file.note)
         source = file.source() or _scanned(file, run)
@@ -135,7 +135,7 @@ def import_file(
     """
     run = run or Run()
 
-    with ArchiveFile(path, tick=run.advanced) as file:
+    with ArchiveFile(path, tick=run.advanced, lenient=options.lenient) as file:
         if file.note:
             run.note(file.note)
         source = file.source()
@@ -166,7 +166,7 @@ def import_stream(
     run = run or Run()
 
     run.tell(Started(0, 0, 0))
-    stream = ArchiveStream(data, label, tick=run.advanced)
+    stream = ArchiveStream(data, label, tick=run.advanced, lenient=options.lenient)
     return _import_stream(stream, store, options, None, disk, run)
 
 

@@ -21,6 +21,7 @@ class ImportOptions:
         rename: the name that the one model gets, or None.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are here already before they count as here.
+        lenient: take an archive that not every tar reads in the same way; what is published is hashed all the same.
         trust: what the models have to be.
     """
 
@@ -28,6 +29,7 @@ class ImportOptions:
     rename: ModelName | None = None
     replace: bool = False
     verify_existing: bool = False
+    lenient: bool = False
     trust: Trust = field(default_factory=Trust)
 
 

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from ollama_ferry.archives.members import Member, MemberKind
+from ollama_ferry.archives.one_reading import odd
+from ollama_ferry.archives.paths import Paths
 from ollama_ferry.errors import Damaged
 from ollama_ferry.model.layout import meaning_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
@@ -48,16 +50,23 @@ class Contents:
 
 
 class Gathering:
-    """Sorts members into :class:`Contents`, and refuses what has no place in an archive of models."""
+    """Sorts members into :class:`Contents`, and refuses what has no place in an archive of models.
 
-    def __init__(self, contents: Contents) -> None:
+    Args:
+        contents: what is filled.
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`).
+    """
+
+    def __init__(self, contents: Contents, *, lenient: bool = False) -> None:
         self._contents = contents
+        self._paths = None if lenient else Paths()
         self._manifest_bytes = 0
 
     def take(self, member: Member) -> Digest | ModelName | None:
         """Tell what a member is; blobs are noted.
 
         Raises:
+            ReadDifferently: what it is depends on the reader.
             Damaged: it is a link or a device, or its name is refused.
         """
         shown = ascii(member.name[:200])
@@ -67,6 +76,8 @@ class Gathering:
             if member.kind is MemberKind.LINK:
                 hint = "If it was made from a store whose folders are links, make it anew with `tar -h`."
             raise Damaged(f"the member {shown} is a {member.kind.value}; nothing of it was followed", hint=hint)
+        if self._paths is not None:
+            self._require_one_reading(member, meaning)
         if member.kind is MemberKind.FOLDER:
             if meaning is not None:
                 raise Damaged(f"the member {shown} is a folder, and should be a file")
@@ -86,6 +97,14 @@ class Gathering:
             if self._manifest_bytes > _MANIFESTS_LIMIT:
                 raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
         return meaning
+
+    def _require_one_reading(self, member: Member, meaning: Digest | ModelName | None) -> None:
+        assert self._paths is not None  # noqa: S101 -- take() has looked
+        for other in member.other_names:
+            if meaning_of(other) is not None:
+                shown = f"{member.name[:200]!a} is {other[:200]!a}"
+                raise odd(f"the member {shown} for readers that pass over PAX headers, as old BusyBox tars do")
+        self._paths.add(member.name, is_folder=member.kind is MemberKind.FOLDER, counts=meaning is not None)
 
     def add(self, name: ModelName, raw: bytes, check: bytes = b"") -> bool:
         """Note a manifest; False where the same one was there before.

@@ -18,18 +18,17 @@ from typing import BinaryIO, cast
 
 from ollama_ferry.archives.frame_reading import FrameReader
 from ollama_ferry.archives.index import Index, read_index
-from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.unpacking import CHUNK, packing_of
 from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest
+from ollama_ferry.model.manifests import MANIFEST_LIMIT
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents, Gathering
 from ollama_ferry.places.archive.reading import Metered, PlainPart, Tick, naming, no_tick
 from ollama_ferry.places.archive.source import ArchiveSource
-from ollama_ferry.places.archive.stream import ArchiveStream, FramedStream, SeekingStream, left_out_blobs
+from ollama_ferry.places.archive.stream import ArchiveStream, FramedStream, SeekingStream
 
 # A frame has up to 1 MiB.
 _FRAMES_KEPT = 64
@@ -38,6 +37,8 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
     """Find out what an archive's file holds; a packed one without an index is read to its end for that.
+
+    Nothing of it is taken, so what not every tar reads in the same way is told too.
 
     Args:
         path: the file.
@@ -49,7 +50,7 @@ def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
     Raises:
         FerryError: it can't be read, or is damaged as far as that shows without hashing.
     """
-    with ArchiveFile(path, tick=tick) as file:
+    with ArchiveFile(path, tick=tick, lenient=True) as file:
         source = file.source()
         contents = source.contents if source is not None else file.stream().scan()
         return ArchiveSource(file.label, contents, None)
@@ -62,6 +63,7 @@ class ArchiveFile:
         path: the file; or the first of its volumes, the others of which lie beside it.
         tick: told of every read of :meth:`stream`.
         shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`).
 
     Attributes:
         size: of the file, in bytes.
@@ -73,7 +75,8 @@ class ArchiveFile:
         NotFound, NotPermitted: there is no such file, or it can't be read.
     """
 
-    def __init__(self, path: Path, *, tick: Tick = no_tick, shared: bool = False) -> None:
+    def __init__(self, path: Path, *, tick: Tick = no_tick, shared: bool = False, lenient: bool = False) -> None:
+        self._lenient = lenient
         self.path = path
         self.label = str(path)
         self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
@@ -142,49 +145,32 @@ class ArchiveFile:
         """
         if self.packing == "zip":
             with naming(self.label):
-                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, no_tick)))
-                contents = _zip_contents(reader)
+                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, no_tick)), lenient=self._lenient)
+                contents = _zip_contents(reader, lenient=self._lenient)
 
             def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
                 return _zip_member(reader, place, offset)
 
             return ArchiveSource(self.label, contents, open_zipped)
         if self.index is not None:
-            with naming(self.label):
-                return ArchiveSource(self.label, self._indexed_contents(self.index), self._open_framed)
+            contents = self._framed_stream(self.index, no_tick, ahead=False).scan()
+            return ArchiveSource(self.label, contents, self._open_framed)
         if self.packing:
             return None
         return ArchiveSource(self.label, self._plain_stream().scan(), self._open_plain)
 
     def stream(self) -> ArchiveStream:
-        """Return the archive as a stream, from its start.
-
-        Where there is an index, frames are unpacked on all cores, and what the tar has in it must be what the index
-        says: otherwise a plain tar would restore something else than is shown here.
-        """
+        """Return the archive as a stream, from its start; where there is an index, unpacked on all cores."""
         if self.index is not None:
-            return FramedStream(self._framed(self.index), self.index, self.label, self._tick)
+            return self._framed_stream(self.index, self._tick, ahead=True)
         self._file.seek(0)
-        return ArchiveStream(self._file, self.label, tick=self._tick)
+        return ArchiveStream(self._file, self.label, tick=self._tick, lenient=self._lenient)
 
-    def _framed(self, index: Index) -> FrameReader:
+    def _framed_stream(self, index: Index, tick: Tick, *, ahead: bool) -> FramedStream:
         if self._frames is None:
             self._frames = FrameReader(self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep)
-        return self._frames
-
-    def _indexed_contents(self, index: Index) -> Contents:
-        contents = Contents(left_out=left_out_blobs(index.left_out))
-        gathering = Gathering(contents)
-        reader = self._framed(index)
-        for file in index.files:
-            meaning = gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
-            if isinstance(meaning, ModelName):
-                part = reader.part(file.offset, file.size)
-                raw = b"".join(iter(lambda: part.read(CHUNK), b""))  # noqa: B023 -- used up at once
-                if Digest.of(raw).hex != file.sha256:
-                    raise Damaged(f"the manifest of {meaning} is not the one that the index names")
-                gathering.add(meaning, raw)
-        return contents
+        data = self._frames.part(0, index.frames.size, ahead=ahead)
+        return FramedStream(data, index, self.label, tick, lenient=self._lenient)
 
     @contextmanager
     def _open_framed(self, size: int, place: int, offset: int) -> Iterator[Readable]:
@@ -193,7 +179,7 @@ class ArchiveFile:
 
     def _plain_stream(self) -> ArchiveStream:
         self._file.seek(0)
-        return SeekingStream(self._file, self.label)
+        return SeekingStream(self._file, self.label, lenient=self._lenient)
 
     @contextmanager
     def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
@@ -205,9 +191,9 @@ class ArchiveFile:
             yield PlainPart(file, self.label, size - offset)
 
 
-def _zip_contents(reader: ZipReader) -> Contents:
+def _zip_contents(reader: ZipReader, *, lenient: bool) -> Contents:
     contents = Contents()
-    gathering = Gathering(contents)
+    gathering = Gathering(contents, lenient=lenient)
     for member in reader:
         meaning = gathering.take(member)
         if isinstance(meaning, ModelName):

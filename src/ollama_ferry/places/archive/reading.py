@@ -108,4 +108,4 @@ def naming(label: str) -> Iterator[None]:
         if error.message.startswith(f"{label}: "):
             raise
         hint = error.hint or "Copy the archive again from where it came from; `ollama-ferry verify` checks a copy."
-        raise Damaged(f"{label}: {error.message}", hint=hint, digest=error.digest) from error
+        raise type(error)(f"{label}: {error.message}", hint=hint, digest=error.digest) from error

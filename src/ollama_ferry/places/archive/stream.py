@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from ollama_ferry.archives.frame_reading import FramePart, FrameReader
+from ollama_ferry.archives.frame_reading import FramePart
 from ollama_ferry.archives.index import Index
 from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
 from ollama_ferry.archives.members import Member, MemberKind
@@ -27,13 +27,15 @@ class ArchiveStream:
         data: the archive, at its start.
         label: what it is called in messages.
         tick: told of every read.
+        lenient: take what not every tar reads in the same way.
 
     Raises:
         Damaged: it is a zip, which can't be read as a stream.
     """
 
-    def __init__(self, data: Input, label: str, *, tick: Tick = no_tick) -> None:
+    def __init__(self, data: Input, label: str, *, tick: Tick = no_tick, lenient: bool = False) -> None:
         self.label = label
+        self._lenient = lenient
         self.contents = Contents()
         metered = Metered(data, label, tick)
         start = b""
@@ -43,25 +45,29 @@ class ArchiveStream:
         if packing == "zip":
             raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
         with naming(label):
-            self._unpacked = unpacked(Joined(start, metered), packing)
+            self._unpacked = unpacked(Joined(start, metered), packing, lenient=lenient)
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give blobs and manifests as they pass by; what is left out first."""
         with naming(self.label):
-            reader = TarReader(self._unpacked)
-            gathering = Gathering(self.contents)
+            reader = TarReader(self._unpacked, lenient=self._lenient)
+            gathering = Gathering(self.contents, lenient=self._lenient)
             for member in reader:
                 if reader.comments:
                     left_out = left_out_blobs(pair for comment in reader.comments for pair in left_out_of(comment))
                     reader.comments.clear()
                     self.contents.left_out.update(left_out)
                     yield LeavesOut(tuple(Descriptor(digest, size) for digest, size in left_out.items()))
+                self._meet(member)
                 meaning = gathering.take(member)
                 if isinstance(meaning, Digest):
                     blob = Descriptor(meaning, member.size)
                     yield BlobEntry(blob, Labelled(self.label, reader))
                 elif meaning is not None and gathering.add(meaning, _read_manifest(reader), member.check):
                     yield ModelEntry(meaning, self.contents.models[meaning])
+
+    def _meet(self, member: Member) -> None:
+        """Look at a member before its meaning is."""
 
     def scan(self) -> Contents:
         """Read to the end, and return what the archive holds; blobs are passed over.
@@ -77,34 +83,53 @@ class ArchiveStream:
 class SeekingStream(ArchiveStream):
     """A plain tar in a file: what is not read is skipped by seeking."""
 
-    def __init__(self, file: BinaryIO, label: str) -> None:
+    def __init__(self, file: BinaryIO, label: str, *, lenient: bool) -> None:
         self.label = label
+        self._lenient = lenient
         self.contents = Contents()
         self._unpacked = unpacked(Metered(file, label, no_tick), "")
 
 
 class FramedStream(ArchiveStream):
-    """An indexed archive from its start to its end."""
+    """An indexed archive from its start to its end.
 
-    def __init__(self, reader: FrameReader, index: Index, label: str, tick: Tick) -> None:
+    What the tar has in it must be what the index says: otherwise a plain tar would restore something else than is
+    shown here. To find that out (:meth:`scan`) costs the frames between the blobs, not those of the blobs: what hides
+    beside these would need a header.
+    """
+
+    def __init__(self, data: FramePart, index: Index, label: str, tick: Tick, *, lenient: bool) -> None:
         self.label = label
+        self._lenient = lenient
         self.contents = Contents()
         self._index = index
-        self._unpacked = _Told(reader.part(0, index.frames.size), tick)
+        self._files = iter(index.files)
+        self._unpacked = _Told(data, tick)
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         yield from super().entries()
-        said = Contents()
-        gathering = Gathering(said)
         with naming(self.label):
+            if next(self._files, None) is not None or left_out_blobs(self._index.left_out) != self.contents.left_out:
+                raise _other_than_its_index()
             for file in self._index.files:
-                gathering.take(Member(file.path, MemberKind.FILE, file.size, file.offset))
-            models = {meaning_of(file.path): file.sha256 for file in self._index.files} if not said.ignored else {}
-            found: dict[Digest | ModelName | None, str] = {digest: digest.hex for digest in self.contents.blobs}
-            found.update((name, manifest.digest.hex) for name, manifest in self.contents.models.items())
-            left_out = left_out_blobs(self._index.left_out)
-            if said.blobs != self.contents.blobs or models != found or left_out != self.contents.left_out:
-                raise Damaged("its index says something else than is in it")
+                meaning = meaning_of(file.path)
+                if isinstance(meaning, Digest):
+                    wrong = meaning.hex != file.sha256
+                else:
+                    wrong = isinstance(meaning, ModelName) and self.contents.models[meaning].digest.hex != file.sha256
+                if wrong:
+                    raise _other_than_its_index()
+
+    def _meet(self, member: Member) -> None:
+        file = next(self._files, None) if member.kind is MemberKind.FILE else None
+        if member.kind is MemberKind.FILE and (
+            file is None or (file.path, file.size, file.offset) != (member.name, member.size, member.offset)
+        ):
+            raise _other_than_its_index()
+
+
+def _other_than_its_index() -> Damaged:
+    return Damaged("its index says something else than is in it")
 
 
 class _Told:
