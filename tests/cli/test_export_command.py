@@ -118,7 +118,7 @@ def test_quiet_prints_the_line_that_sha256sum_checks(models: StoreBuilder, tmp_p
 
 def test_verbose_says_which_store_and_why(models: StoreBuilder, tmp_path: Path) -> None:
     done = export(models, "-v", "qwen3:8b", tmp_path / "q.tar")
-    assert f"store: {models.root} (--models names it)" in done.stderr
+    assert f"store: {models.root} (it was named)" in done.stderr
 
 
 def test_existing_file_is_replaced_only_by_force(models: StoreBuilder, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.doctor.machine import check_machine
-from ollama_ferry.errors import NotPermitted, StoreNotFound
+from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
 from ollama_ferry.ollama.candidates import Origin, State, System, list_candidates
 from ollama_ferry.ollama.locate import locate, locate_target
 from ollama_ferry.ollama.server import ServerAnswer
@@ -60,7 +60,7 @@ def test_root_takes_no_strangers_store_at_all(tmp_path: Path, planted: Path) -> 
     there = machine(tmp_path, 0, planted, STRANGER)
     with pytest.raises(StoreNotFound) as caught:
         locate(there)
-    assert str(STRANGER) in caught.value.hint and f"--models {planted}" in caught.value.hint
+    assert str(STRANGER) in caught.value.hint and caught.value.remedies == (Remedy("store", str(planted)),)
     # A user who is not root has nothing to give away that the stranger's server could not have from him.
     assert locate(replace(there, uid=1000)).root == planted
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_ferry.errors import ModelNotFound, StoreNotFound
+from ollama_ferry.cli.remedies import hint_of
+from ollama_ferry.errors import ModelNotFound, Remedy, StoreNotFound
 from ollama_ferry.jobs.select import select
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.locate import Located, locate
@@ -62,7 +63,7 @@ def test_folder_beside_the_store_is_corrected(tmp_path: Path, part: str) -> None
     root = store(tmp_path / "x/models", "a")
     with pytest.raises(StoreNotFound) as caught:
         locate(system(tmp_path), root.parent if part == "parent" else root / part)
-    assert caught.value.hint.endswith(f"--models {root}")
+    assert caught.value.remedies == (Remedy("store", str(root)),)
 
 
 def test_model_in_the_store_that_was_not_chosen(tmp_path: Path) -> None:
@@ -72,7 +73,8 @@ def test_model_in_the_store_that_was_not_chosen(tmp_path: Path) -> None:
     assert select(located, ["theirs:1"]) == [ModelName.parse("theirs:1")]
     with pytest.raises(ModelNotFound) as caught:
         select(located, ["mine:1"])
-    assert f"--models {user}" in caught.value.hint
+    assert str(user) in caught.value.hint
+    assert f"--models {user}" in hint_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -102,5 +104,5 @@ def test_forms_of_the_servers_address(text: str, url: str) -> None:
 
 def test_located_names_the_reason(tmp_path: Path) -> None:
     root = store(tmp_path / "s")
-    assert locate(system(tmp_path), root) == Located(root, "--models names it")
+    assert locate(system(tmp_path), root) == Located(root, "it was named")
     assert os.environ.get("OLLAMA_MODELS") is None

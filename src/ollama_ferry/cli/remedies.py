@@ -15,9 +15,10 @@ _WORDS = {
     "replace": "Replace what is there with --force.",
     "rename": "Give it another name with --as.",
     "models": "Name the models to take; of an archive with --model.",
+    "store": "Name the store with --models DIR.",
     "have": "On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",
 }
-_WITH_VALUE = {"rename": "--as {}"}
+_WITH_VALUE = {"rename": "--as {}", "store": "--models {}"}
 
 
 def hint_of(error: FerryError) -> str:

@@ -95,7 +95,6 @@ def _check_named(listed: Candidates, seen: Sequence[StoreSeen], findings: Findin
             )
         )
     elif named.named and served is not None and served is not named:
-        origin = "--models" if Origin.CALLER in named.origins else "OLLAMA_MODELS"
         mend = [] if Origin.CALLER in named.origins else [f"export OLLAMA_MODELS={quoted(served.path)}"]
         if any(store.chosen and store.held is not None and store.held.models for store in seen):
             mend += _copying(named.path, served.path)
@@ -103,7 +102,7 @@ def _check_named(listed: Candidates, seen: Sequence[StoreSeen], findings: Findin
             Finding(
                 Severity.WARNING,
                 "not-the-servers",
-                f"{origin} names {shown(named.path)}, and the server at {listed.answer.address} uses "
+                f"{shown(named.path)} is looked at ({named.why}), and the server at {listed.answer.address} uses "
                 f"{shown(served.path)}. What ollama-ferry imports into the one, the server does not see.",
                 concerns=(shown(named.path), shown(served.path)),
                 mend=tuple(mend),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ollama_ferry.engine.inspect import resolve
 from ollama_ferry.engine.ports import Searchable
-from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted
+from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted, Remedy
 from ollama_ferry.model.names import ModelName, is_pattern, match
 from ollama_ferry.ollama.locate import Located
 from ollama_ferry.places.store.store import Store
@@ -27,13 +27,13 @@ def select(located: Located, texts: Iterable[str], *, everything: bool = False) 
     if everything:
         found = list(store.names())
         if not found:
-            raise ModelNotFound(f"there is no model in {store.root}", hint=_elsewhere(located, ""))
+            raise _with_others(ModelNotFound(f"there is no model in {store.root}"), located)
         return found
     try:
         return pick(store, texts, str(store.root))
     except ModelNotFound as error:
         if error.name:
-            error.hint = "\n".join(filter(None, [_elsewhere(located, error.name), error.hint]))
+            _with_others(error, located)
         raise
 
 
@@ -63,21 +63,24 @@ def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]
     return sorted(chosen)
 
 
-def _elsewhere(located: Located, name: str) -> str:
-    """Say what the stores that were not chosen have to do with it."""
+def _with_others(error: ModelNotFound, located: Located) -> ModelNotFound:
+    """Add to an error what the stores that were not chosen have of what was looked for."""
     lines: list[str] = []
+    remedies: list[Remedy] = []
     for other in located.others:
         try:
-            if not name:
-                lines.append(f"There is another store: --models {other}")
+            if error.name:
+                found = resolve(Store(other), ModelName.parse(error.name))
+                lines.append(f"{found} is in another store: {other}")
             else:
-                lines.append(
-                    f"{resolve(Store(other), ModelName.parse(name))} is in another store: add --models {other}"
-                )
+                lines.append(f"There is another store: {other}")
         except NotPermitted:
-            lines.append(f"There is another store, which only its owner or root can read: --models {other}")
+            lines.append(f"There is another store, which only its owner or root can read: {other}")
         except FerryError:
             continue
+        remedies.append(Remedy("store", str(other)))
     if lines:
-        lines.append(f"(This one was chosen because {located.why}.)")
-    return "\n".join(lines)
+        lines.append(f"({located.root} was chosen because {located.why}.)")
+    error.hint = "\n".join(filter(None, [*lines, error.hint]))
+    error.remedies = (*remedies, *error.remedies)
+    return error

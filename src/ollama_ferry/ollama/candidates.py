@@ -163,7 +163,7 @@ def list_candidates(system: System, models: Path | None = None, *, ask: bool = T
     doubt = _doubt(system, answer, told, service) if told is not None and state_of(told) is not State.ABSENT else ""
     places: list[tuple[Path, str, Origin]] = []
     if models is not None:
-        places.append((models.expanduser(), "--models names it", Origin.CALLER))
+        places.append((models.expanduser(), "it was named", Origin.CALLER))
     variable = named_by_environment(system)
     if variable is not None:
         places.append((variable, "OLLAMA_MODELS names it", Origin.VARIABLE))

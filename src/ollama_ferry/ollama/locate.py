@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.errors import NotPermitted, StoreNotFound
+from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
 from ollama_ferry.ollama.candidates import (
     Candidate,
     Candidates,
@@ -88,7 +88,9 @@ def locate_target(system: System, models: Path | None = None) -> Located:
         part = path.name in ("manifests", "blobs") and state_of(path.parent) in _HERE
         if named.state is State.ABSENT and part:
             raise StoreNotFound(
-                f"{path} is a part of a store", hint=f"Name the folder that holds it: --models {path.parent}"
+                f"{path} is a part of a store",
+                hint="Name the folder that holds it.",
+                remedies=[Remedy("store", str(path.parent))],
             )
         if os.path.lexists(path) and not path.is_dir():
             raise StoreNotFound(
@@ -117,14 +119,14 @@ def _notes(system: System, listed: Candidates, chosen: Candidate) -> tuple[str, 
     if doubted is not None and doubted.state is not State.ABSENT and doubted is not chosen:
         return (
             f"using {shown(chosen.path)} ({chosen.why}), and not {shown(doubted.path)}, which the server at {address} "
-            f"names: {listed.doubt}. Name the folder with --models if it is the one.",
+            f"names: {listed.doubt}. Name the folder if it is the one.",
         )
     if system.uid == 0 and _served(chosen):
         others = [one for one in listed.found if one is not chosen and one.state in _HERE]
         if others and chosen.origins == {Origin.SERVER}:
             return (
                 f"using {shown(chosen.path)}, because {chosen.why}, and not {shown(others[0].path)} "
-                f"({others[0].why}). --models names either.",
+                f"({others[0].why}). Name the folder to have it otherwise.",
             )
     return ()
 
@@ -147,11 +149,13 @@ def _nothing(listed: Candidates) -> StoreNotFound:
             looked.append(f"{shown(one.path)} ({one.why}) is a link that leads nowhere. Is a disk not mounted?")
         elif one.state is State.ABSENT:
             looked.append(f"{shown(one.path)} ({one.why}) is not there.")
+    remedies: list[Remedy] = []
     doubted = listed.of(Origin.DOUBTED)
     if doubted is not None and doubted.state in _HERE:
-        looked.append(f"If the server's folder is the one: --models {shown(doubted.path)}")
+        looked.append("If the server's folder is the one, name it.")
+        remedies.append(Remedy("store", str(doubted.path)))
     return StoreNotFound(
-        "no store of Ollama's models was found", hint="\n".join([*looked, "Name the folder with --models DIR."])
+        "no store of Ollama's models was found", hint="\n".join(looked), remedies=remedies or [Remedy("store")]
     )
 
 
@@ -162,14 +166,17 @@ def _require(named: Candidate, system: System) -> None:
         raise _closed(named)
     if named.state in _HERE:
         return
-    if path.name == "manifests" or path.name == "blobs":
-        hint = f"It is the folder that holds manifests/ and blobs/: try --models {path.parent}"
+    hint = "A store is the folder that holds manifests/ and blobs/"
+    remedies: list[Remedy] = []
+    if path.name in ("manifests", "blobs"):
+        remedies.append(Remedy("store", str(path.parent)))
     elif state_of(path / "models") in _HERE:
-        hint = f"It is the folder that holds manifests/ and blobs/: try --models {path / 'models'}"
+        remedies.append(Remedy("store", str(path / "models")))
     else:
-        hint = "It is the folder that holds manifests/ and blobs/, for example ~/.ollama/models."
-    origin = "--models" if Origin.CALLER in named.origins else "OLLAMA_MODELS"
-    raise StoreNotFound(f"{path} ({origin}) is not a store: it has no manifests folder", hint=hint)
+        hint += ", for example ~/.ollama/models"
+    raise StoreNotFound(
+        f"{path} ({named.why}) is not a store: it has no manifests folder", hint=f"{hint}.", remedies=remedies
+    )
 
 
 def _no_tilde(named: Candidate, system: System) -> None:
