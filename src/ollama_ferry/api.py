@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.archives.volumes.reading import volume_size
-from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.events import Cancel, Noted, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
 from ollama_ferry.jobs.export import (
@@ -99,7 +99,7 @@ def export(
         split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     )
-    located = _located(store)
+    located = _located(store, observer)
     place = Store(located.root)
     files = [have] if isinstance(have, str | os.PathLike) else list(have)
     inventory = read_inventories(map(Path, files)) if files else None
@@ -161,7 +161,7 @@ def import_archive(
     options = ImportOptions(
         only, ModelName.parse(rename) if rename else None, replace, verify_existing, lenient=lenient
     )
-    target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
+    target = Store(_target(store, observer).root)
     if isinstance(archive, str | os.PathLike):
         return import_file(Path(archive), target, options, run=Run(observer, cancel))
     return import_stream(archive, "the stream", target, options, run=Run(observer, cancel))
@@ -206,7 +206,7 @@ def pull(
     if archive is not None:
         options = ExportOptions(replace=replace, fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")))
         return pull_into_file(references, Path(archive), options, access, run=Run(observer, cancel))
-    target = Store(locate_target(this_system(), Path(store) if store is not None else None).root)
+    target = Store(_target(store, observer).root)
     return pull_into_store(references, target, PullOptions(replace), access, run=Run(observer, cancel))
 
 
@@ -251,7 +251,7 @@ def push(
 
     texts = [models] if isinstance(models, str) else list(models)
     where = PushTarget.parse(target)
-    located = _located(store)
+    located = _located(store, observer)
     options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)), oci)
     return push_models(
         Store(located.root),
@@ -292,7 +292,7 @@ def verify(
     if archive is not None:
         return verify_file(Path(archive), threads=threads, run=Run(observer, cancel))
     texts = [models] if isinstance(models, str) else list(models)
-    located = _located(store)
+    located = _located(store, observer)
     place = Store(located.root)
     names = select(located, texts) if texts else list(place.names())
     return verify_place(place, names, threads=threads, run=Run(observer, cancel))
@@ -346,5 +346,15 @@ def _access(insecure: bool, ca_file: PathLike | None) -> Access:
     return Access(insecure, Path(ca_file) if ca_file is not None else None, environ=dict(os.environ))
 
 
-def _located(models: PathLike | None) -> Located:
-    return locate(this_system(), Path(models) if models is not None else None)
+def _located(models: PathLike | None, observer: Observer = ignore) -> Located:
+    return _noted(locate(this_system(), Path(models) if models is not None else None), observer)
+
+
+def _target(models: PathLike | None, observer: Observer) -> Located:
+    return _noted(locate_target(this_system(), Path(models) if models is not None else None), observer)
+
+
+def _noted(located: Located, observer: Observer) -> Located:
+    for note in located.notes:
+        observer(Noted(note))
+    return located

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
+import ollama_ferry
+from ollama_ferry.engine.events import Event, Noted
 from ollama_ferry.ollama.listeners import listeners
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
+from support.command_line import ferry
+from support.stores import StoreBuilder
 
 DATA = f"FROM /data/my models/blobs/sha256-{'a' * 64}\n"
 
@@ -184,3 +188,23 @@ def test_tables_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
     assert listeners("127.0.0.1", 0x2CAA, tmp_path) == frozenset({(1000, 11), (1004, 15)})
     assert listeners("::ffff:127.0.0.1", 0x2CAA, tmp_path) == frozenset({(1000, 11), (1004, 15)})
     assert listeners("::1", 0x2CAA, tmp_path) == frozenset({(1004, 15)})
+
+
+@linux_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is told")
+def test_root_hears_of_the_choice_from_the_python_interface(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: a real socket, whose owner is looked up, and the events of a job."""
+    told = StoreBuilder(tmp_path / "told")
+    told.model("a")
+    other = StoreBuilder(tmp_path / "home/.ollama/models")
+    other.model("b")
+    server.modelfiles["a"] = f"FROM {told.root}/blobs/sha256-{'a' * 64}\n"
+    monkeypatch.setenv("OLLAMA_HOST", str(server.address))
+    events: list[Event] = []
+    ollama_ferry.verify("a", observer=events.append)
+    (note,) = [event.text for event in events if isinstance(event, Noted)]
+    assert str(told.root) in note and str(other.root) in note
+    done = ferry("list")
+    assert "a:latest" in done.stdout and str(other.root) in done.stderr
