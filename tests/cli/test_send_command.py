@@ -265,14 +265,14 @@ def test_limit_of_the_bandwidth_is_kept(models: StoreBuilder, sshd: Sshd, tmp_pa
     started = time.monotonic()
     done = sent(models, sshd, "qwen3:8b", f"root@there:{tmp_path}/far", "--bwlimit", "2M")
     assert done.returncode == 0, done.stderr
-    # 3 MB at 2 MB/s: no faster than that, however fast the machine.
-    assert time.monotonic() - started > 1.4
+    # 3 MB at 2 MB/s: no faster than that (a quarter of a second may be made up for), however fast the machine.
+    assert time.monotonic() - started > 1.2
     assert_one_clear_error(sent(models, sshd, "qwen3:8b", "root@there", "--bwlimit", "fast"), 2)
     started = time.monotonic()
     got = ferry("fetch", f"root@there:{tmp_path}/far", "qwen3:8b", "--ssh", sshd.ssh, "--models", tmp_path / "got",
                 "--bwlimit", "2M", "-C")  # fmt: skip
     assert got.returncode == 0, got.stderr
-    assert time.monotonic() - started > 1.4
+    assert time.monotonic() - started > 1.2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")

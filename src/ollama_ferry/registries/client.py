@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ollama_ferry._version import __version__
 from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.rate import RateLimit, Slowed
 from ollama_ferry.errors import Damaged, FerryError, Unreachable
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import (
@@ -31,7 +32,6 @@ from ollama_ferry.registries.connections import Connections, Origin, absolute, o
 from ollama_ferry.registries.logins import Logins
 from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, refusal, unreachable
 from ollama_ferry.registries.retries import Tries
-from ollama_ferry.registries.throttle import Slowed, Throttle
 from ollama_ferry.registries.tokens import TOKEN_LIMIT, Authorization, TokenRequest
 
 _MOST_REDIRECTS = 10
@@ -69,7 +69,7 @@ class Client:
         self.registry = registry
         self.access = access
         self.cancel = Cancel(cancel)
-        self.throttle = Throttle(access.bytes_per_second)
+        self.rate_limit = RateLimit(access.bytes_per_second)
         self.base = f"{'http' if access.insecure else 'https'}://{registry}"
         self.origin = origin_of(self.base, plain=access.insecure)
         self._connections = Connections(self.origin, registry, access)
@@ -260,7 +260,7 @@ class Client:
         content: bytes | memoryview | Slowed | None = body
         if body and self.access.bytes_per_second:
             everything["Content-Length"] = str(len(body))
-            content = Slowed(body, self.throttle, self.cancel)
+            content = Slowed(body, self.rate_limit, self.cancel)
         try:
             response = self._connections.open(origin, method, url, content, everything, told=told)
         except FAILURES as error:

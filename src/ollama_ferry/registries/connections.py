@@ -14,11 +14,11 @@ from threading import Lock
 
 import urllib3
 
+from ollama_ferry.engine.rate import Slowed
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.reach import Reach, may_name, reach_of
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE
-from ollama_ferry.registries.throttle import Slowed
 from ollama_ferry.registries.watching import Watch
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")

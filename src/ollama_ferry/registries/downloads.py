@@ -167,7 +167,7 @@ class _Blob:
                     if answer is None:
                         answer = self.ask(position, end)
                     began = time.monotonic()
-                    chunk = answer.read(client.throttle.chunk(min(_CHUNK, end - position)))
+                    chunk = answer.read(client.rate_limit.chunk(min(_CHUNK, end - position)))
                     self.seconds += time.monotonic() - began
                     if not chunk:
                         raise LineBroke("the answer ended early")
@@ -181,7 +181,7 @@ class _Blob:
                     continue
                 tries.succeeded()
                 position += len(chunk)
-                client.throttle.wait(len(chunk), client.cancel)
+                client.rate_limit.wait(len(chunk), client.cancel)
                 yield chunk
         finally:
             if answer is not None:

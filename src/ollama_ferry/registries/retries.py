@@ -6,9 +6,9 @@ import random
 import time
 
 from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.rate import sleep_until
 from ollama_ferry.errors import FerryError
 from ollama_ferry.registries.access import Patience
-from ollama_ferry.registries.throttle import sleep_until
 
 
 class Tries:

@@ -263,13 +263,8 @@ def race(far: FarSide, folder: Path, swaps: int, seed: int) -> None:
         assert hostile.state() == hostile.before, (seed, picked)
 
 
-def test_owner_who_swaps_while_root_writes(open_folder: Path) -> None:
-    race(FarSide(open_folder / "far"), open_folder, 50, random.randrange(10**6))
-
-
-@pytest.mark.long
-def test_owner_who_swaps_while_root_writes_a_thousand_times(far: FarSide, open_folder: Path) -> None:
-    race(far, open_folder, 1000, random.randrange(10**6))
+def test_owner_who_swaps_while_root_writes(far: FarSide, open_folder: Path, long: bool, seed: int) -> None:
+    race(far, open_folder, 1000 if long else 50, seed)
 
 
 CHANGES = re.compile(

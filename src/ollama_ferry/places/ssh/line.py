@@ -8,11 +8,11 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
+from ollama_ferry.engine.rate import RateLimit
 from ollama_ferry.errors import FerryError, NotPermitted, Unreachable, UsageError
 from ollama_ferry.places.ssh.refusals import refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
@@ -65,6 +65,7 @@ class Line:
         self.options = options
         self.calls = 0
         self.sent = 0
+        self.rate_limit = RateLimit(options.bytes_per_second)
         self.running: set[Call] = set()
         self._port = ["-p", str(port)] if port else []
         self._folder: str | None = None
@@ -163,8 +164,6 @@ class Call:
         self._process = process
         self._buffer = b""
         self._answered = 0
-        self._began = time.monotonic()
-        self._crossed = 0
         line.running.add(self)
 
     def __enter__(self) -> Call:
@@ -191,9 +190,9 @@ class Call:
             Unreachable: the line broke.
         """
         view = memoryview(data)
-        limit = self._line.options.bytes_per_second
+        limit = self._line.rate_limit
         while view:
-            part = view[: max(4096, limit // 8)] if limit else view
+            part = view[: limit.chunk(len(view))]
             try:
                 count = os.write(self._stdin.fileno(), part)
             except OSError as error:
@@ -201,7 +200,7 @@ class Call:
                 raise self._failure() from error
             view = view[count:]
             self._line.sent += count
-            self._keep_to_limit(count)
+            limit.wait(count)
 
     def end_of_data(self) -> None:
         """Tell the script that nothing more comes."""
@@ -235,9 +234,9 @@ class Call:
         if self._buffer:
             chunk, self._buffer = self._buffer[:size], self._buffer[size:]
             return chunk
-        limit = self._line.options.bytes_per_second
-        chunk = self._stdout.read(min(size, max(4096, limit // 8)) if limit else size) or b""
-        self._keep_to_limit(len(chunk))
+        limit = self._line.rate_limit
+        chunk = self._stdout.read(limit.chunk(size)) or b""
+        limit.wait(len(chunk))
         return chunk
 
     def expect_end(self) -> None:
@@ -248,15 +247,6 @@ class Call:
         """
         if self.line() != "end":
             raise FerryError(f"{self._line.host} answered with something else than was asked for")
-
-    def _keep_to_limit(self, count: int) -> None:
-        """Wait until so many bytes more may have crossed the line."""
-        limit = self._line.options.bytes_per_second
-        if limit:
-            self._crossed += count
-            ahead = self._crossed / limit - (time.monotonic() - self._began)
-            if ahead > 0:
-                time.sleep(ahead)
 
     @property
     def _stdin(self) -> IO[bytes]:
