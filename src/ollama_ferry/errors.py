@@ -198,6 +198,9 @@ class Cancelled(FerryError):
     exit_code = 130
 
 
+ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
+"""What would happen to the next of several archives too: there is no use in trying it."""
+
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "failed in a way that no other code covers",

@@ -1,8 +1,12 @@
-"""Numbers and paths as people read them."""
+"""Numbers and paths as people read and write them."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+
+_AMOUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
 
 def human_size(size: float) -> str:
@@ -25,3 +29,31 @@ def shown(text: str | os.PathLike[str]) -> str:
     """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
     text = os.fspath(text)
     return text if text.isprintable() else ascii(text)
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """Return a path as one word of a shell line; what does not print is escaped, and still means the same file."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = set(range(0x20, 0x7F)) - set(b"'\\")
+    return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
+
+
+def human_rate(size: float, seconds: float) -> str:
+    """Write how fast so many bytes moved in so many seconds."""
+    return f"{human_size(size / max(seconds, 0.001))}/s"
+
+
+def read_size(text: str, thousand: int) -> int | None:
+    """Read a number of bytes as people write it: ``4G``, ``700M``, ``1.5T``, ``500k``, ``20 MB``.
+
+    Args:
+        text: what was written.
+        thousand: what ``k`` stands for: 1024, as for files and disks, or 1000, as for lines.
+
+    Returns:
+        The bytes, or None where it is no such number.
+    """
+    found = _AMOUNT.fullmatch(text.strip())
+    return int(float(found[1]) * thousand ** " KMGT".index(found[2].upper() or " ")) if found else None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, quoted
-from ollama_ferry.wording import shown
+from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity
+from ollama_ferry.wording import quoted, shown
 from support.checking import LIBRARY, checked, codes, one, run
 from support.command_line import ferry
 from support.stores import StoreBuilder

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ollama_ferry.doctor.findings import Finding
-from ollama_ferry.doctor.machine import Report, check_machine
+from ollama_ferry.doctor.machine import MachineReport, check_machine
 from ollama_ferry.ollama.candidates import System
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer
 from support.stores import StoreBuilder
@@ -40,23 +40,23 @@ def system(tmp_path: Path, answer: str | None = None, **environ: str) -> System:
 
 def checked(
     store: StoreBuilder, tmp_path: Path, *, free: int = PLENTY, answer: str | None = None, later: float = 0
-) -> Report:
+) -> MachineReport:
     """Look at one store, as if some seconds later."""
     moment = time.time() + later
     return check_machine(system(tmp_path, answer), store.root, free=lambda folder: free, now=moment)
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: MachineReport) -> list[str]:
     return [finding.code for finding in report.findings]
 
 
-def only(report: Report, code: str) -> Finding:
+def only(report: MachineReport, code: str) -> Finding:
     """Return the one finding of a kind, and require that there is no other kind."""
     assert codes(report) == [code]
     return report.findings[0]
 
 
-def one(report: Report, code: str) -> Finding:
+def one(report: MachineReport, code: str) -> Finding:
     found = [finding for finding in report.findings if finding.code == code]
     assert len(found) == 1, codes(report)
     return found[0]

@@ -15,6 +15,18 @@ class Kind(Enum):
     TAR_GZ = ".tar.gz"
     TAR_ZST = ".tar.zst"
 
+    @classmethod
+    def parse(cls, text: str) -> Kind:
+        """Read ``tar``, ``tar.gz`` or ``tar.zst``.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        try:
+            return cls(f".{text}")
+        except ValueError:
+            raise UsageError(f"{text!r} is no format: use {', '.join(kind.value[1:] for kind in cls)}") from None
+
     @property
     def extract_flags(self) -> str:
         """What GNU tar and bsdtar want in order to unpack it."""

@@ -7,18 +7,17 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ollama_ferry.api import export, import_archive
+from ollama_ferry import api
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, FerryError
-from ollama_ferry.jobs.export import Exported
-from ollama_ferry.jobs.sample import write_sample_store
-from ollama_ferry.model.manifests import Manifest
-from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import counted, human_size
+
+if TYPE_CHECKING:
+    from ollama_ferry.api import Exported, ModelName, Store
 
 
 @click.command("demo")
@@ -41,32 +40,32 @@ def command(keep: Path | None) -> None:
 
 
 def _demonstrate(folder: Path) -> None:
-    source, by_tar, by_import = (Store(folder / name) for name in ("source", "by-tar", "by-import"))
     say("1. a sample store: two models that share 4 MB of GGUF weights")
-    model, other = write_sample_store(source.root)
+    model, other = api.write_sample_store(folder / "source")
+    source = api.open_store(folder / "source")
     for name in (model, other):
         manifest = source.manifest(name)
         say(f"     {name!s:22} {manifest.digest.short}  {human_size(manifest.size)}")
 
     archive = folder / f"{model.file_stem}.tar.gz"
     say(f"2. ollama-ferry export {model} ./{archive.name}")
-    done = export(str(model), archive, store=source.root)
+    done = api.export(str(model), archive, store=source.root)
     blobs = counted(len(done.blobs), "blob")
     say(f"     {human_size(done.size)}, {blobs} and the manifest, SHA-256 {done.sha256[:12]}…")
 
     say(f"3. tar -xzf ./{archive.name} -C ./by-tar")
-    by_tar.root.mkdir()
-    _untar(archive, by_tar.root)
+    (folder / "by-tar").mkdir()
+    _untar(archive, folder / "by-tar")
 
     say(f"4. ollama-ferry import ./{archive.name} --models ./by-import")
-    imported = import_archive(archive, store=by_import.root)
+    imported = api.import_archive(archive, store=folder / "by-import")
     say(f"     {human_size(imported.size)} in {counted(len(imported.blobs), 'blob')}, every byte checked on the way")
 
     say("5. compared with the source: every file, byte by byte")
-    for target in (by_tar, by_import):
+    for target in (api.open_store(folder / "by-tar"), api.open_store(folder / "by-import")):
         files = _check(source, target, model, done)
         say(f"     {target.root.name}: {files} files, each with its SHA-256; none missing, none more")
-    say(f"     ID of {model}: {by_import.manifest(model).digest.short} everywhere")
+    say(f"     ID of {model}: {target.manifest(model).digest.short} everywhere")
 
 
 def _untar(archive: Path, folder: Path) -> None:
@@ -90,7 +89,7 @@ def _check(source: Store, target: Store, model: ModelName, done: Exported) -> in
     Raises:
         Damaged: something is missing, more, or different.
     """
-    manifest: Manifest = source.manifest(model)
+    manifest = source.manifest(model)
     expected = {target.blob_path(blob.digest): blob.digest.hex for blob in manifest.blobs}
     expected[target.manifest_path(model)] = manifest.digest.hex
     found = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.root.rglob("*") if path.is_file()}

@@ -7,50 +7,50 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ollama_ferry.cli.options import Output, models_option, output_options, stdout_is_terminal
+from ollama_ferry import api
+from ollama_ferry.cli.options import output_options, store_option
+from ollama_ferry.cli.output import Output, print_table, stdout_is_terminal
+from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.sudo import sudo_line
-from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.doctor.choice import StoreSeen
-from ollama_ferry.doctor.findings import Finding, Severity, quoted
-from ollama_ferry.doctor.machine import Report, check_machine
 from ollama_ferry.errors import Damaged
-from ollama_ferry.ollama.candidates import this_system
-from ollama_ferry.wording import counted, human_size, shown
+from ollama_ferry.wording import counted, human_size, quoted, shown
 
-_COLOURS = {Severity.PROBLEM: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+if TYPE_CHECKING:
+    from ollama_ferry.api import Finding, MachineReport, StoreSeen
+
+_COLOURS = {"problem": "red", "warning": "yellow", "note": "cyan"}
 _WIDEST = 100
 
 
 @click.command("doctor")
-@models_option
+@store_option
 @output_options
-def command(models: Path | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+def command(store: Path | None, output: Output) -> None:
     """Find what is wrong with Ollama's models on this machine, and print the lines that mend it.
 
     It changes nothing, and hashes nothing: `ollama-ferry verify` does that. Without --models DIR it looks into every
     store that it finds. Exit code 4 means that there is a problem; warnings and notes leave it at 0.
     """
-    output = Output(quiet, verbose, as_json)
-    system = this_system()
-    output.detail(f"platform {system.platform}, home {shown(system.home)}")
-    report = check_machine(system, models)
-    if as_json:
+    with progress("looking", output) as observer:
+        report = api.doctor(store, observer=observer)
+    if output.as_json:
         output.document(_fields(report))
     else:
         _print(report, output)
-    problems = report.count(Severity.PROBLEM)
+    problems = report.count(api.Severity.PROBLEM)
     if problems:
         raise Damaged(f"{counted(problems, 'problem')} found", hint="Each is told above, with the lines that mend it.")
 
 
-def _print(report: Report, output: Output) -> None:
+def _print(report: MachineReport, output: Output) -> None:
     if not output.quiet:
         _print_stores(report)
-    told = [finding for finding in report.findings if not (output.quiet and finding.severity is Severity.NOTE)]
+    told = [finding for finding in report.findings if not (output.quiet and finding.severity is api.Severity.NOTE)]
     for number, finding in enumerate(told):
         _print_finding(finding)
         following = told[number + 1] if number + 1 < len(told) else None
@@ -61,7 +61,7 @@ def _print(report: Report, output: Output) -> None:
                     say()
     if output.quiet:
         return
-    counts = [counted(report.count(severity), severity.value) for severity in Severity]
+    counts = [counted(report.count(severity), severity.value) for severity in api.Severity]
     say(", ".join(counts) + "; nothing was changed")
     store = next((store for store in report.stores if store.chosen and store.held), None)
     if store is not None:
@@ -69,7 +69,7 @@ def _print(report: Report, output: Output) -> None:
         say(f"  ollama-ferry verify --models {quoted(store.path)}")
 
 
-def _print_stores(report: Report) -> None:
+def _print_stores(report: MachineReport) -> None:
     print_table(
         ("STORE", "MODELS", "BLOBS", "FOUND BECAUSE"),
         [_row(store) for store in report.stores],
@@ -97,7 +97,7 @@ def _row(store: StoreSeen) -> tuple[str, ...]:
 
 def _print_finding(finding: Finding) -> None:
     width = _width()
-    say(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity], bold=True)
+    say(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity.value], bold=True)
     for line in textwrap.wrap(finding.text, width - 2, break_long_words=False, break_on_hyphens=False):
         say(f"  {line}")
     for line in _mend(finding):
@@ -112,7 +112,7 @@ def _mend(finding: Finding) -> tuple[str, ...]:
     return finding.mend
 
 
-def _kind(finding: Finding) -> tuple[str, str, Severity]:
+def _kind(finding: Finding) -> tuple[str, str, api.Severity]:
     return finding.code, finding.store, finding.severity
 
 
@@ -120,7 +120,7 @@ def _width() -> int:
     return min(_WIDEST, shutil.get_terminal_size().columns) if stdout_is_terminal() else _WIDEST
 
 
-def _fields(report: Report) -> dict[str, object]:
+def _fields(report: MachineReport) -> dict[str, object]:
     return {
         "server": {"address": report.server, "folder": report.server_folder},
         "stores": [
@@ -134,7 +134,7 @@ def _fields(report: Report) -> dict[str, object]:
             }
             for store in report.stores
         ],
-        "problems": report.count(Severity.PROBLEM),
+        "problems": report.count(api.Severity.PROBLEM),
         "findings": [
             {
                 "severity": finding.severity.value,

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ollama_ferry.cli.options import Output, find_store, models_option, open_contents, output_options
-from ollama_ferry.cli.remote import SshWords, is_host, open_ssh, place_of, ssh_options
-from ollama_ferry.cli.tables import print_table
-from ollama_ferry.engine.ports import Inspectable
-from ollama_ferry.jobs.list_ import ModelSummary, survey
-from ollama_ferry.places.store.store import Store
+from ollama_ferry import api
+from ollama_ferry.cli.options import output_options, searchable, ssh_options, store_option
+from ollama_ferry.cli.output import Output, print_table
+from ollama_ferry.cli.progress import progress
 from ollama_ferry.wording import counted, human_size
+
+if TYPE_CHECKING:
+    from ollama_ferry.api import ModelSummary
 
 
 @click.command("list")
 @click.argument("place", required=False)
 @ssh_options
-@models_option
+@store_option
 @output_options
-def command(
-    place: str | None, ssh_words: SshWords, models: Path | None, quiet: bool, verbose: bool, as_json: bool
-) -> None:
+def command(place: str | None, ssh: api.Ssh, store: Path | None, output: Output) -> None:
     """List the models of the store, or of PLACE: an archive, or another host (user@host, host:/path/to/models).
 
-    OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; what is
-    hashed for that is nothing: `ollama-ferry verify` does that.
+    OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; no blob
+    is hashed for that: `ollama-ferry verify` does that.
     """
-    output = Output(quiet, verbose, as_json)
-    with ExitStack() as stack:
-        here: Inspectable
-        if place is None:
-            store = Store(find_store(models, output).root)
-            here, label, key = store, str(store.root), "store"
-        elif is_host(place):
-            there = open_ssh(stack, place_of(place), ssh_words)
-            there.look()
-            here, label, key = there, f"{there.line.host}:{there.root}", "store"
-        else:
-            source = open_contents(Path(place), output)
-            here, label, key = source, source.label, "archive"
-        summaries = survey(here)
-    if as_json:
-        output.document({key: label, "models": [_fields(s) for s in summaries]})
-        return
-    if not summaries:
-        output.note(f"no models in {label}")
-        return
-    print_table(
-        ("NAME", "ID", "SIZE", "OWN", "MODIFIED", ""),
-        [_row(summary) for summary in summaries],
-        right=(2, 3),
-    )
+    host = place if place is not None and api.means_host(place) else None
+    archive = searchable(Path(place)) if place is not None and host is None else None
+    with progress("reading", output) as observer:
+        listing = api.list_models(store=store, archive=archive, host=host, ssh=ssh, observer=observer)
+    if output.as_json:
+        key = "store" if archive is None else "archive"
+        output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})
+    elif not listing.models:
+        output.note(f"no models in {listing.place}")
+    else:
+        print_table(
+            ("NAME", "ID", "SIZE", "OWN", "MODIFIED", ""),
+            [_row(summary) for summary in listing.models],
+            right=(2, 3),
+        )
 
 
 def _row(summary: ModelSummary) -> tuple[str, ...]:

@@ -1,65 +1,34 @@
-"""Options that several commands share, and what the commands need of the terminal."""
+"""The options that several commands share, and the words that they read."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypedDict, TypeVar
 
 import click
 
-from ollama_ferry.cli.terminal import say, say_json
-from ollama_ferry.errors import UsageError
-from ollama_ferry.ollama.candidates import this_system
-from ollama_ferry.ollama.locate import Located, locate, locate_target
-
-if TYPE_CHECKING:
-    from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry import api
+from ollama_ferry.cli.output import Output
+from ollama_ferry.errors import FerryError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True)
-class Output:
-    """How much a command says, and in which form.
-
-    Attributes:
-        quiet: results and errors only.
-        verbose: also say what was decided and why.
-        as_json: one JSON document on stdout.
-    """
-
-    quiet: bool
-    verbose: bool
-    as_json: bool
-
-    def note(self, text: str) -> None:
-        """Say on stderr what is happening, unless told to be quiet."""
-        if not self.quiet:
-            say(text, err=True)
-
-    def detail(self, text: str) -> None:
-        """Say on stderr why something was decided, if asked to."""
-        if self.verbose:
-            say(text, err=True)
-
-    def document(self, value: object) -> None:
-        """Print the one JSON document."""
-        say_json(value)
+FILE = click.Path(path_type=Path, readable=False)
+"""A file on the command line; that it can't be read is told by whoever opens it, with what to do."""
 
 
-def output_options(command: F) -> F:
-    """Add ``-q``, ``-v`` and ``--json``."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-        click.option("-v", "--verbose", is_flag=True, help="Also say what was decided and why."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
-    ):
-        command = option(command)
-    return command
+class Access(TypedDict):
+    """How registries are talked to, as the calls of the Python interface take it."""
+
+    insecure: bool
+    ca_file: Path | None
+    cert: Path | None
+    key: Path | None
+    rate: str
 
 
 class _Folder(click.Path):
@@ -71,8 +40,129 @@ class _Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
-ARCHIVE = click.Path(path_type=Path, readable=False)
-"""An archive on the command line; that it can't be read is told by whoever opens it, with what to do."""
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-q``, ``-v`` and ``--json``, given as one ``output``."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Also say what was decided and why.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+    @wraps(command)
+    def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **more: Any) -> Any:
+        return command(*args, output=Output(quiet, verbose, as_json), **more)
+
+    return wrapped
+
+
+def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--ssh``, ``--bwlimit``, ``-C`` and ``--sudo``, given as one ``ssh``."""
+
+    @click.option(
+        "--ssh", default="ssh", show_default=True, metavar="COMMAND", help="The ssh to use, with its options."
+    )
+    @_rate_option
+    @click.option("-C", "compress", is_flag=True, help="Let ssh compress; weights hardly shrink.")
+    @click.option("--sudo", is_flag=True, help="Work as root over there, where sudo asks for no password.")
+    @wraps(command)
+    def wrapped(*args: Any, ssh: str, rate: str, compress: bool, sudo: bool, **more: Any) -> Any:
+        return command(*args, ssh=api.Ssh(ssh, compress, sudo, rate), **more)
+
+    return wrapped
+
+
+def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--insecure``, ``--ca-file``, ``--cert``, ``--key`` and ``--bwlimit``, given as one ``access``."""
+
+    @click.option("--insecure", is_flag=True, help="Talk plain http instead of https.")
+    @click.option("--ca-file", type=FILE, metavar="FILE", help="Trust these authorities too.")
+    @click.option("--cert", type=FILE, metavar="FILE", help="The client's certificate.")
+    @click.option("--key", type=FILE, metavar="FILE", help="Its key, where that is another file.")
+    @_rate_option
+    @wraps(command)
+    def wrapped(
+        *args: Any, insecure: bool, ca_file: Path | None, cert: Path | None, key: Path | None, rate: str, **more: Any
+    ) -> Any:
+        if key is not None and cert is None:
+            raise UsageError("--key goes with --cert")
+        access = Access(insecure=insecure, ca_file=ca_file, cert=cert, key=key, rate=rate)
+        return command(*args, access=access, **more)
+
+    return wrapped
+
+
+_rate_option = click.option(
+    "--bwlimit", "rate", default="0", metavar="RATE", help="Bytes a second at the most: 20M, 500k."
+)
+
+store_option = click.option(
+    "--models",
+    "store",
+    # Whether it may be read is found out later, and told with the line that runs the command as root.
+    type=_Folder(path_type=Path, readable=False),
+    metavar="DIR",
+    help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
+    "server says, else Ollama's default folders]",
+)
+
+rename_option = click.option("--as", "rename", metavar="NAME", help="Give the one model another name.")
+
+checksum_option = click.option(
+    "--checksum",
+    "verify_existing",
+    is_flag=True,
+    help="Hash the blobs that are here already, and replace damaged ones.",
+)
+
+
+def dry_run_option(help_text: str) -> Callable[[F], F]:
+    """Add ``-n``."""
+    return click.option("-n", "--dry-run", is_flag=True, help=help_text)
+
+
+def force_option(help_text: str = "Replace a model of the same name that is another one.") -> Callable[[F], F]:
+    """Add ``-f``."""
+    return click.option("-f", "--force", "replace", is_flag=True, help=help_text)
+
+
+def compress_option(help_text: str) -> Callable[[F], F]:
+    """Add ``--compress``."""
+    return click.option(
+        "--compress",
+        type=click.Choice(api.COMPRESSIONS),
+        default=api.COMPRESSIONS[0],
+        show_default=True,
+        help=help_text,
+    )
+
+
+def threads_option(what: str) -> Callable[[F], F]:
+    """Add ``--threads``; 0 stands for the default."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, 64),
+        callback=lambda ctx, param, value: value or 0,
+        help=f"How many threads {what}.  [default: one a core, up to 8]",
+    )
+
+
+def split_words(words: tuple[str, ...]) -> tuple[list[str], str | None]:
+    """Tell the models from the archive to write, which is the last word if it looks like one.
+
+    Returns:
+        The models, and the archive or None.
+
+    Raises:
+        UsageError: the last word is neither.
+    """
+    if words and (words[-1] == "-" or api.kind_of(words[-1])):
+        return list(words[:-1]), words[-1]
+    if words and words[-1].lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
+        raise UsageError(f"{words[-1]!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
+    if words and words[-1].startswith((".", "/", "~")):
+        raise UsageError(
+            f"{words[-1]!r} is neither a model's name nor an archive's",
+            hint="Archives end in .tar.gz, .tgz, .tar or .tar.zst.",
+        )
+    return list(words), None
 
 
 def open_stdin() -> BinaryIO:
@@ -88,70 +178,21 @@ def open_stdin() -> BinaryIO:
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
 
-models_option = click.option(
-    "--models",
-    # Whether it may be read is found out later, and told with the line that runs the command as root.
-    type=_Folder(path_type=Path, readable=False),
-    metavar="DIR",
-    help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
-    "server says, else Ollama's default folders]",
-)
+def searchable(archive: Path) -> Path:
+    """Return an archive to list or show.
 
-
-def find_store(models: Path | None, output: Output) -> Located:
-    """Find the store; with ``-v`` say which and why."""
-    located = locate(this_system(), models)
-    _tell(located, output)
-    return located
-
-
-def find_target(models: Path | None, output: Output) -> Located:
-    """Find the store to write into, which need not be there yet; with ``-v`` say which and why."""
-    located = locate_target(this_system(), models)
-    _tell(located, output)
-    return located
-
-
-def _tell(located: Located, output: Output) -> None:
-    for note in located.notes:
-        output.note(note)
-    output.detail(f"store: {located.root} ({located.why})")
-    for other in located.others:
-        output.detail(f"another store, not used: {other}")
-
-
-def open_contents(archive: Path, output: Output) -> ArchiveSource:
-    """Find out what an archive holds; one that has to be read to its end for that says so."""
-    from ollama_ferry.cli.progress import progress
-    from ollama_ferry.engine.events import Started
-    from ollama_ferry.places.archive.file import ArchiveFile, read_contents
-
+    Raises:
+        UsageError: it is standard input.
+    """
     if archive == Path("-"):
         raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")
-    with ArchiveFile(archive) as file:
-        searchable, size = file.searchable, file.size
-        if file.note:
-            output.note(file.note)
-    if searchable:
-        return read_contents(archive)
-    output.detail(f"{archive} has no index: reading it to its end")
-    with progress("reading", quiet=output.quiet or output.as_json) as run:
-        run.tell(Started(0, 0, size))
-        return read_contents(archive, tick=run.advanced)
+    return archive
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a model's name from the store; whatever goes wrong completes nothing."""
-    from ollama_ferry.errors import FerryError
-    from ollama_ferry.places.store.store import Store
-
     try:
-        located = locate(this_system(), ctx.params.get("models"))
-        names = [str(name) for name in Store(located.root).names()]
+        names = [str(name) for name in api.open_store(ctx.params.get("store")).names()]
     except (FerryError, OSError):
         return []
     return [name for name in names if name.startswith(incomplete)]
-
-
-def stdout_is_terminal() -> bool:
-    return sys.stdout.isatty()

@@ -21,7 +21,7 @@ _WORDS = {
 _WITH_VALUE = {"rename": "--as {}", "store": "--models {}"}
 
 
-def hint_of(error: FerryError) -> str:
+def hint_of(error: FerryError, command: str = "") -> str:
     """Return what to do about an error, in lines: its own hint, and the options that would lead elsewhere."""
     lines = [error.hint] if error.hint else []
     for remedy in error.remedies:

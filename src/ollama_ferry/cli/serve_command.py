@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ferry.archives.kinds import looks_like_archive
-from ollama_ferry.cli.options import Output, complete_models, find_store, models_option, output_options
+from ollama_ferry import api
+from ollama_ferry.cli.options import complete_models, output_options, store_option
+from ollama_ferry.cli.output import Output
+from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Cancelled, UsageError
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.jobs.serve import Shelved
-    from ollama_ferry.serving.addresses import Address
-    from ollama_ferry.serving.server import Served, Server
+    from ollama_ferry.api import Served, Serving
 
 # Each connection takes a descriptor for itself and one for the blob's file.
 _DESCRIPTORS = 4096
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The command's words and options."""
+
+    words: tuple[str, ...]
+    everything: bool
+    models: tuple[str, ...]
+    listen: str
+    token: str | None
+    store: Path | None
 
 
 @click.command("serve")
 @click.argument("words", nargs=-1, metavar="[ARCHIVE | MODEL...]", shell_complete=complete_models)
 @click.option("--all", "everything", is_flag=True, help="Serve every model of the store.")
 @click.option(
-    "--model", "only", multiple=True, metavar="MODEL", help="Of ARCHIVE, this model or 'pattern'; repeatable."
+    "--model", "models", multiple=True, metavar="MODEL", help="Of ARCHIVE, this model or 'pattern'; repeatable."
 )
 @click.option(
     "--listen",
@@ -46,19 +57,9 @@ _DESCRIPTORS = 4096
     help="Answer only who sends this token, which `ollama pull` can't. Better set OLLAMA_FERRY_TOKEN: other users of "
     "this machine see a command's words.",
 )
-@models_option
+@store_option
 @output_options
-def command(
-    words: tuple[str, ...],
-    everything: bool,
-    only: tuple[str, ...],
-    listen: str,
-    token: str | None,
-    models: Path | None,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def command(output: Output, **asked: Any) -> None:
     """Serve models to other machines, which get them by `ollama pull`, until Ctrl-C.
 
     What is served is a read-only registry of the models named and nothing else, straight out of the store or out of
@@ -68,99 +69,102 @@ def command(
       ollama-ferry serve deepseek-r1:8b 'gemma3:*' --listen 192.168.1.5:11435
       ollama-ferry serve ./models.tar.gz --listen :11435
     """
-    from ollama_ferry.serving.addresses import Address
-    from ollama_ferry.serving.server import Server, log_nothing
-    from ollama_ferry.serving.tokens import check_token
+    _serve(_Asked(**asked), output)
 
-    output = Output(quiet, verbose, as_json)
-    address = Address.parse(listen)
-    secret = "" if token is None else check_token(token)
+
+def _serve(asked: _Asked, output: Output) -> None:
+    archive, models = _place(asked)
+    if asked.token == "":
+        raise UsageError("the token is empty", hint="A good one is made by: openssl rand -hex 16")
     _raise_descriptor_limit()
-    with ExitStack() as stack:
-        shelved = stack.enter_context(_shelved(words, everything, only, models, output))
-        server = stack.enter_context(
-            Server(shelved.shelf, address, token=secret, log=log_nothing if quiet else _print_served)
-        )
-        _tell_begun(server, address, shelved, output, token_needed=bool(secret))
+    with (
+        progress("serving", output) as observer,
+        api.serve(
+            models,
+            archive=archive,
+            store=asked.store,
+            listen=asked.listen,
+            token=asked.token or "",
+            log=None if output.quiet else _print_served,
+            observer=observer,
+        ) as served,
+    ):
+        _tell_begun(served, output)
         try:
-            server.wait()
+            served.wait()
         except KeyboardInterrupt:
             raise Cancelled("interrupted: nothing is served any more") from None
 
 
-@contextlib.contextmanager
-def _shelved(
-    words: tuple[str, ...], everything: bool, only: tuple[str, ...], models: Path | None, output: Output
-) -> Iterator[Shelved]:
-    from ollama_ferry.jobs.serve import shelve_archive, shelve_store
+def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the archive, or None for the store, and the models of it; none are all of them.
 
-    archives = [word for word in words if looks_like_archive(word)]
+    Raises:
+        UsageError: words and options do not go together.
+    """
+    archives = [word for word in asked.words if api.looks_like_archive(word)]
     if archives:
-        if len(words) > 1:
+        if len(asked.words) > 1:
             raise UsageError(
                 "serve takes one archive, and no model beside it", hint="--model MODEL serves a part of it."
             )
-        if everything or models is not None:
+        if asked.everything or asked.store is not None:
             raise UsageError("--all and --models are for a store, and an archive was named")
-        with shelve_archive(Path(archives[0]).expanduser(), only) as shelved:
-            yield shelved
-        return
-    if only:
+        return Path(archives[0]), asked.models
+    if asked.models:
         raise UsageError("--model is for an archive; of the store, name the models themselves")
-    if not words and not everything:
+    if not asked.words and not asked.everything:
         raise UsageError("no model was named", hint="`ollama-ferry list` shows what there is; --all serves every one.")
-    if words and everything:
+    if asked.words and asked.everything:
         raise UsageError("--all serves every model; name none beside it")
-    yield shelve_store(find_store(models, output), words, everything=everything)
+    return None, asked.words
 
 
-def _tell_begun(server: Server, asked: Address, shelved: Shelved, output: Output, *, token_needed: bool) -> None:
-    from ollama_ferry.serving.addresses import is_loopback, outward
-    from ollama_ferry.serving.page import pull_line, rename_line
-
-    host = outward(asked, server.host, server.port)
-    for one in shelved.left_out:
+def _tell_begun(served: Serving, output: Output) -> None:
+    address = served.address
+    for one in served.left_out:
         output.note(f"left out: {one.why}")
-    if not token_needed and not is_loopback(server.host):
-        output.note(f"note: everybody who reaches {server.address} can read these models; --token asks for a secret")
-    if token_needed:
+    if not served.token_needed and not served.only_here:
+        output.note(f"note: everybody who reaches {address} can read these models; --token asks for a secret")
+    if served.token_needed:
         output.note("note: `ollama pull` can't send a token; `ollama-ferry pull`, skopeo and curl can")
     if output.as_json:
-        output.document(
-            {
-                "address": f"http://{server.address}",
-                "host": host,
-                "token_needed": token_needed,
-                "from": shelved.place,
-                "models": [
-                    {
-                        "name": str(model.name),
-                        "id": model.manifest.digest.short,
-                        "manifest_digest": str(model.manifest.digest),
-                        "size": model.manifest.size,
-                        "repository": model.repository,
-                        "tag": model.tag,
-                        "pull": pull_line(model, host),
-                        "rename": rename_line(model, host),
-                    }
-                    for model in shelved.shelf.models
-                ],
-                "left_out": [{"name": str(one.name), "error": str(one.why)} for one in shelved.left_out],
-            }
-        )
+        output.document(_fields(served))
     elif output.quiet:
-        say(f"http://{server.address}")
+        say(f"http://{address}")
     else:
-        count = len(shelved.shelf.models)
-        say(f"serving {counted(count, 'model')} of {shelved.place} at http://{server.address}/")
-        for model in shelved.shelf.models:
+        say(f"serving {counted(len(served.models), 'model')} of {served.place} at http://{address}/")
+        for model in served.models:
             say(f"{model.name}  {model.manifest.digest.short}  {human_size(model.manifest.size)}")
-            if token_needed:
-                say(f"  {host}/{model.path}")
+            if served.token_needed:
+                say(f"  {served.host}/{model.path}")
             else:
-                say(f"  {pull_line(model, host)}")
-                say(f"  {rename_line(model, host)}")
+                say(f"  {served.pull_line(model)}")
+                say(f"  {served.rename_line(model)}")
         say("Ctrl-C ends it.")
+
+
+def _fields(served: Serving) -> dict[str, object]:
+    return {
+        "address": f"http://{served.address}",
+        "host": served.host,
+        "token_needed": served.token_needed,
+        "from": served.place,
+        "models": [
+            {
+                "name": str(model.name),
+                "id": model.manifest.digest.short,
+                "manifest_digest": str(model.manifest.digest),
+                "size": model.manifest.size,
+                "repository": model.repository,
+                "tag": model.tag,
+                "pull": served.pull_line(model),
+                "rename": served.rename_line(model),
+            }
+            for model in served.models
+        ],
+        "left_out": [{"name": str(one.name), "error": str(one.why)} for one in served.left_out],
+    }
 
 
 def _print_served(served: Served) -> None:

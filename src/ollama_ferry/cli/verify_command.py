@@ -3,62 +3,57 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ferry.archives.kinds import looks_like_archive
-from ollama_ferry.archives.volumes.checking import verify_volumes
+from ollama_ferry import api
 from ollama_ferry.cli.options import (
-    ARCHIVE,
-    Output,
+    FILE,
     complete_models,
-    find_store,
-    models_option,
     open_stdin,
     output_options,
+    ssh_options,
+    store_option,
+    threads_option,
 )
+from ollama_ferry.cli.output import Output, print_table
 from ollama_ferry.cli.progress import progress
-from ollama_ferry.cli.remote import SshWords, looks_like_place, open_ssh, place_of, ssh_options
-from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.errors import Cancelled, Damaged, FerryError, NoSpace, NotFound, NotPermitted, UsageError
-from ollama_ferry.jobs.repair import repair
-from ollama_ferry.jobs.report import Fault, Problem, Report, Verdict
-from ollama_ferry.jobs.select import pick, select
-from ollama_ferry.jobs.verify import verify_file, verify_place, verify_stream
-from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.file import ArchiveFile
-from ollama_ferry.places.archive.stream import ArchiveStream
-from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.errors import Damaged, NotFound, UsageError
+from ollama_ferry.wording import counted, human_rate, human_size
+
+if TYPE_CHECKING:
+    from ollama_ferry.api import Problem, Report, Store, Verdict
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The command's words and options."""
+
+    words: tuple[str, ...]
+    repair: tuple[Path, ...]
+    threads: int
+    ssh: api.Ssh
+    store: Path | None
 
 
 @click.command("verify")
 @click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | SUMS | HOST]", shell_complete=complete_models)
 @click.option(
     "--repair",
-    "archives",
     multiple=True,
     metavar="ARCHIVE",
-    type=ARCHIVE,
+    type=FILE,
     help="Take good copies of damaged blobs from this archive; may be repeated.",
 )
-@click.option("--threads", type=click.IntRange(1, 64), help="How many threads hash.  [default: one a core, up to 8]")
+@threads_option("hash")
 @ssh_options
-@models_option
+@store_option
 @output_options
-def command(
-    words: tuple[str, ...],
-    archives: tuple[Path, ...],
-    threads: int | None,
-    ssh_words: SshWords,
-    models: Path | None,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def command(output: Output, **asked: Any) -> None:
     """Hash every blob of the store, of some models, or of an archive: is it whole?
 
     It needs no registry and no server, and changes nothing unless told to --repair. Exit code 4 means that something is
@@ -72,79 +67,48 @@ def command(
       ollama-ferry verify --repair ./models.tar.gz
       ollama-ferry verify user@server              every model there; hashed there
     """
-    output = Output(quiet, verbose, as_json)
-    of_host = [word for word in words if looks_like_place(word) and place_of(word).host]
+    _verify(_Asked(**asked), output)
+
+
+def _verify(asked: _Asked, output: Output) -> None:
+    words = asked.words
+    of_host = [word for word in words if api.looks_like_host(word)]
+    of_archive = [word for word in words if api.looks_like_archive(word)]
     if of_host:
-        if archives or words[0] != of_host[0] or len(of_host) > 1:
+        if asked.repair or words[0] != of_host[0] or len(of_host) > 1:
             raise UsageError("verify takes one host, then models of it if not all, and repairs nothing there")
-        _finish(_verify_host(of_host[0], words[1:], ssh_words, output), output, store=None)
-        return
-    if words and words[0].endswith(".sha256"):
-        if len(words) > 1 or archives:
+        with progress("verifying", output) as observer:
+            report = api.verify(words[1:], host=words[0], ssh=asked.ssh, observer=observer)
+        _finish(report, output, store=None)
+    elif words and words[0].endswith(".sha256"):
+        if len(words) > 1 or asked.repair:
             raise UsageError("verify takes one file of sums, and nothing else")
-        _verify_volumes(Path(words[0]).expanduser(), output)
-        return
-    of_archive = [word for word in words if looks_like_archive(word)]
-    if of_archive:
-        if len(words) > 1 or archives:
+        _verify_volumes(Path(words[0]), output)
+    elif of_archive:
+        if len(words) > 1 or asked.repair:
             raise UsageError("verify takes models of the store, or one archive and nothing else")
-        _finish(_verify_archive(of_archive[0], threads or 0, output), output, store=None)
-        return
-    for word in words:
-        if Path(word).is_dir():
-            raise UsageError(f"{word} is a folder, and no model", hint=f"To verify a store: --models {word}")
-    for archive in archives:
-        # One that is not there is told before hours of hashing.
-        with ArchiveFile(archive):
-            pass
-    located = find_store(models, output)
-    store = Store(located.root)
-    names = select(located, words) if words else list(store.names())
-    report = _verify_models(store, names, threads or 0, output)
-    repaired = 0
-    for archive in archives:
-        if report.good:
-            break
-        try:
-            with progress("repairing", quiet=quiet or as_json) as run:
-                repaired += repair(store, report, archive, run=run)
-        except (Cancelled, NoSpace, NotPermitted):
-            raise
-        except FerryError as error:
-            # The next archive may have what this one has not; what it had is told by the table.
-            say(f"not repaired from {archive}: {error.message}", err=True)
-        # Hashed anew: a repair is believed when it is seen.
-        bad = {model.name for model in report.models if not model.good}
-        again = _verify_models(store, sorted(bad), threads or 0, output)
-        report = _merged(report, again)
-    _finish(report, output, store=store, repaired=repaired if archives else None)
-
-
-def _verify_models(store: Store, names: list[ModelName], threads: int, output: Output) -> Report:
-    with progress("verifying", quiet=output.quiet or output.as_json) as run:
-        return verify_place(store, names, threads=threads, run=run)
-
-
-def _verify_host(word: str, texts: tuple[str, ...], ssh_words: SshWords, output: Output) -> Report:
-    with ExitStack() as stack, progress("verifying", quiet=output.quiet or output.as_json) as run:
-        place = open_ssh(stack, place_of(word), ssh_words)
-        place.look()
-        names = pick(place, texts, place.label) if texts else list(place.names())
-        return verify_place(place, names, run=run)
+        _finish(_verify_archive(words[0], asked.threads, output), output, store=None)
+    else:
+        for word in words:
+            if Path(word).is_dir():
+                raise UsageError(f"{word} is a folder, and no model", hint=f"To verify a store: --models {word}")
+        with progress("verifying", output) as observer:
+            located = api.find_store(asked.store, observer=observer)
+            report = api.verify(words, store=located, repair=asked.repair, threads=asked.threads, observer=observer)
+        _finish(report, output, store=api.open_store(located))
 
 
 def _verify_archive(word: str, threads: int, output: Output) -> Report:
-    with progress("verifying", quiet=output.quiet or output.as_json) as run:
-        if word == "-":
-            with open_stdin() as stdin:
-                stream = ArchiveStream(stdin, "the stream", tick=run.advanced)
-                return verify_stream(stream, run=run)
-        return verify_file(Path(word).expanduser(), threads=threads, run=run)
+    with progress("verifying", output) as observer:
+        if word != "-":
+            return api.verify(archive=word, threads=threads, observer=observer)
+        with open_stdin() as stdin:
+            return api.verify(archive=stdin, observer=observer)
 
 
 def _verify_volumes(sums: Path, output: Output) -> None:
-    with progress("verifying", quiet=output.quiet or output.as_json) as run:
-        verdicts = verify_volumes(sums, run=run)
+    with progress("verifying", output) as observer:
+        verdicts = api.verify_volumes(sums, observer=observer)
     if output.as_json:
         output.document({"sums": str(sums), "volumes": [{"name": v.name, "result": v.result} for v in verdicts]})
     elif not output.quiet:
@@ -157,24 +121,12 @@ def _verify_volumes(sums: Path, output: Output) -> None:
         raise NotFound(f"{', '.join(missing[:8])} of {sums} are not here", hint="What is here is good.")
 
 
-def _merged(before: Report, again: Report) -> Report:
-    newer = {model.name: model for model in again.models}
-    return Report(
-        place=before.place,
-        models=tuple(newer.get(model.name, model) for model in before.models),
-        blobs=before.blobs,
-        size=before.size,
-        unnamed=before.unnamed,
-        seconds=before.seconds + again.seconds,
-    )
-
-
-def _finish(report: Report, output: Output, *, store: Store | None, repaired: int | None = None) -> None:
+def _finish(report: Report, output: Output, *, store: Store | None) -> None:
     """Print the report, and end with exit code 4 where something is damaged."""
     if output.as_json:
-        output.document(_fields(report, repaired))
+        output.document(_fields(report))
     else:
-        _print(report, output, store, repaired)
+        _print(report, output)
     if not report.good:
         bad = sum(not model.good for model in report.models)
         what = f"{bad} of {counted(len(report.models), 'model')}"
@@ -183,7 +135,7 @@ def _finish(report: Report, output: Output, *, store: Store | None, repaired: in
         raise Damaged(f"damaged in {report.place}: {what}", hint=_advice(report, store))
 
 
-def _print(report: Report, output: Output, store: Store | None, repaired: int | None) -> None:
+def _print(report: Report, output: Output) -> None:
     if not output.quiet and report.models:
         print_table(
             ("NAME", "ID", "SIZE", "RESULT"),
@@ -201,13 +153,10 @@ def _print(report: Report, output: Output, store: Store | None, repaired: int | 
     if not output.quiet and not report.models:
         say(f"no models in {report.place}")
     if not output.quiet:
-        seconds = max(report.seconds, 0.001)
-        say(
-            f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {seconds:.1f} s "
-            f"({human_size(report.size / seconds)}/s)"
-        )
-    if repaired is not None:
-        say(f"repaired {repaired} blobs and manifests")
+        speed = human_rate(report.size, report.seconds)
+        say(f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {report.seconds:.1f} s ({speed})")
+    if report.repaired is not None:
+        say(f"repaired {report.repaired} blobs and manifests")
     for problem in report.unnamed:
         say(f"damaged, and named by no model: {_said(problem)}")
 
@@ -243,14 +192,14 @@ def _advice(report: Report, store: Store | None) -> str:
         files = [
             store.where(problem.blob.digest)
             for problem in model.problems
-            if problem.blob is not None and problem.fault in (Fault.CONTENT, Fault.SIZE)
+            if problem.blob is not None and problem.in_the_way
         ]
         remove = f"rm {shlex.join(files[:5])} && " if files else ""
         lines.append(f"  {remove}ollama pull {shlex.quote(str(model.name))}")
     return "\n".join(lines[:20])
 
 
-def _fields(report: Report, repaired: int | None) -> dict[str, object]:
+def _fields(report: Report) -> dict[str, object]:
     return {
         "place": report.place,
         "good": report.good,
@@ -267,7 +216,7 @@ def _fields(report: Report, repaired: int | None) -> dict[str, object]:
         "unnamed": [_problem_fields(problem) for problem in report.unnamed],
         "blobs": report.blobs,
         "size": report.size,
-        "repaired": repaired,
+        "repaired": report.repaired,
         "seconds": round(report.seconds, 3),
     }
 

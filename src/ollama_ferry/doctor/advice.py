@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from ollama_ferry.doctor.findings import quoted, words
+from ollama_ferry.doctor.findings import words
 from ollama_ferry.files.mounts import mount_points
 from ollama_ferry.ollama.candidates import leads_nowhere
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.wording import quoted
 
 SSH_STAGING = ".ollama-ferry-ssh"
 """Where the far side of a send keeps what has come; :mod:`ollama_ferry.places.ssh.scripts` makes it."""

@@ -6,10 +6,10 @@ import os
 
 from ollama_ferry.doctor.advice import as_owner
 from ollama_ferry.doctor.contents import Blobs, Some
-from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, age, quoted
+from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, age
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.model.manifests import Digest
-from ollama_ferry.wording import counted, human_size, shown
+from ollama_ferry.wording import counted, human_size, quoted, shown
 
 
 def check_blobs(subject: Subject, blobs: Blobs, named: set[str]) -> None:

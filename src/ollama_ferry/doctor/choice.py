@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted
+from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.doctor.store import Held
 from ollama_ferry.ollama.candidates import Candidate, Candidates, Origin, State, same_folder
-from ollama_ferry.wording import counted, shown
+from ollama_ferry.wording import counted, quoted, shown
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted
-from ollama_ferry.wording import human_size, shown
+from ollama_ferry.doctor.findings import Finding, Findings, Severity
+from ollama_ferry.wording import human_size, quoted, shown
 
 FREE_AT_LEAST = 5 * 1000**3
 """Free bytes on a store's disk below which a warning is given."""

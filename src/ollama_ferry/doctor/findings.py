@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from ollama_ferry.wording import counted
+from ollama_ferry.wording import counted, quoted
 
 LISTED_AT_MOST = 10
 """How many findings of a kind are kept for each store, and how many paths one finding names."""
@@ -87,15 +85,6 @@ class Findings:
             for (code, store, severity), count in self._counts.items()
             if count > LISTED_AT_MOST
         )
-
-
-def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path as one word of a shell line; what does not print is escaped, and still means the same file."""
-    text = os.fspath(path)
-    if text.isprintable():
-        return shlex.quote(text)
-    plain = set(range(0x20, 0x7F)) - set(b"'\\")
-    return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
 
 
 def words(paths: Iterable[str]) -> str:

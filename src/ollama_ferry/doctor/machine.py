@@ -25,7 +25,7 @@ from ollama_ferry.wording import shown
 
 
 @dataclass(frozen=True)
-class Report:
+class MachineReport:
     """What was found.
 
     Attributes:
@@ -54,7 +54,7 @@ def check_machine(
     *,
     now: float | None = None,
     free: Callable[[Path], int | None] = free_space,
-) -> Report:
+) -> MachineReport:
     """Find out what is wrong.
 
     Args:
@@ -88,7 +88,7 @@ def check_machine(
     check_service(listed, findings)
     answer = listed.answer
     folder = shown(answer.folder) if answer.folder else None
-    return Report(tuple(seen), str(answer.address), folder, findings.sorted(), findings.omitted())
+    return MachineReport(tuple(seen), str(answer.address), folder, findings.sorted(), findings.omitted())
 
 
 def _look_into(one: Candidate, listed: Candidates, system: System, findings: Findings, now: float) -> Held | None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.doctor.advice import as_owner
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, Look, ManifestFile, Some, look_at_manifests
-from ollama_ferry.doctor.findings import Severity, and_more, quoted
+from ollama_ferry.doctor.findings import Severity, and_more
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.errors import Damaged, InvalidName
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest, parse_json
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.wording import counted, human_size, shown
+from ollama_ferry.wording import counted, human_size, quoted, shown
 
 _BEING_WRITTEN = 60.0
 # What systems put beside files, and nobody misses.

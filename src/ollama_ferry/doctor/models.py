@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ollama_ferry.doctor.contents import Blobs
-from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, and_more, quoted
+from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, and_more
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest, parse_json
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.wording import counted, human_size, shown
+from ollama_ferry.wording import counted, human_size, quoted, shown
 
 _CONFIG_LIMIT = 1024 * 1024
 

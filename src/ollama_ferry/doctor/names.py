@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ollama_ferry.doctor.findings import Severity, quoted
+from ollama_ferry.doctor.findings import Severity
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import quoted
 
 # Microsoft, "Naming Files, Paths, and Namespaces"; with whatever extension.
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)

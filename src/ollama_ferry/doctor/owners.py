@@ -7,10 +7,10 @@ import stat
 
 from ollama_ferry.doctor.advice import Advice, is_systems
 from ollama_ferry.doctor.contents import Some
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted, words
+from ollama_ferry.doctor.findings import Finding, Findings, Severity, words
 from ollama_ferry.files.permissions import PASS, READ, WRITE, User, access_list, user_numbered
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted, shown
+from ollama_ferry.wording import counted, quoted, shown
 
 
 class Owners:

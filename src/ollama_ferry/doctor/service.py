@@ -7,10 +7,10 @@ import re
 
 from ollama_ferry.doctor.advice import is_systems
 from ollama_ferry.doctor.choice import served_folder
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, quoted
+from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.files.permissions import User, impassable
 from ollama_ferry.ollama.candidates import Candidate, Candidates, Origin, State
-from ollama_ferry.wording import shown
+from ollama_ferry.wording import quoted, shown
 
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ollama_ferry.errors import Cancelled
 from ollama_ferry.model.manifests import Descriptor
@@ -65,7 +66,29 @@ class Noted:
     text: str
 
 
-Event = Started | BlobStarted | Advanced | BlobDone | ModelDone | Noted
+@dataclass(frozen=True)
+class Explained:
+    """Why something was decided, for who wants to know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class StoreChosen:
+    """A store was found on this machine, and is used.
+
+    Attributes:
+        root: its folder.
+        why: how it was found, in words.
+        others: further stores on this machine, which are not used.
+    """
+
+    root: Path
+    why: str
+    others: tuple[Path, ...]
+
+
+Event = Started | BlobStarted | Advanced | BlobDone | ModelDone | Noted | Explained | StoreChosen
 Observer = Callable[[Event], None]
 """Called from the thread that called the copy, never from two threads at once."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ollama_ferry.engine.events import Advanced, Cancel, Event, Noted, Observer, ignore
+from ollama_ferry.engine.events import Advanced, Cancel, Event, Explained, Noted, Observer, ignore
 
 
 class Run:
@@ -40,6 +40,10 @@ class Run:
     def note(self, text: str) -> None:
         """Tell the observer what the user may want to know."""
         self.observer(Noted(text))
+
+    def explain(self, text: str) -> None:
+        """Tell the observer why something was decided."""
+        self.observer(Explained(text))
 
     def advanced(self, count: int) -> None:
         """Tell the observer that so many bytes moved.

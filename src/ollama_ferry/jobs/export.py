@@ -100,6 +100,11 @@ class Exported:
     volumes: tuple[Volume, ...] = ()
 
     @property
+    def sums_path(self) -> Path | None:
+        """The file with the sums of the volumes; None where it was not split."""
+        return Volumes(self.path).sums_path if self.path is not None and self.volumes else None
+
+    @property
     def blob_size(self) -> int:
         """The bytes of the blobs before packing."""
         return sum(blob.size for blob in self.blobs)

@@ -37,6 +37,7 @@ class Imported:
 
     Attributes:
         archive: what the archive is called.
+        store: the store's folder.
         models: the models that are in the store now, sorted.
         blobs: the blobs that moved.
         present: the blobs that were here already.
@@ -46,6 +47,7 @@ class Imported:
     """
 
     archive: str
+    store: Path
     models: tuple[ImportedModel, ...]
     blobs: tuple[Descriptor, ...]
     present: tuple[Descriptor, ...]
@@ -305,6 +307,7 @@ def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk |
 def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, run: Run) -> Imported:
     return Imported(
         archive=label,
+        store=chosen.store.root,
         models=tuple(sorted(chosen.models.values(), key=lambda model: model.name)),
         blobs=done.blobs,
         present=done.present,

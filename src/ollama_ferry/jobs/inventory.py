@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.errors import Damaged, UsageError
@@ -23,23 +24,39 @@ _LINE = re.compile(r"(sha256:[0-9a-f]{64}) ([0-9]{1,19})")
 _LIMIT = 90_000_000
 
 
+@dataclass(frozen=True)
 class Inventory:
     """Blobs that a target has.
 
-    Args:
+    Attributes:
         blobs: their sizes in bytes.
+        place: the store's folder, where it is one of this machine.
+        models: how many models the store has.
     """
 
-    def __init__(self, blobs: Mapping[Digest, int]) -> None:
-        self.blobs = dict(blobs)
+    blobs: Mapping[Digest, int]
+    place: str = ""
+    models: int = 0
+
+    @property
+    def text(self) -> str:
+        """The file's text."""
+        size = human_size(sum(self.blobs.values()))
+        what = f"{counted(len(self.blobs), 'blob')} ({size}) of {counted(self.models, 'model')}"
+        lines = [
+            f"{_TITLE}{_VERSION}",
+            f"# {what} in {ascii(self.place)[1:-1]}",
+            *(f"{digest} {size}" for digest, size in self.blobs.items()),
+        ]
+        return "".join(f"{line}\n" for line in lines)
 
     def has(self, blob: Descriptor) -> bool:
         """Tell whether the target has a blob, with its size."""
         return self.blobs.get(blob.digest) == blob.size
 
 
-def inventory_text(store: Store) -> str:
-    """Return the file for a store: the blobs that its models name and that are there with their size.
+def take_inventory(store: Store) -> Inventory:
+    """Return what a store has: the blobs that its models name and that are there with their size, sorted by digest.
 
     Models that lack a blob count with those that they have. No blob is read: `ollama-ferry verify` does that.
 
@@ -55,13 +72,7 @@ def inventory_text(store: Store) -> str:
             continue
         models += 1
         found.update((blob.digest, blob.size) for blob in blobs if store.has(blob))
-    size = human_size(sum(found.values()))
-    lines = [
-        f"{_TITLE}{_VERSION}",
-        f"# {counted(len(found), 'blob')} ({size}) of {counted(models, 'model')} in {ascii(str(store.root))[1:-1]}",
-        *(f"{digest} {size}" for digest, size in sorted(found.items())),
-    ]
-    return "".join(f"{line}\n" for line in lines)
+    return Inventory(dict(sorted(found.items())), str(store.root), models)
 
 
 def read_inventories(paths: Iterable[Path]) -> Inventory:

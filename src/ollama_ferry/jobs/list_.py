@@ -1,16 +1,22 @@
-"""What a store holds, model by model, without reading a blob."""
+"""What a place holds, model by model, without reading a blob."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_whole, runs_at
 from ollama_ferry.engine.ports import Inspectable
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.archive.file import ArchiveFile, read_contents
+from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,19 @@ class ModelSummary:
     problem: str = ""
     remote: str = ""
     left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a place holds.
+
+    Attributes:
+        place: what it is called; of a store its folder.
+        models: its models, sorted by name.
+    """
+
+    place: str
+    models: tuple[ModelSummary, ...]
 
 
 def survey(store: Inspectable) -> list[ModelSummary]:
@@ -82,13 +101,73 @@ class LayerUse:
 
     Attributes:
         blob: the blob, with its media type.
-        here: its size in the store in bytes, or None where it is missing.
+        here: its size in the place in bytes, or None where it is missing.
         shared_with: the other models that name it.
+        file: where it is, or would be.
+        left_out: it is missing on purpose: the archive counts on its target to have it.
     """
 
     blob: Descriptor
     here: int | None
     shared_with: tuple[ModelName, ...]
+    file: str
+    left_out: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model as it is in a place.
+
+    Attributes:
+        name: its name, as it is spelt there.
+        manifest: its manifest.
+        place: what the place is called; of a store its folder.
+        path: the manifest's file; in an archive the member.
+        layers: its blobs in the manifest's order, the config last.
+    """
+
+    name: ModelName
+    manifest: Manifest
+    place: str
+    path: str
+    layers: tuple[LayerUse, ...]
+
+    @property
+    def own_size(self) -> int:
+        """The bytes that only this model uses."""
+        return sum(layer.blob.size for layer in self.layers if not layer.shared_with)
+
+
+def show_model(place: Inspectable, name: ModelName) -> Shown:
+    """Find out what a place has of a model.
+
+    Args:
+        place: where it is.
+        name: the model, spelt as there.
+
+    Raises:
+        ModelNotFound, Damaged: it is not there, or its manifest can't be read.
+    """
+    manifest = place.manifest(name)
+    path = str(place.manifest_path(name)) if isinstance(place, Store) else f"manifests/{name.path}"
+    return Shown(name, manifest, place.label, path, tuple(layers_in_use(place, manifest, name)))
+
+
+def open_contents(path: Path, run: Run) -> ArchiveSource:
+    """Find out what an archive holds; one that has to be read to its end for that says so.
+
+    Raises:
+        FerryError: it can't be read.
+    """
+    with ArchiveFile(path) as file:
+        searchable, size = file.searchable, file.size
+        if file.note:
+            run.note(file.note)
+    if searchable:
+        return read_contents(path)
+    run.explain(f"{path} has no index: reading it to its end")
+    run.tell(Started(0, 0, size))
+    return read_contents(path, tick=run.advanced)
 
 
 def layers_in_use(store: Inspectable, manifest: Manifest, own: ModelName) -> list[LayerUse]:
@@ -105,4 +184,13 @@ def layers_in_use(store: Inspectable, manifest: Manifest, own: ModelName) -> lis
         for blob in blobs:
             if blob.digest in sharing:
                 sharing[blob.digest].append(other)
-    return [LayerUse(blob, store.blob_size(blob.digest), tuple(sharing[blob.digest])) for blob in manifest.blobs]
+    return [
+        LayerUse(
+            blob,
+            store.blob_size(blob.digest),
+            tuple(sharing[blob.digest]),
+            store.where(blob.digest),
+            leaves_out(store, blob),
+        )
+        for blob in manifest.blobs
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,16 +14,62 @@ from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
+from ollama_ferry.errors import ENDS_ALL, FerryError
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.report import Report
+from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
+
+
+def verify_and_repair(
+    store: Store,
+    names: Iterable[ModelName],
+    archives: Iterable[Path],
+    *,
+    threads: int = 0,
+    run: Run | None = None,
+) -> Report:
+    """Hash models of a store, and take good copies of what is damaged from archives, one after the other.
+
+    Args:
+        store: the store.
+        names: the models, spelt as there.
+        archives: where good blobs may be; one that can't be read is noted, and the next one is tried.
+        threads: how many hash at once; 0 is one a core, up to 8.
+        run: told of every step; stops it at the next chunk.
+
+    Returns:
+        What is damaged in the end, and how many blobs and manifests were replaced. What an archive has mended is hashed
+        anew: a repair is believed when it is seen.
+
+    Raises:
+        FerryError: the store can't be read, or not be written.
+    """
+    run = run or Run()
+    report = verify_place(store, names, threads=threads, run=run)
+    repaired = 0
+    for archive in archives:
+        if report.good:
+            break
+        run.explain(f"repairing from {archive}")
+        try:
+            repaired += repair(store, report, archive, run=run)
+        except ENDS_ALL:
+            raise
+        except FerryError as error:
+            # The next archive may have what this one has not; what it had is told by the report.
+            run.note(f"not repaired from {archive}: {error.message}")
+        bad = sorted(model.name for model in report.models if not model.good)
+        again = {model.name: model for model in verify_place(store, bad, threads=threads, run=run).models}
+        report = replace(report, models=tuple(again.get(model.name, model) for model in report.models))
+    return replace(report, repaired=repaired, seconds=run.seconds)
 
 
 def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = None, run: Run | None = None) -> int:

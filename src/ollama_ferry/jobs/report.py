@@ -35,6 +35,11 @@ class Problem:
     text: str
     blob: Descriptor | None = None
 
+    @property
+    def in_the_way(self) -> bool:
+        """Whether a file with other bytes is there, which Ollama would keep."""
+        return self.fault in (Fault.CONTENT, Fault.SIZE)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,6 +73,7 @@ class Report:
         size: their bytes.
         unnamed: what is wrong with blobs that no model names; harmless, and worth knowing of an archive.
         seconds: how long it took.
+        repaired: how many blobs and manifests were replaced by good ones; None where that was not asked for.
     """
 
     place: str
@@ -76,6 +82,7 @@ class Report:
     size: int
     unnamed: tuple[Problem, ...]
     seconds: float
+    repaired: int | None = None
 
     @property
     def good(self) -> bool:

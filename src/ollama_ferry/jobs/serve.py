@@ -16,6 +16,9 @@ from ollama_ferry.ollama.locate import Located
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.serving.addresses import is_loopback
+from ollama_ferry.serving.page import pull_line, rename_line
+from ollama_ferry.serving.server import Server
 from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
 
 
@@ -32,6 +35,59 @@ class Shelved:
     shelf: Shelf
     left_out: tuple[LeftOut, ...]
     place: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A registry that is served.
+
+    Attributes:
+        server: the server itself.
+        shelf: what is served.
+        left_out: models that a pattern or all of the place meant, and that can't be served.
+        place: what the models come from, for people.
+        host: where others reach it, as ``host:port``, as far as this machine knows.
+        token_needed: whether requests must carry a token, which ``ollama pull`` can't send.
+    """
+
+    server: Server
+    shelf: Shelf
+    left_out: tuple[LeftOut, ...]
+    place: str
+    host: str
+    token_needed: bool
+
+    @property
+    def address(self) -> str:
+        """Where it is bound, as ``host:port``."""
+        return self.server.address
+
+    @property
+    def port(self) -> int:
+        """The port that it got."""
+        return int(self.server.port)
+
+    @property
+    def only_here(self) -> bool:
+        """Whether it is reached from this machine only."""
+        return is_loopback(self.server.host)
+
+    @property
+    def models(self) -> Sequence[ServedModel]:
+        """The models that are served."""
+        return self.shelf.models
+
+    def pull_line(self, model: ServedModel) -> str:
+        """Return the command that pulls a model elsewhere."""
+        return pull_line(model, self.host)
+
+    def rename_line(self, model: ServedModel) -> str:
+        """Return the command that gives a model that was pulled from here its own name."""
+        return rename_line(model, self.host)
+
+    def wait(self) -> None:
+        """Wait until another thread closes it."""
+        self.server.wait()
 
 
 def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> Shelved:

@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
+from ollama_ferry.wording import read_size
 
 MOST_VOLUMES = 999
 """With a fourth digit, ``*`` of a shell would sort the volumes wrongly."""
@@ -28,7 +29,6 @@ FAT32_VOLUME = 4 * 1024**3 - 1024**2
 """FAT32 ends a file at 4 GiB less a byte."""
 
 _VOLUME = re.compile(r"(?P<name>.+)\.(?P<number>[0-9]{3})", re.DOTALL)
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")
 _SUM = re.compile(rf"([0-9a-fA-F]{{64}}) [ *]({_NAME.pattern})")
 _SUMS_LIMIT = 1024 * 1024
@@ -43,10 +43,9 @@ def volume_size(text: str | int) -> int:
     text = str(text)
     if text.strip().lower() == "fat32":
         return FAT32_VOLUME
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
+    size = read_size(text, 1024)
+    if size is None:
         raise UsageError(f"{text!r} is no size of volumes", hint="For example 4G, 700M, or fat32.")
-    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
     if size < SMALLEST_VOLUME:
         raise UsageError(f"volumes of {text} are too small: at least {SMALLEST_VOLUME // 1024}K are needed")
     return size

@@ -1,0 +1,93 @@
+"""What the calls take, and how it is read; nothing heavy is loaded for that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from ollama_ferry.archives.kinds import Compression, Kind
+from ollama_ferry.engine.events import StoreChosen
+from ollama_ferry.errors import UsageError
+from ollama_ferry.wording import read_size
+
+if TYPE_CHECKING:
+    from ollama_ferry.engine.run import Run
+    from ollama_ferry.ollama.locate import Located
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+Names: TypeAlias = "str | Iterable[str]"
+"""One name or pattern of models, or several."""
+StoreLike: TypeAlias = "str | os.PathLike[str] | Located | None"
+"""A store's folder, or what ``find_store`` or ``find_target`` returned, or None to find it."""
+
+COMPRESSIONS = tuple(compression.value for compression in Compression)
+"""How hard archives are packed."""
+FORMATS = tuple(kind.value[1:] for kind in Kind)
+"""The formats of archives that are written: their extensions without the first dot."""
+
+
+def texts_of(models: Names) -> list[str]:
+    """Return names and patterns as a list."""
+    return [models] if isinstance(models, str) else list(models)
+
+
+def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:
+    """Return paths as a list."""
+    return [Path(files)] if isinstance(files, str | os.PathLike) else list(map(Path, files))
+
+
+def path_of(file: PathLike | None) -> Path | None:
+    """Return a path, or None where there is none."""
+    return Path(file) if file is not None else None
+
+
+def rate_of(rate: int | str) -> int:
+    """Read a rate in bytes a second: ``20M``, ``500k`` (powers of 1000); 0 is no limit.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = str(rate)
+    found = read_size(text, 1000)
+    if found is None:
+        raise UsageError(f"{text!r} is no rate", hint="For example 20M, which is 20 million bytes a second.")
+    if not found and text.strip() != "0":
+        raise UsageError(f"the rate {text!r} is less than a byte a second")
+    return found
+
+
+def located_store(store: StoreLike, run: Run) -> Located:
+    """Find the store to read from, and tell the observer which and why.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none, or it can't be read.
+    """
+    from ollama_ferry.ollama.candidates import this_system
+    from ollama_ferry.ollama.locate import Located, locate
+
+    if isinstance(store, Located):
+        return store
+    return _told(locate(this_system(), path_of(store)), run)
+
+
+def located_target(store: StoreLike, run: Run) -> Located:
+    """Find the store to write into, which need not be there yet, and tell the observer which and why.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none and none was named, or it can't be looked into.
+    """
+    from ollama_ferry.ollama.candidates import this_system
+    from ollama_ferry.ollama.locate import Located, locate_target
+
+    if isinstance(store, Located):
+        return store
+    return _told(locate_target(this_system(), path_of(store)), run)
+
+
+def _told(located: Located, run: Run) -> Located:
+    for note in located.notes:
+        run.note(note)
+    run.tell(StoreChosen(located.root, located.why, located.others))
+    return located

@@ -1,0 +1,204 @@
+"""Exports: models of a store into one archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import Remedy, UsageError
+
+if TYPE_CHECKING:
+    from ollama_ferry.archives.kinds import Kind
+    from ollama_ferry.engine.plan import Plan
+    from ollama_ferry.jobs.export import ByteStream, Exported, ExportOptions
+    from ollama_ferry.jobs.export_plan import PlannedExport
+    from ollama_ferry.model.names import ModelName
+    from ollama_ferry.places.store.store import Store
+
+
+def export(
+    models: Names = (),
+    archive: PathLike | ByteStream | None = None,
+    *,
+    store: StoreLike = None,
+    everything: bool = False,
+    compress: str = "auto",
+    threads: int = 0,
+    have: PathLike | Iterable[PathLike] = (),
+    split: int | str | None = None,
+    ask: Callable[[str], None] | None = None,
+    stream_format: str = "tar.gz",
+    replace: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Exported:
+    """Export models into an archive that any tar restores into a store.
+
+    Args:
+        models: one name or several; patterns such as ``gemma3:*`` are taken too.
+        archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``, or a binary stream; None is
+            ``NAME-TAG.tar.gz`` of the one model, in the current folder.
+        store: the models folder; None finds it as the command does.
+        everything: export every model of the store; ``models`` stays empty.
+        compress: ``auto``, ``none``, ``fast`` or ``best``.
+        threads: how many threads pack; 0 is one a core, up to 8.
+        have: files that tell what the target has, which is left out: what :func:`inventory` returned there, or
+            archives that were imported there.
+        split: write volumes ``ARCHIVE.001`` and so on of at most this size: bytes, or a text such as ``4G`` or
+            ``fat32``.
+        ask: with ``split``, called with what is wanted where a medium is full; returns when the next one is in. Another
+            thread may call it.
+        stream_format: of a stream: ``tar``, ``tar.gz`` or ``tar.zst``.
+        replace: whether a file that is there may be replaced.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops the export from another thread.
+
+    Returns:
+        What was written: path, size in bytes, SHA-256, models, blobs, seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; no file is left, but whole volumes are.
+    """
+    from ollama_ferry.jobs.export import export_to_file, export_to_stream
+
+    run = Run(observer, cancel)
+    if split is not None and archive is not None and not isinstance(archive, str | os.PathLike):
+        raise UsageError("a stream has no volumes: split needs a path")
+    if ask is not None and split is None:
+        raise UsageError("only volumes go on several media: ask needs split")
+    options = export_options(compress, threads=threads, replace=replace, split=split)
+    job = _prepared(models, archive, store, options, have, stream_format, everything, run)
+    if isinstance(archive, str | os.PathLike) or archive is None:
+        assert job.path is not None  # noqa: S101 -- only a stream has none
+        return export_to_file(job.store, job.planned, job.path, options, ask=ask, run=run)
+    return export_to_stream(job.store, job.planned, archive, job.kind, options, run=run)
+
+
+def plan_export(
+    models: Names = (),
+    archive: PathLike | None = None,
+    *,
+    store: StoreLike = None,
+    everything: bool = False,
+    compress: str = "auto",
+    have: PathLike | Iterable[PathLike] = (),
+    split: int | str | None = None,
+    stream: bool = False,
+    stream_format: str = "tar.gz",
+    observer: Observer = ignore,
+) -> PlannedExport:
+    """Find out what :func:`export` would write, and check that all of it is there; nothing is written.
+
+    Args:
+        stream: foretell an archive that goes to a stream; ``archive`` stays None.
+
+    The others are those of :func:`export`.
+
+    Returns:
+        The archive's path and format, every file that goes into it, and about how many bytes it would take.
+
+    Raises:
+        FerryError: it could not be exported as asked.
+    """
+    from ollama_ferry.jobs.export_plan import foresee_export
+
+    options = export_options(compress, split=split)
+    target = _STREAM if stream else archive
+    job = _prepared(models, target, store, options, have, stream_format, everything, Run(observer))
+    return foresee_export(job.planned, job.path, job.kind, options, place=job.store.label, store=job.store)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    store: Store
+    planned: Plan
+    path: Path | None
+    kind: Kind
+
+
+_STREAM = object()
+
+
+def export_options(
+    compress: str = "auto", *, threads: int = 0, replace: bool = False, split: int | str | None = None
+) -> ExportOptions:
+    """Read how an archive is written.
+
+    Raises:
+        UsageError: a text means nothing.
+    """
+    from ollama_ferry.archives.kinds import Compression
+    from ollama_ferry.archives.volumes.reading import volume_size
+    from ollama_ferry.jobs.export import ExportOptions, source_date_epoch
+
+    return ExportOptions(
+        compression=Compression.parse(compress),
+        threads=threads,
+        replace=replace,
+        split=volume_size(split) if split is not None else None,
+        fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
+    )
+
+
+def _prepared(
+    models: Names,
+    archive: object,
+    store: StoreLike,
+    options: ExportOptions,
+    have: PathLike | Iterable[PathLike],
+    stream_format: str,
+    everything: bool,
+    run: Run,
+) -> _Prepared:
+    """Find the models, and decide where they go."""
+    from ollama_ferry.jobs.export import check_output, plan_export
+    from ollama_ferry.jobs.inventory import read_inventories
+    from ollama_ferry.jobs.select import select
+    from ollama_ferry.places.store.store import Store
+
+    texts = texts_of(models)
+    if everything == bool(texts):
+        raise UsageError("name models to export, or ask for everything, and not both", remedies=[Remedy("everything")])
+    files = paths_of(have)
+    inventory = read_inventories(files) if files else None
+    located = located_store(store, run)
+    place = Store(located.root)
+    names = select(located, texts, everything=everything)
+    path, kind = _target(archive, stream_format, names)
+    planned = plan_export(place, names, inventory)
+    if path is not None:
+        check_output(path, place)
+    return _Prepared(place, planned, path, kind)
+
+
+def _target(archive: object, stream_format: str, names: list[ModelName]) -> tuple[Path | None, Kind]:
+    from ollama_ferry.archives.kinds import Kind
+
+    if archive is not None and not isinstance(archive, str | os.PathLike):
+        return None, Kind.parse(stream_format)
+    if archive is None and len(names) != 1:
+        raise UsageError(
+            f"{len(names)} models need the archive's name", remedies=[Remedy("archive", "./models.tar.gz")]
+        )
+    path = Path(archive if archive is not None else f"{names[0].file_stem}.tar.gz")
+    return path, kind_named(path)
+
+
+def kind_named(path: Path) -> Kind:
+    """Return the format that a path's extension asks for.
+
+    Raises:
+        UsageError: it is none that is written.
+    """
+    from ollama_ferry.archives.kinds import kind_of
+
+    kind = kind_of(path.name)
+    if kind is None:
+        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
+    return kind

@@ -1,0 +1,269 @@
+"""Other hosts over ssh, and folders: send to them, fetch from them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import Names, StoreLike, located_store, located_target, rate_of, texts_of
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from ollama_ferry.jobs.deliveries import Sent
+    from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.places.ssh.place import SshPlace
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How hosts are called.
+
+    Attributes:
+        command: the ssh to use, with its options.
+        compress: let ssh compress; weights hardly shrink.
+        sudo: work as root over there, where sudo asks for no password.
+        rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
+    """
+
+    command: str = "ssh"
+    compress: bool = False
+    sudo: bool = False
+    rate: int | str = 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a text points.
+
+    Attributes:
+        name: the host as ssh takes it; empty for a folder of this machine.
+        path: the store's folder; empty to find it.
+        port: the port, or None.
+    """
+
+    name: str
+    path: str
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Host:
+        """Read ``user@host``, ``host:/path``, ``ssh://user@host:port/path``, or a folder.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
+            return cls("", text)
+        if text.startswith("ssh://"):
+            found = re.fullmatch(
+                r"ssh://((?:[^@/]*@)?)(\[[0-9A-Za-z:.%]+\]|[^/\[\]@:]+)(?::([0-9]{1,5}))?(/.*)?", text, re.DOTALL
+            )
+            if not found:
+                raise UsageError(f"{text[:200]!a} is no place", hint="ssh://user@host:22/path/to/models")
+            return cls(found[1] + found[2].strip("[]"), found[4] or "", int(found[3]) if found[3] else None)
+        bracketed = re.fullmatch(r"((?:[^@]*@)?)\[([0-9A-Fa-f:.%a-z]+)\](?::(.*))?", text, re.DOTALL)
+        if bracketed:
+            return cls(bracketed[1] + bracketed[2], bracketed[3] or "")
+        name, _, path = text.partition(":")
+        return cls(name, path)
+
+
+def looks_like_place(text: str) -> bool:
+    """Tell whether a text can be nothing but a host or a folder: no name of a model has such a form."""
+    return (
+        text.startswith(("/", "./", "../", "~", "ssh://"))
+        or text in (".", "..")
+        or bool(re.search(r"@|:[/~]|:$", text))
+    )
+
+
+def looks_like_host(text: str) -> bool:
+    """Tell whether a text can be nothing but a host."""
+    return looks_like_place(text) and bool(Host.parse(text).name)
+
+
+def send(
+    models: Names,
+    targets: str | Iterable[str],
+    *,
+    store: StoreLike = None,
+    ssh: Ssh | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> list[Sent]:
+    """Send models of a store to other machines or folders, all at once: only what is missing there.
+
+    Args:
+        models: one name or several; patterns are taken too.
+        targets: one or several: ``user@host``, ``host:/path/to/models``, ``ssh://user@host:port/path``, or a folder as
+            ``/media/stick/models``.
+        store: the models folder; None finds it as the command does.
+        ssh: how hosts are called.
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: let the target hash what it has already before that counts as there.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread; what has arrived is kept for the next send.
+
+    Returns:
+        What became of each target, in the order given; of one that failed its ``error`` says why.
+
+    Raises:
+        FerryError: nothing could be sent to anybody: a model is not there or not whole, or a target is none.
+    """
+    run = Run(observer, cancel)
+    return _send(models, targets, store, ssh, replace, verify_existing, dry_run=False, run=run)
+
+
+def plan_send(
+    models: Names,
+    targets: str | Iterable[str],
+    *,
+    store: StoreLike = None,
+    ssh: Ssh | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> list[Sent]:
+    """Find out what :func:`send` would send to each target; nothing is sent.
+
+    Raises:
+        FerryError: nothing could be sent to anybody.
+    """
+    run = Run(observer, cancel)
+    return _send(models, targets, store, ssh, replace, verify_existing, dry_run=True, run=run)
+
+
+def fetch(
+    source: str,
+    models: Names,
+    *,
+    store: StoreLike = None,
+    ssh: Ssh | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Fetch models from another machine, or from a folder, into a store here: only what is missing.
+
+    Args:
+        source: ``user@host``, ``host:/path/to/models``, ``ssh://user@host:port/path``, or a folder.
+        models: one name or several; patterns are taken too.
+        store: the models folder, which need not exist; None finds it as the command does.
+        ssh: how the host is called.
+        rename: the name that the one model gets here.
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: hash blobs that are here already before they count as here.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread; what has arrived is kept for the next fetch.
+
+    Returns:
+        What is in the store now, as :func:`import_archive`.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
+    """
+    from ollama_ferry.api.imports import import_options
+    from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.import_ import import_source
+    from ollama_ferry.places.store.store import Store
+
+    run = Run(observer, cancel)
+    options = import_options(models, rename, replace, verify_existing)
+    target = Store(located_target(store, run).root)
+    host = Host.parse(source)
+    with ExitStack() as stack:
+        here: Inspectable
+        if host.name:
+            here = there = open_host(stack, host, ssh)
+            _look_for(there, options.only)
+        else:
+            here = Store(Path(host.path).expanduser())
+            if not here.manifests_folder.is_dir():
+                raise UsageError(f"{host.path} is no folder with models", hint="It has manifests/ and blobs/ in it.")
+        return import_source(here, target, options, run=run)
+
+
+def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
+    """Return the store of a host, whose line ends with the stack.
+
+    Raises:
+        UsageError: ssh's command can't be split into words, the rate is none, or the host is none.
+    """
+    from ollama_ferry.places.ssh.line import Line, SshOptions
+    from ollama_ferry.places.ssh.place import SshPlace
+
+    ssh = ssh or Ssh()
+    try:
+        command = tuple(shlex.split(ssh.command)) or ("ssh",)
+    except ValueError as error:
+        raise UsageError(f"the command of ssh, {ssh.command!r}, can't be split into words: {error}") from None
+    options = SshOptions(command, ssh.compress, ssh.sudo, rate_of(ssh.rate))
+    return SshPlace(stack.enter_context(Line(host.name, host.port, options)), host.path)
+
+
+def _send(
+    models: Names,
+    targets: str | Iterable[str],
+    store: StoreLike,
+    ssh: Ssh | None,
+    replace: bool,
+    verify_existing: bool,
+    *,
+    dry_run: bool,
+    run: Run,
+) -> list[Sent]:
+    from ollama_ferry.jobs.select import select
+    from ollama_ferry.jobs.send import SendOptions, send
+    from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
+    from ollama_ferry.places.store.store import Store
+
+    texts = texts_of(models)
+    located = located_store(store, run)
+    names = select(located, texts)
+    with ExitStack() as stack:
+        places: list[Target] = []
+        hosts = [Host.parse(target) for target in texts_of(targets)]
+        for host in hosts:
+            if host.name:
+                places.append(SshTarget(open_host(stack, host, ssh), wait=len(hosts) == 1))
+            else:
+                places.append(FolderTarget(Path(host.path).expanduser()))
+        options = SendOptions(replace, verify_existing)
+        return send(Store(located.root), names, places, options, dry_run=dry_run, run=run)
+
+
+def _look_for(place: SshPlace, texts: Iterable[str]) -> None:
+    """Find out what is there of some models in as few calls as can be."""
+    from ollama_ferry.engine.inspect import resolve
+    from ollama_ferry.model.names import ModelName, is_pattern
+
+    if any(map(is_pattern, texts)):
+        place.look()
+        return
+    names = [ModelName.parse(text) for text in texts]
+    place.look(names)
+    spelt = [resolve(place, name) for name in names]
+    if any(name not in place.looked.manifests for name in spelt):
+        place.look(spelt)
+
+
+def means_host(text: str) -> bool:
+    """Tell whether a text that may be a file means another host: it looks like one, or is no file that is here."""
+    from ollama_ferry.archives.kinds import looks_like_archive
+
+    if looks_like_place(text):
+        return looks_like_host(text)
+    return not looks_like_archive(text) and not os.path.exists(text)

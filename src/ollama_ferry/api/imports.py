@@ -1,0 +1,170 @@
+"""Imports: models of an archive into a store, or into a running server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_target, texts_of
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from ollama_ferry.archives.unpacking import Input
+    from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.via_server import Given
+    from ollama_ferry.places.store.store import Store
+
+
+def import_archive(
+    archive: PathLike | Input,
+    *,
+    store: StoreLike = None,
+    models: Names = (),
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    lenient: bool = False,
+    ask: Callable[[str], None] | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Import models of an archive into a store: hashed on the way, listed only when whole.
+
+    Args:
+        archive: the path of any tar or zip of Ollama's layout, or a binary stream of a tar.
+        store: the models folder, which need not exist; None finds it as the command does.
+        models: names and patterns of the models to take; none takes all.
+        rename: the name that the one model gets in the store.
+        replace: whether a model of the same name and another content may be replaced.
+        verify_existing: hash blobs that are there already before they count as there.
+        lenient: take an archive that not every tar reads in the same way; every byte is hashed all the same.
+        ask: for an archive in volumes, called with what is wanted where a volume is not there; returns when its medium
+            is in.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops the import from another thread; what has arrived is kept for the next one.
+
+    Returns:
+        What is in the store now: models, blobs that moved, blobs that were there, seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
+    """
+    from ollama_ferry.jobs.import_ import import_file, import_stream
+
+    run = Run(observer, cancel)
+    options = import_options(models, rename, replace, verify_existing, lenient=lenient)
+    if ask is not None:
+        return _import_from_media(archive, _target(store, run), options, ask, run)
+    target = _target(store, run)
+    if isinstance(archive, str | os.PathLike):
+        return import_file(Path(archive), target, options, run=run)
+    return import_stream(archive, "the stream", target, options, run=run)
+
+
+def plan_import(
+    archive: PathLike,
+    *,
+    store: StoreLike = None,
+    models: Names = (),
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    lenient: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Find out what :func:`import_archive` would do with a file, and whether it can; nothing is written.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    from ollama_ferry.jobs.import_ import plan_import as plan
+
+    run = Run(observer, cancel)
+    options = import_options(models, rename, replace, verify_existing, lenient=lenient)
+    return plan(Path(archive), _target(store, run), options, run=run)
+
+
+def import_via_server(
+    archive: PathLike,
+    *,
+    server: str | None = None,
+    models: Names = (),
+    rename: str | None = None,
+    replace: bool = False,
+    listen: str | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Given:
+    """Let a running server pull the models of an archive from this process: no right to write its store is needed.
+
+    Args:
+        archive: the path of an archive that can be searched.
+        server: the server's address as in ``OLLAMA_HOST``; None takes that variable, else Ollama's default.
+        models: names and patterns of the models to take; none takes all.
+        rename: the name that the one model gets there.
+        replace: whether a model of the same name and another content may be replaced.
+        listen: ``ADDRESS:PORT`` where that server reaches this machine; None is a free port of 127.0.0.1.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        What the server has now.
+
+    Raises:
+        FerryError: the archive can't be searched, the server can't be reached or refuses, or it has another model of
+            that name.
+    """
+    from ollama_ferry.jobs.via_server import import_via_server as give
+    from ollama_ferry.ollama.api import ServerApi
+    from ollama_ferry.ollama.server import ServerAddress
+    from ollama_ferry.serving.addresses import Address
+
+    address = ServerAddress.parse(server if server is not None else os.environ.get("OLLAMA_HOST", ""))
+    where = Address.parse(listen) if listen is not None else Address("127.0.0.1", 0)
+    options = import_options(models, rename, replace, verify_existing=False)
+    return give(Path(archive), ServerApi(address), options, listen=where, run=Run(observer, cancel))
+
+
+def import_options(
+    models: Names, rename: str | None, replace: bool, verify_existing: bool, *, lenient: bool = False
+) -> ImportOptions:
+    """Read what is to be imported.
+
+    Raises:
+        InvalidName: a name is none.
+    """
+    from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.model.names import ModelName, is_pattern
+
+    texts = tuple(texts_of(models))
+    for text in texts:
+        if not is_pattern(text):
+            ModelName.parse(text)
+    name = ModelName.parse(rename) if rename else None
+    return ImportOptions(texts, name, replace, verify_existing, lenient=lenient)
+
+
+def _import_from_media(
+    archive: PathLike | Input, store: Store, options: ImportOptions, ask: Callable[[str], None], run: Run
+) -> Imported:
+    from ollama_ferry.archives.volumes.reading import Volumes, VolumeStream
+    from ollama_ferry.jobs.import_ import import_stream
+
+    volumes = Volumes.named(Path(archive)) if isinstance(archive, str | os.PathLike) else None
+    if volumes is None:
+        raise UsageError("only an archive in volumes (ARCHIVE.001) is on several media")
+    with closing(VolumeStream(volumes, ask)) as stream:
+        return import_stream(stream, str(volumes.whole), store, options, run=run)
+
+
+def _target(store: StoreLike, run: Run) -> Store:
+    from ollama_ferry.places.store.store import Store
+
+    return Store(located_target(store, run).root)

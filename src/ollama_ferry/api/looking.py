@@ -1,0 +1,222 @@
+"""Looking: what a store, an archive or a host holds, and whether it is whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of
+from ollama_ferry.api.hosts import Host, Ssh, open_host
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from ollama_ferry.archives.unpacking import Input
+    from ollama_ferry.archives.volumes.checking import VolumeVerdict
+    from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.list_ import Listing, Shown
+    from ollama_ferry.jobs.report import Report
+    from ollama_ferry.model.names import ModelName
+
+
+def list_models(
+    *,
+    store: StoreLike = None,
+    archive: PathLike | None = None,
+    host: str | None = None,
+    ssh: Ssh | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Listing:
+    """List the models of a store, an archive, or another host; no blob is read.
+
+    Args:
+        store: the models folder; None finds it as the command does.
+        archive: the path of an archive to list instead.
+        host: a host to list instead: ``user@host``, ``host:/path/to/models``.
+        ssh: how the host is called.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread, where an archive has to be read to its end.
+
+    Returns:
+        The place, and its models sorted by name, each with its size and what is wrong with it.
+
+    Raises:
+        FerryError: the place can't be read.
+    """
+    from ollama_ferry.jobs.list_ import Listing, survey
+
+    with _place(store, archive, host, ssh, Run(observer, cancel)) as place:
+        return Listing(place.label, tuple(survey(place)))
+
+
+def show(
+    model: str,
+    *,
+    store: StoreLike = None,
+    archive: PathLike | None = None,
+    host: str | None = None,
+    ssh: Ssh | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Shown:
+    """Show a model's manifest and layers; the places are those of :func:`list_models`.
+
+    Args:
+        model: its name.
+
+    Returns:
+        The manifest, and of each blob its file, what is there of it, and the other models that share it.
+
+    Raises:
+        FerryError: there is no such model, its manifest is damaged, or the place can't be read.
+    """
+    from ollama_ferry.jobs.list_ import show_model
+    from ollama_ferry.jobs.select import pick, select
+    from ollama_ferry.model.names import is_pattern
+
+    if is_pattern(model):
+        raise UsageError(f"show takes one model, and {model!r} is a pattern")
+    run = Run(observer, cancel)
+    if archive is None and host is None:
+        store = located_store(store, run)
+        (name,) = select(store, [model])
+    with _place(store, archive, host, ssh, run) as place:
+        if archive is not None or host is not None:
+            (name,) = pick(place, [model], place.label)
+        return show_model(place, name)
+
+
+def verify(
+    models: Names = (),
+    *,
+    archive: PathLike | Input | None = None,
+    store: StoreLike = None,
+    host: str | None = None,
+    ssh: Ssh | None = None,
+    repair: PathLike | Iterable[PathLike] = (),
+    threads: int = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Report:
+    """Hash every blob of a store, of an archive, or of another host.
+
+    Args:
+        models: names and patterns of models of the store or the host; none takes all.
+        archive: the path of an archive to verify instead of a store, or a binary stream of a tar.
+        store: the models folder; None finds it as the command does.
+        host: a host to verify instead, which hashes its own blobs: ``user@host``, ``host:/path/to/models``.
+        ssh: how the host is called.
+        repair: archives that good copies of what is damaged in the store are taken from.
+        threads: how many hash at once; 0 is one a core, up to 8.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        A verdict for each model; ``report.good`` tells whether all is whole now, ``report.repaired`` how much was
+        replaced.
+
+    Raises:
+        FerryError: it could not be done. That something is damaged is in the report, unless the archive can't be
+            read to its end.
+    """
+    run = Run(observer, cancel)
+    texts, archives = texts_of(models), paths_of(repair)
+    if archives and (archive is not None or host is not None):
+        raise UsageError("only a store is repaired")
+    if archive is not None:
+        if texts:
+            raise UsageError("an archive is verified as a whole: name no model of it")
+        return _verify_archive(archive, threads, run)
+    if host is not None:
+        return _verify_host(host, texts, ssh, run)
+    return _verify_store(texts, store, archives, threads, run)
+
+
+def verify_volumes(
+    sums: PathLike, *, observer: Observer = ignore, cancel: Cancel | None = None
+) -> tuple[VolumeVerdict, ...]:
+    """Hash the volumes of an archive one by one, each as it is here.
+
+    Args:
+        sums: the file that was written with them: ``ARCHIVE.sha256``.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        Of each volume whether it is good, damaged or not here.
+
+    Raises:
+        NotFound, Damaged: the file of sums is not there, or is none.
+        FerryError: a volume can't be read.
+    """
+    from ollama_ferry.archives.volumes.checking import verify_volumes as check
+
+    return check(Path(sums).expanduser(), run=Run(observer, cancel))
+
+
+def _verify_archive(archive: PathLike | Input, threads: int, run: Run) -> Report:
+    from ollama_ferry.jobs.verify import verify_file, verify_stream
+    from ollama_ferry.places.archive.stream import ArchiveStream
+
+    if isinstance(archive, str | os.PathLike):
+        return verify_file(Path(archive).expanduser(), threads=threads, run=run)
+    return verify_stream(ArchiveStream(archive, "the stream", tick=run.advanced), run=run)
+
+
+def _verify_host(host: str, texts: list[str], ssh: Ssh | None, run: Run) -> Report:
+    from ollama_ferry.jobs.select import pick
+    from ollama_ferry.jobs.verify import verify_place
+
+    with ExitStack() as stack:
+        place = open_host(stack, Host.parse(host), ssh)
+        place.look()
+        names = pick(place, texts, place.label) if texts else list(place.names())
+        return verify_place(place, names, run=run)
+
+
+def _verify_store(texts: list[str], store: StoreLike, archives: list[Path], threads: int, run: Run) -> Report:
+    from ollama_ferry.jobs.repair import verify_and_repair
+    from ollama_ferry.jobs.select import select
+    from ollama_ferry.jobs.verify import verify_place
+    from ollama_ferry.places.archive.file import ArchiveFile
+    from ollama_ferry.places.store.store import Store
+
+    for archive in archives:
+        # One that is not there is told before hours of hashing.
+        with ArchiveFile(archive):
+            pass
+    located = located_store(store, run)
+    place = Store(located.root)
+    names: list[ModelName] = select(located, texts) if texts else list(place.names())
+    if archives:
+        return verify_and_repair(place, names, archives, threads=threads, run=run)
+    return verify_place(place, names, threads=threads, run=run)
+
+
+@contextmanager
+def _place(
+    store: StoreLike,
+    archive: PathLike | None,
+    host: str | None,
+    ssh: Ssh | None,
+    run: Run,
+) -> Iterator[Inspectable]:
+    """Open the one place that was named."""
+    from ollama_ferry.jobs.list_ import open_contents
+    from ollama_ferry.places.store.store import Store
+
+    if archive is not None:
+        yield open_contents(Path(archive).expanduser(), run)
+        return
+    if host is None:
+        yield Store(located_store(store, run).root)
+        return
+    with ExitStack() as stack:
+        place = open_host(stack, Host.parse(host), ssh)
+        place.look()
+        yield place

@@ -1,0 +1,283 @@
+"""Registries: push models to them, pull models out of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import (
+    Names,
+    PathLike,
+    StoreLike,
+    located_store,
+    located_target,
+    path_of,
+    rate_of,
+    texts_of,
+)
+from ollama_ferry.engine.events import Cancel, Observer, ignore
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import Remedy, UsageError
+
+if TYPE_CHECKING:
+    from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.export import Exported
+    from ollama_ferry.jobs.export_plan import PlannedExport
+    from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.jobs.push import Pushed
+    from ollama_ferry.model.names import ModelName
+    from ollama_ferry.places.registry.references import Reference
+    from ollama_ferry.registries.access import Access
+
+
+def push(
+    models: Names,
+    target: str,
+    *,
+    store: StoreLike = None,
+    archive: PathLike | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    mount_from: Iterable[str] = (),
+    oci: bool = False,
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    cert: PathLike | None = None,
+    key: PathLike | None = None,
+    rate: int | str = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Pushed:
+    """Push models of a store, or of an archive, to a registry: only what is missing there.
+
+    Args:
+        models: one name or several; patterns are taken too; none takes all of an archive.
+        target: the registry and what repositories begin with there, such as ``registry.lab:5000/models``.
+        store: the models folder; None finds it as the command does.
+        archive: the path of an archive that can be searched, to push out of instead of a store.
+        rename: what the one model is called below the target, as ``repository[:tag]``.
+        replace: whether a model of the same name and another content may be replaced.
+        mount_from: repositories of the same registry that may have blobs already.
+        oci: send manifests of OCI's type, for registries and tools that take no other; a pull gives back the same ID.
+        insecure: plain http instead of https.
+        ca_file: certificates of authorities that are trusted besides the system's.
+        cert: the client's certificate.
+        key: its key, where that is another file.
+        rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        What is in the registry now: models, blobs that were sent, mounted, or there; seconds.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; a model is there only when it is whole.
+    """
+    access = _access(insecure, ca_file, cert, key, rate)
+    job = _Push(models, target, store, archive, rename, replace, tuple(mount_from), oci)
+    return job.run(access, Run(observer, cancel), dry_run=False)
+
+
+def plan_push(
+    models: Names,
+    target: str,
+    *,
+    store: StoreLike = None,
+    archive: PathLike | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    mount_from: Iterable[str] = (),
+    oci: bool = False,
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    cert: PathLike | None = None,
+    key: PathLike | None = None,
+    rate: int | str = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Pushed:
+    """Find out what :func:`push` would send; nothing is sent.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    access = _access(insecure, ca_file, cert, key, rate)
+    job = _Push(models, target, store, archive, rename, replace, tuple(mount_from), oci)
+    return job.run(access, Run(observer, cancel), dry_run=True)
+
+
+def pull(
+    models: Names,
+    archive: PathLike | None = None,
+    *,
+    store: StoreLike = None,
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    compress: str = "auto",
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    cert: PathLike | None = None,
+    key: PathLike | None = None,
+    rate: int | str = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported | Exported:
+    """Pull models out of registries, into a store or straight into an archive.
+
+    Args:
+        models: one reference or several, such as ``registry.lab:5000/models/deepseek-r1:8b``, or Ollama's names.
+        archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``; None pulls into the store.
+        store: the models folder, which need not exist; None finds it as the command does.
+        rename: the name that the one model gets.
+        replace: whether another model of the name, or a file that is there, may be replaced.
+        verify_existing: hash blobs that are in the store already before they count as there.
+        compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
+        insecure: plain http instead of https.
+        ca_file: certificates of authorities that are trusted besides the system's.
+        cert: the client's certificate.
+        key: its key, where that is another file.
+        rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        As :func:`import_archive` where it went into a store, as :func:`export` where it went into an archive.
+
+    Raises:
+        FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
+    """
+    from ollama_ferry.api.exports import export_options
+    from ollama_ferry.jobs.pull import pull_into_file
+
+    run = Run(observer, cancel)
+    access = _access(insecure, ca_file, cert, key, rate)
+    references = _references(models, rename, access, run)
+    if archive is None:
+        return _pull_into_store(references, store, replace, verify_existing, access, run, dry_run=False)
+    options = export_options(compress, replace=replace)
+    return pull_into_file(references, Path(archive), options, access, run=run)
+
+
+def plan_pull(
+    models: Names,
+    archive: PathLike | None = None,
+    *,
+    store: StoreLike = None,
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    insecure: bool = False,
+    ca_file: PathLike | None = None,
+    cert: PathLike | None = None,
+    key: PathLike | None = None,
+    rate: int | str = 0,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported | PlannedExport:
+    """Find out what :func:`pull` would do; nothing is written.
+
+    Returns:
+        As :func:`plan_import` for a store, as :func:`plan_export` for an archive.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    from ollama_ferry.api.exports import export_options, kind_named
+    from ollama_ferry.jobs.export_plan import foresee_export
+    from ollama_ferry.jobs.pull import plan_pull as plan
+
+    run = Run(observer, cancel)
+    access = _access(insecure, ca_file, cert, key, rate)
+    references = _references(models, rename, access, run)
+    if archive is None:
+        return _pull_into_store(references, store, replace, verify_existing, access, run, dry_run=True)
+    path = Path(archive)
+    places = ", ".join(map(str, references.values()))
+    return foresee_export(plan(references, access, run), path, kind_named(path), export_options(), place=places)
+
+
+@dataclass(frozen=True)
+class _Push:
+    models: Names
+    target: str
+    store: StoreLike
+    archive: PathLike | None
+    rename: str | None
+    replace: bool
+    mount_from: tuple[str, ...]
+    oci: bool
+
+    def run(self, access: Access, run: Run, *, dry_run: bool) -> Pushed:
+        from ollama_ferry.jobs.push import PushOptions
+        from ollama_ferry.jobs.push import push as push_models
+        from ollama_ferry.places.registry.references import PushTarget, check_repository
+
+        target = PushTarget.parse(self.target)
+        options = PushOptions(self.rename, self.replace, tuple(map(check_repository, self.mount_from)), self.oci)
+        with self._source(run) as (source, names):
+            return push_models(source, names, target, options, access, dry_run=dry_run, run=run)
+
+    @contextmanager
+    def _source(self, run: Run) -> Iterator[tuple[Inspectable, list[ModelName]]]:
+        from ollama_ferry.jobs.select import pick, select
+        from ollama_ferry.places.archive.file import ArchiveFile
+        from ollama_ferry.places.store.store import Store
+
+        texts = texts_of(self.models)
+        if self.archive is None:
+            located = located_store(self.store, run)
+            yield Store(located.root), select(located, texts)
+            return
+        with ArchiveFile(Path(self.archive)) as file:
+            if file.note:
+                run.note(file.note)
+            source = file.source()
+            if source is None:
+                raise UsageError(
+                    f"{self.archive} has no index, so that its blobs can't be read in order",
+                    hint=f"Import it first, or unpack it; only archives of export, plain tars and zips are pushed:\n"
+                    f"  ollama-ferry import {self.archive}",
+                )
+            yield source, pick(source, texts, source.label) if texts else list(source.names())
+
+
+def _pull_into_store(
+    references: dict[ModelName, Reference],
+    store: StoreLike,
+    replace: bool,
+    verify_existing: bool,
+    access: Access,
+    run: Run,
+    *,
+    dry_run: bool,
+) -> Imported:
+    from ollama_ferry.jobs.pull import PullOptions, pull_into_store
+    from ollama_ferry.places.store.store import Store
+
+    target = Store(located_target(store, run).root)
+    options = PullOptions(replace, verify_existing)
+    return pull_into_store(references, target, options, access, dry_run=dry_run, run=run)
+
+
+def _references(models: Names, rename: str | None, access: Access, run: Run) -> dict[ModelName, Reference]:
+    from ollama_ferry.jobs.pull import references_of
+
+    references = references_of(texts_of(models), rename)
+    for name, reference in references.items():
+        run.explain(f"{name}: {'plain http, ' if access.insecure else ''}{reference}")
+    return references
+
+
+def _access(
+    insecure: bool, ca_file: PathLike | None, cert: PathLike | None, key: PathLike | None, rate: int | str
+) -> Access:
+    from ollama_ferry.registries.access import Access
+
+    if key is not None and cert is None:
+        raise UsageError("a key goes with its certificate, and none was named", remedies=[Remedy("cert")])
+    return Access(insecure, path_of(ca_file), path_of(cert), path_of(key), rate_of(rate), dict(os.environ))

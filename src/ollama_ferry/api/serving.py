@@ -1,0 +1,63 @@
+"""Serving: a read-only registry of models of a store or an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, texts_of
+from ollama_ferry.engine.events import Observer, ignore
+from ollama_ferry.engine.run import Run
+
+if TYPE_CHECKING:
+    from ollama_ferry.jobs.serve import Serving
+    from ollama_ferry.serving.server import Served
+
+
+@contextmanager
+def serve(
+    models: Names = (),
+    *,
+    archive: PathLike | None = None,
+    store: StoreLike = None,
+    listen: str = "127.0.0.1:11435",
+    token: str = "",
+    log: Callable[[Served], None] | None = None,
+    observer: Observer = ignore,
+) -> Iterator[Serving]:
+    """Serve models as a read-only registry until the block ends; threads of this process do it.
+
+    Args:
+        models: names and patterns of the models to serve; none serves all.
+        archive: the path of an archive to serve out of, instead of a store.
+        store: the models folder; None finds it as the command does.
+        listen: ``ADDRESS:PORT``; port 0 takes a free one.
+        token: what requests must carry; empty lets everybody read.
+        log: told of every answer, from the server's threads.
+        observer: told which store it is, and why.
+
+    Returns:
+        The server: its ``address``, the ``models`` that it serves, and how others pull them.
+
+    Raises:
+        FerryError: a model is not there or not whole, the archive can't be searched, or the address is taken.
+    """
+    from ollama_ferry.jobs.serve import Serving, shelve_archive, shelve_store
+    from ollama_ferry.serving.addresses import Address, outward
+    from ollama_ferry.serving.server import Server, log_nothing
+    from ollama_ferry.serving.tokens import check_token
+
+    texts = texts_of(models)
+    address = Address.parse(listen)
+    secret = check_token(token) if token else ""
+    with ExitStack() as stack:
+        if archive is not None:
+            shelved = stack.enter_context(shelve_archive(Path(archive).expanduser(), texts))
+        else:
+            located = located_store(store, Run(observer))
+            shelved = shelve_store(located, texts, everything=not texts)
+        server = stack.enter_context(Server(shelved.shelf, address, token=secret, log=log or log_nothing))
+        host = outward(address, server.host, server.port)
+        yield Serving(server, shelved.shelf, shelved.left_out, shelved.place, host, token_needed=bool(secret))

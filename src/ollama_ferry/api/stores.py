@@ -1,0 +1,138 @@
+"""The stores of this machine: which is used, what it has, what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ollama_ferry.api.arguments import PathLike, StoreLike, located_store, located_target, path_of
+from ollama_ferry.engine.events import Observer, ignore
+from ollama_ferry.engine.run import Run
+
+if TYPE_CHECKING:
+    from ollama_ferry.doctor.machine import MachineReport
+    from ollama_ferry.jobs.inventory import Inventory
+    from ollama_ferry.model.names import ModelName
+    from ollama_ferry.ollama.locate import Located
+    from ollama_ferry.places.store.store import Store
+
+
+def find_store(store: StoreLike = None, *, observer: Observer = ignore) -> Located:
+    """Find the store to read from.
+
+    Args:
+        store: the models folder; None finds it as the commands do.
+        observer: told which it is, and why.
+
+    Returns:
+        Its folder, why it is this one, and the others of this machine; every call takes it as ``store``.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none, or it can't be read.
+    """
+    return located_store(store, Run(observer))
+
+
+def find_target(store: StoreLike = None, *, observer: Observer = ignore) -> Located:
+    """Find the store to write into, as :func:`find_store`; one that is named need not be there yet.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none and none was named, or it can't be looked into.
+    """
+    return located_target(store, Run(observer))
+
+
+def open_store(models: StoreLike = None) -> Store:
+    """Return a store to read from.
+
+    Args:
+        models: the models folder; None finds it as the commands do.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is none, or it can't be read.
+    """
+    from ollama_ferry.places.store.store import Store
+
+    return Store(find_store(models).root)
+
+
+def has_model(text: str, store: StoreLike = None) -> bool:
+    """Tell whether a text means models of a store: a name of one that is there, or a pattern.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is no store, or it can't be read.
+    """
+    from ollama_ferry.engine.inspect import resolve
+    from ollama_ferry.errors import InvalidName, ModelNotFound
+    from ollama_ferry.model.names import ModelName, is_pattern
+
+    if is_pattern(text):
+        return True
+    try:
+        resolve(open_store(store), ModelName.parse(text))
+    except (InvalidName, ModelNotFound):
+        return False
+    return True
+
+
+def inventory(store: StoreLike = None) -> str:
+    """Tell what a store has, for ``export(have=...)`` on another machine.
+
+    Args:
+        store: the models folder; None finds it as the command does.
+
+    Returns:
+        The text of the file: a line for each blob that a model here names and that is here with its size.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is no store, or it can't be read.
+    """
+    return take_inventory(store).text
+
+
+def take_inventory(store: StoreLike = None, *, observer: Observer = ignore) -> Inventory:
+    """Tell what a store has, as :func:`inventory`, with the blobs and their sizes.
+
+    Raises:
+        StoreNotFound, NotPermitted: there is no store, or it can't be read.
+    """
+    from ollama_ferry.jobs.inventory import take_inventory as take
+    from ollama_ferry.places.store.store import Store
+
+    return take(Store(located_store(store, Run(observer)).root))
+
+
+def doctor(store: PathLike | None = None, *, observer: Observer = ignore) -> MachineReport:
+    """Find what is wrong with Ollama's models on this machine, as ``ollama-ferry doctor``; nothing is changed.
+
+    Args:
+        store: look into this store only; None looks into every one that is found.
+        observer: told why something was decided.
+
+    Returns:
+        The stores that were found, and the findings, each with its severity and the lines that mend it.
+
+    Raises:
+        StoreNotFound: there is no store at all, or ``store`` is none.
+    """
+    from ollama_ferry.doctor.machine import check_machine
+    from ollama_ferry.ollama.candidates import this_system
+    from ollama_ferry.wording import shown
+
+    system = this_system()
+    Run(observer).explain(f"platform {system.platform}, home {shown(system.home)}")
+    return check_machine(system, path_of(store))
+
+
+def write_sample_store(folder: PathLike) -> list[ModelName]:
+    """Write a small store to try things out with: two models that share 4 MB of weights.
+
+    Args:
+        folder: where it is made; it need not be there.
+
+    Returns:
+        The names of the models.
+    """
+    from ollama_ferry.jobs.sample import write_sample_store as write
+
+    return write(Path(folder))

@@ -1,0 +1,85 @@
+"""What the commands print: how much of it, tables, and the parts that several of them have in their JSON documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ollama_ferry.cli.terminal import escaped, say, say_json
+from ollama_ferry.wording import counted, human_rate, human_size
+
+if TYPE_CHECKING:
+    from ollama_ferry.api import Descriptor
+
+
+@dataclass(frozen=True)
+class Output:
+    """How much a command says, and in which form.
+
+    Attributes:
+        quiet: results and errors only.
+        verbose: also say what was decided and why.
+        as_json: one JSON document on stdout.
+    """
+
+    quiet: bool
+    verbose: bool
+    as_json: bool
+
+    def note(self, text: str) -> None:
+        """Say on stderr what is happening, unless told to be quiet."""
+        if not self.quiet:
+            say(text, err=True)
+
+    def document(self, value: object) -> None:
+        """Print the one JSON document."""
+        say_json(value)
+
+
+def stdout_is_terminal() -> bool:
+    """Tell whether somebody looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:
+    """Print rows in columns, two blanks between them, for people and for ``awk``.
+
+    Args:
+        header: the columns' names.
+        rows: as many texts each as the header has.
+        right: the columns that are flush right.
+    """
+    # Escaped before they are measured.
+    lines = [header, *([escaped(text) for text in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        say("  ".join(cells).rstrip())
+
+
+def blobs_fields(blobs: Iterable[Descriptor]) -> list[dict[str, object]]:
+    """Return what JSON documents say of blobs."""
+    return [{"digest": str(blob.digest), "size": blob.size} for blob in blobs]
+
+
+def amount(blobs: Collection[Descriptor]) -> str:
+    """Say how much some blobs are: ``1.2 GB in 3 blobs``."""
+    return f"{human_size(sum(blob.size for blob in blobs))} in {counted(len(blobs), 'blob')}"
+
+
+def present(blobs: Collection[Descriptor], where: str) -> str:
+    """Say how much was there already, behind what moved; nothing where nothing was."""
+    if not blobs:
+        return ""
+    return f", {human_size(sum(blob.size for blob in blobs))} in {len(blobs)} were {where} already"
+
+
+def took(seconds: float, size: int) -> str:
+    """Say how long something took, and how fast so many bytes moved: ``1.5 s, 300 MB/s``."""
+    speed = f", {human_rate(size, seconds)}" if size else ""
+    return f"{max(seconds, 0.001):.1f} s{speed}"
