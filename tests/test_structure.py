@@ -24,9 +24,6 @@ PACKAGE = ROOT / "src/ollama_ferry"
 STILL_CLIMBING: set[str] = set()
 STILL_IN_CIRCLES: set[tuple[str, ...]] = set()
 STILL_TOO_LONG = {
-    "cli.export_command:command",
-    "cli.import_command:command",
-    "cli.verify_command:command",
     "places.store.sink",
     "places.store.sink:StoreSink",
 }
