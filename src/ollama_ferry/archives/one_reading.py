@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from ollama_ferry.archives.tar import BLOCK, CHECK
-from ollama_ferry.errors import ReadDifferently
+from ollama_ferry.errors import ReadDifferently, Remedy
 
 NAME = slice(0, 100)
 KIND = slice(156, 157)
@@ -76,6 +76,7 @@ def odd(what: str) -> ReadDifferently:
     return ReadDifferently(
         f"not every tar reads this in the same way: {what}",
         hint="Make it anew with a plain GNU tar (`tar -cf`, no further options), or with ollama-ferry.",
+        remedies=[Remedy("lenient")],
     )
 
 

@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, BrokenStream):
             # Python would try to flush what is left at its exit, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _tell(error.message, _hint(error), error.exit_code)
+        return _tell(error.message, _hint(error, arguments), error.exit_code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.UsageError as error:
@@ -88,8 +88,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _hint(error: FerryError) -> str:
-    hint = hint_of(error)
+def _hint(error: FerryError, arguments: list[str]) -> str:
+    hint = hint_of(error, next((word for word in arguments if not word.startswith("-")), ""))
     if isinstance(error, NotPermitted) and not hint and hasattr(os, "geteuid") and os.geteuid() != 0:
         from ollama_ferry.cli.sudo import sudo_line
 

@@ -139,7 +139,7 @@ def _import_all(asked: _Asked, output: Output) -> None:
                 "store": str(target.root),
                 "dry_run": asked.dry_run,
                 "archives": [_fields(one) for one in done],
-                "failed": [{"error": error.message, "hint": hint_of(error)} for error in failed],
+                "failed": [{"error": error.message, "hint": hint_of(error, "import")} for error in failed],
             }
         )
     if failed and len(asked.archives) == 1:

@@ -7,30 +7,79 @@ the command line stands here and nowhere else.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
-from ollama_ferry.errors import FerryError, ModelNotFound
+from ollama_ferry.errors import FerryError, ModelNotFound, Remedy
 
-_WORDS = {
-    "replace": "Replace what is there with --force.",
-    "rename": "Give it another name with --as.",
-    "models": "Name the models to take; of an archive with --model.",
-    "store": "Name the store with --models DIR.",
-    "have": "On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",
+# By parameter, and by parameter=value where a value says something of its own; {} is the value. The first text counts
+# whose options the command has.
+_WORDS: dict[str, tuple[str, ...]] = {
+    "archive": ("Give it last, for example {}",),
+    "ask": ("Or be asked for one medium after the other: --prompt",),
+    "ca_file": ("Trust its authority: --ca-file FILE, or SSL_CERT_FILE",),
+    "cert": (
+        "It wants a client's certificate, or another one than was shown: --cert FILE, and --key FILE.",
+        "A registry that wants a client's certificate gets it by push and pull: --cert FILE, and --key FILE.",
+    ),
+    "everything": ("--all takes every model.",),
+    "have": ("On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",),
+    "insecure": ("It seems to speak plain http; if that is meant so: --insecure",),
+    "insecure=False": ("It may speak https: leave out --insecure.",),
+    "lenient": (
+        "If you trust whoever made it: --lenient takes it, and hashes it all the same.",
+        "If you trust whoever made it: ollama-ferry import --lenient takes it, and hashes it all the same.",
+    ),
+    "listen": ("Choose another port with --listen ADDRESS:PORT.",),
+    "models": ("Name the models to take, with --model.", "Name the models to take."),
+    "oci": ("It may take no manifests of Docker's type, which Ollama's models have: push again with --oci",),
+    "oci=False": ("Push it without --oci.",),
+    "rename": ("Give it another name with --as.",),
+    "rename=": ("Give it another name: --as {}",),
+    "replace": ("Replace what is there with --force.",),
+    "split": ("Choose a larger --split.",),
+    "split=": ("Write volumes that fit: --split {}", "Write volumes that fit: ollama-ferry export --split {}"),
+    "ssh": ("Or name another one with --ssh.",),
+    "store": ("Name the store with --models DIR.",),
+    "store=": ("--models {}",),
+    "sudo": ("Or use --sudo, where sudo asks for no password there.",),
 }
-_WITH_VALUE = {"rename": "--as {}", "store": "--models {}"}
 
 
 def hint_of(error: FerryError, command: str = "") -> str:
-    """Return what to do about an error, in lines: its own hint, and the options that would lead elsewhere."""
+    """Return what to do about an error, in lines: its own hint, and the options that would lead elsewhere.
+
+    Args:
+        error: the error.
+        command: the command that it ended; what is no option of it is said in another way, or not at all.
+    """
     lines = [error.hint] if error.hint else []
-    for remedy in error.remedies:
-        text = _WITH_VALUE.get(remedy.parameter, "") if remedy.value else _WORDS.get(remedy.parameter, "")
-        if text:
-            lines.append(text.replace("{}", shlex.quote(remedy.value)))
+    options = _options(command)
+    lines += filter(None, (_words(remedy, options) for remedy in error.remedies))
     if isinstance(error, ModelNotFound) and error.place:
         place = shlex.quote(error.place)
         lines.append(
             f"`ollama-ferry list {'--models ' if os.path.isdir(error.place) else ''}{place}` shows what is there."
         )
     return "\n".join(lines)
+
+
+def _words(remedy: Remedy, options: set[str]) -> str:
+    keys = [f"{remedy.parameter}={remedy.value}", f"{remedy.parameter}="] if remedy.value else []
+    for key in (*keys, remedy.parameter):
+        for text in _WORDS.get(key, ()):
+            # What names another command stands for itself.
+            own = set() if "ollama-ferry " in text else set(re.findall(r"--[a-z][a-z-]*", text))
+            if not options or own <= options:
+                return text.replace("{}", shlex.quote(remedy.value))
+    return ""
+
+
+def _options(command: str) -> set[str]:
+    """Return the options of a command; none where there is no such command."""
+    import click
+
+    from ollama_ferry.cli.commands import ferry
+
+    found = ferry.get_command(click.Context(ferry), command)
+    return {option for parameter in found.params for option in parameter.opts} if found is not None else set()
