@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -208,3 +209,29 @@ def test_root_hears_of_the_choice_from_the_python_interface(
     assert str(told.root) in note and str(other.root) in note
     done = ferry("list")
     assert "a:latest" in done.stdout and str(other.root) in done.stderr
+
+
+@linux_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_strangers_socket_chooses_nothing_for_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = StoreBuilder(tmp_path / "planted")
+    planted.model("bait")
+    own = StoreBuilder(tmp_path / "home/.ollama/models")
+    own.model("own")
+    os.seteuid(65534)
+    try:
+        server = FakeServer()
+    finally:
+        os.seteuid(0)
+    try:
+        server.modelfiles["bait"] = f"FROM {planted.root}/blobs/sha256-{'a' * 64}\n"
+        monkeypatch.setenv("OLLAMA_HOST", str(server.address))
+        done = ferry("list")
+        assert "own:latest" in done.stdout and "bait" not in done.stdout
+        assert str(planted.root) in done.stderr
+        assert f"names {planted.root}, and is not believed" in ferry("doctor").stdout
+        shutil.rmtree(own.root)
+        done = ferry("list")
+        assert done.returncode == 3 and f"--models {planted.root}" in done.stderr
+    finally:
+        server.close()

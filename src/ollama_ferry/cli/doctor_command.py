@@ -78,6 +78,8 @@ def _print_stores(report: MachineReport) -> None:
     served = [store for store in report.stores if store.served]
     if served:
         say(f"the server at {report.server} uses {shown(served[0].path)}")
+    elif any(finding.code == "doubted-server" for finding in report.findings):
+        say(f"the server at {report.server} names {report.server_folder}, and is not believed")
     elif report.server_folder:
         say(f"the server at {report.server} uses {report.server_folder}, which is none of these")
     else:

@@ -141,7 +141,7 @@ class _Manifests:
             return
         self.seen.names[name.key].append(name)
         self.seen.largest = max(self.seen.largest, manifest.size)
-        if _with_dashes(manifest.raw):
+        if manifest.loses_blobs:
             self.subject.tidying_hurts = True
             self.subject.add(
                 Severity.PROBLEM,
@@ -295,13 +295,3 @@ def _is_list(raw: bytes) -> bool:
     """Tell whether a manifest is a list of manifests, one for each kind of machine."""
     document = parse_json(raw)
     return "manifests" in document or document.get("mediatype") in _LIST_TYPES
-
-
-def _with_dashes(raw: bytes) -> bool:
-    """Tell whether a manifest writes a digest as a file name is written.
-
-    Source: ``PruneLayers`` in ``server/images.go`` of Ollama compares digests as text.
-    """
-    document = parse_json(raw)
-    blobs = [document.get("config"), *(document.get("layers") or ())]
-    return any(isinstance(blob, dict) and str(blob.get("digest")).startswith("sha256-") for blob in blobs)

@@ -19,6 +19,7 @@ class Fault(Enum):
     CONTENT = "damaged"
     UNREADABLE = "not readable"
     MANIFEST = "no valid manifest"
+    PRUNED = "to lose its blobs"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ class Models:
         for name, manifest in self.manifests.items():
             # A blob may be a layer twice, or be named by several models as something else.
             own = [replace(problems[blob.digest], blob=blob) for blob in manifest.blobs if blob.digest in problems]
+            if manifest.loses_blobs:
+                text = "its manifest writes digests as sha256-<hex>: a server that starts deletes its blobs"
+                own.append(Problem(Fault.PRUNED, text))
             yield Verdict(name, manifest, tuple(own), sum(blob.digest in self.left_out for blob in manifest.blobs))
         for name, problem in self.broken.items():
             yield Verdict(name, None, (problem,))

@@ -161,6 +161,18 @@ class Manifest:
                 raise Damaged(f"the manifest gives {blob.digest} two sizes: {known.size} and {blob.size} bytes")
         return tuple(unique.values())
 
+    @cached_property
+    def loses_blobs(self) -> bool:
+        """Whether a server that starts deletes blobs of this model: some digest is not written ``sha256:<hex>``.
+
+        Source: ``deleteUnusedLayers`` in ``server/images.go`` of Ollama, which compares digests as text.
+        """
+        if all(str(blob.digest).encode() in self.raw for blob in self.blobs):
+            return False
+        document = parse_json(self.raw)
+        named = (document.get("config"), *(document.get("layers") or ()))
+        return any(str(blob["digest"])[:7] == "sha256-" for blob in named if blob and blob.get("digest"))
+
     @property
     def size(self) -> int:
         """The bytes of all blobs, each counted once."""
