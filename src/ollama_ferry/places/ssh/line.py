@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from ollama_ferry.engine.rate import RateLimit
-from ollama_ferry.errors import FerryError, NotPermitted, Unreachable, UsageError
+from ollama_ferry.errors import FerryError, NotPermitted, Remedy, Unreachable, UsageError
 from ollama_ferry.places.ssh.refusals import refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
 
@@ -60,7 +60,9 @@ class Line:
         if not host or host.startswith("-") or any(c.isspace() or not c.isprintable() for c in host):
             raise UsageError(f"{host[:100]!a} is no host")
         if shutil.which(options.command[0]) is None:
-            raise UsageError(f"{options.command[0]} is not installed", hint="Install OpenSSH, or name one with --ssh.")
+            raise UsageError(
+                f"{options.command[0]} is not installed", hint="Install OpenSSH.", remedies=[Remedy("ssh")]
+            )
         self.host = host
         self.options = options
         self.calls = 0

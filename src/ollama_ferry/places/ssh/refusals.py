@@ -11,6 +11,7 @@ from ollama_ferry.errors import (
     FerryError,
     NoSpace,
     NotPermitted,
+    Remedy,
     StoreNotFound,
     UsageError,
     Vanished,
@@ -23,6 +24,7 @@ class _Refusal(NamedTuple):
     error: type[FerryError]
     message: str
     hint: str
+    remedies: tuple[Remedy, ...] = ()
 
 
 # {host} and {what} are filled in; {about} is {what} in brackets, where there is something.
@@ -30,7 +32,8 @@ _REFUSALS = {
     "closed": _Refusal(
         NotPermitted,
         "not permitted to use the store on {host}{about}",
-        "Log in as its owner or as root, or use --sudo where sudo asks for no password there.",
+        "Log in as its owner or as root.",
+        (Remedy("sudo"),),
     ),
     "link": _Refusal(
         NotPermitted,
@@ -98,7 +101,9 @@ def refusal(host: str, reason: str) -> FerryError:
     what = ascii(rest[:200])[1:-1]
     about = f" ({what})" if what else ""
     return found.error(
-        found.message.format(host=host, what=what, about=about), hint=found.hint.format(host=host, what=what)
+        found.message.format(host=host, what=what, about=about),
+        hint=found.hint.format(host=host, what=what),
+        remedies=found.remedies,
     )
 
 

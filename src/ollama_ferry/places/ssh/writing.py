@@ -114,7 +114,7 @@ contend() {
             sleep 1; still=$((still + 1))
         fi
     done
-    mkdir "lock/$$" && say "$(date -u '+%Y-%m-%d %H:%M:%S UTC') $who" > lock/who && say "$token" > lock/token && \
+    say > "lock/$$" && say "$(date -u '+%Y-%m-%d %H:%M:%S UTC') $who" > lock/who && say "$token" > lock/token && \
         say "$machine" > lock/machine || { rm -rf lock; die write lock; }
     exit "$forced"
 }
@@ -166,8 +166,8 @@ IFS= read -r fresh
 find_blobs
 stage
 holds || die lost
-mkdir "lock/$$" || die lost
-trap 'rmdir "lock/$$" 2>/dev/null' EXIT
+{ say > "lock/$$"; } 2>/dev/null || die lost
+trap 'rm -f "lock/$$"' EXIT
 IFS= read -r kind
 if [ "$kind" = many ]; then
     IFS= read -r batch
