@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -193,6 +194,77 @@ def test_hard_linked_files_are_not_given_away(tmp_path: Path) -> None:
     unit(tmp_path, "User=nobody", f"Environment=OLLAMA_MODELS={odd.root}")
     finding = one(checked(odd.store, tmp_path), "wrong-owner")
     assert finding.mend == () and "hard links" in finding.text
+
+
+@root_only
+def test_service_user_does_not_get_the_store_that_his_link_leads_to(tmp_path: Path) -> None:
+    odd = OddStore(tmp_path)
+    for folder in (odd.other.root, *odd.other.root.rglob("*")):
+        os.chown(folder, 4243, 4243)
+    link = tmp_path / "models"
+    link.symlink_to(odd.other.root)
+    os.chown(link, 65534, -1, follow_symlinks=False)
+    odd.other.blob(b"orphan")
+    (odd.other.root / "blobs/stray").write_bytes(b"x")
+    unit(tmp_path, "User=nobody", f"Environment=OLLAMA_MODELS={link}")
+    report = checked(StoreBuilder(link), tmp_path, later=HOURS)
+    assert {"wrong-owner", "orphans", "stray-file"} < set(codes(report))
+    assert [changing(f.mend) for f in report.findings if f.code in ("wrong-owner", "orphans", "stray-file")] == [[]] * 3
+    # Root's own link is as good as the folder.
+    os.chown(link, 0, 0, follow_symlinks=False)
+    assert one(checked(StoreBuilder(link), tmp_path, later=HOURS), "wrong-owner").mend
+
+
+@root_only
+def test_folder_behind_a_link_is_not_opened(tmp_path: Path) -> None:
+    closed = tmp_path / "ssl/private"
+    store = StoreBuilder(closed / "models")
+    store.model("a")
+    closed.chmod(0o700)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home/models").symlink_to(store.root)
+    unit(tmp_path, "User=nobody", f"Environment=OLLAMA_MODELS={tmp_path}/home/models")
+    finding = one(checked(StoreBuilder(tmp_path / "home/models"), tmp_path), "impassable")
+    assert finding.concerns == (str(closed),) and finding.mend == ()
+
+
+@root_only
+def test_folder_is_not_made_where_a_link_leads(tmp_path: Path) -> None:
+    odd = OddStore(tmp_path)
+    (tmp_path / "link").symlink_to(odd.outside / "etc")
+    unit(tmp_path, "User=nobody", f"Environment=OLLAMA_MODELS={tmp_path}/link/models")
+    assert one(checked(odd.store, tmp_path), "no-service-store").mend == ()
+
+
+@root_only
+def test_what_is_mounted_in_a_store_is_not_changed(tmp_path: Path) -> None:
+    """A home is mounted below blobs/, another in the staging folder."""
+    odd = OddStore(tmp_path)
+    for folder in (odd.blobs / "home", odd.root / ".ollama-ferry/home"):
+        folder.mkdir(parents=True)
+    for path in (odd.outside, *odd.outside.rglob("*")):
+        os.chown(path, 4243, 4243)
+    unit(tmp_path, "User=nobody", f"Environment=OLLAMA_MODELS={odd.root}")
+    code = (
+        "import sys, json; from pathlib import Path; sys.path[:0] = json.loads(sys.argv[1])\n"
+        "from support.checking import checked, HOURS; from support.stores import StoreBuilder\n"
+        "report = checked(StoreBuilder(Path(sys.argv[2])), Path(sys.argv[3]), later=HOURS)\n"
+        "print(json.dumps([[f.code, f.mend] for f in report.findings]))"
+    )
+    places = (odd.blobs / "home", odd.root / ".ollama-ferry/home")
+    mounting = " && ".join(f"mount --bind {odd.outside}/home {place}" for place in places)
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f'{mounting} && exec "$@"', "sh", sys.executable, "-c", code,
+         json.dumps(sys.path), odd.root, tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip("may not mount")
+    told = dict(json.loads(done.stdout))
+    assert told["wrong-owner"] == [] and told["leftovers"] == [], done.stderr
 
 
 def test_orphans_behind_a_link_may_be_anothers(tmp_path: Path) -> None:

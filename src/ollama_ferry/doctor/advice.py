@@ -41,7 +41,8 @@ class Advice:
         self._kept: set[tuple[int, int]] = set()
         self._mounts = mount_points()
         folders = ((store.manifests_folder, _IN_MANIFESTS), (store.blobs_folder, _IN_BLOBS))
-        self._own = {str(folder): self._is_own(folder, names) for folder, names in folders}
+        trusted = leads_honestly(store.root)
+        self._own = {str(folder): trusted and self._is_own(folder, names) for folder, names in folders}
 
     def keep(self, path: str, status: os.stat_result) -> None:
         """Remember what a link of the store leads to; call it with every file of the store."""
@@ -127,7 +128,9 @@ class Advice:
         if (status.st_dev, status.st_ino) in self._kept:
             return False
         above = os.path.realpath(os.path.dirname(path))
-        return self.is_inside(path) or (above == self._root and os.path.basename(path) in (STAGING, SSH_STAGING))
+        if above == self._root and os.path.basename(path) in (STAGING, SSH_STAGING):
+            return leads_honestly(self._store.root)
+        return self.is_inside(path)
 
     def _is_own(self, folder: Path, names: re.Pattern[str]) -> bool:
         """Tell whether a folder is of the store and nothing else, also where a link or a mount leads to it.
@@ -139,7 +142,7 @@ class Advice:
             link, status = os.lstat(folder), os.stat(real)
             if not stat.S_ISDIR(status.st_mode):
                 return False
-            if stat.S_ISDIR(link.st_mode) and real not in self._mounts:
+            if stat.S_ISDIR(link.st_mode) and real not in self._mounts and not os.path.ismount(real):
                 return True
             with os.scandir(real) as entries:
                 if not all(names.fullmatch(entry.name) for entry in islice(entries, _LOOKED_AT)):
@@ -170,6 +173,20 @@ def is_home(folder: str) -> bool:
 
 
 def is_systems(folder: str) -> bool:
-    """Tell whether a folder is the system's or somebody's home, which no line of ours touches."""
+    """Tell whether a folder is one at the top of the system or somebody's home, which no line of ours touches."""
     real = os.path.realpath(folder)
     return len(Path(real).parts) <= 2 or is_home(real)
+
+
+def leads_honestly(path: str | os.PathLike[str]) -> bool:
+    """Tell whether the links on the way to a path were made by root, by this user or by the owner of what is there.
+
+    Another one's link may lead to what he has no right to, and a line for root would do there what it should do here.
+    """
+    makers = {0, os.geteuid()} if hasattr(os, "geteuid") else set()
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return False
+    way = Path(os.path.abspath(path))
+    return all(not part.is_symlink() or os.lstat(part).st_uid in {*makers, owner} for part in (way, *way.parents))

@@ -134,10 +134,9 @@ def _check_orphans(subject: Subject, blobs: Blobs, named: set[str]) -> None:
         return
     # A server looks neither at links nor at digests in another form.
     hurts = subject.tidying_hurts or subject.advice.has_links
-    if subject.restart and subject.served is not False and not hurts:
+    lines = _without(subject, paths, orphans.count)
+    if lines and subject.restart and subject.served is not False and not hurts:
         lines = [subject.restart]
-    else:
-        lines = _without(subject, paths, orphans.count)
     subject.add(
         Severity.WARNING, "orphans", text, paths, _after("# If nothing is at work, and you do not need them:", lines)
     )

@@ -12,6 +12,7 @@ from ollama_ferry.files.permissions import User, impassable
 from ollama_ferry.ollama.candidates import Candidate, Candidates, Origin, State
 from ollama_ferry.wording import quoted, shown
 
+_SYSTEM = re.compile(r"/(bin|boot|dev|etc|lib[^/]*|proc|root|run|sbin|sys|usr|var)/")
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 
@@ -85,8 +86,9 @@ def _check_settings(listed: Candidates, findings: Findings) -> None:
         return
     user = service.user if service is not None else None
     mend: tuple[str, ...] = ()
-    # What is there already may be anybody's, and is not given away.
-    if not os.path.lexists(wanted.path):
+    # What is there already may be anybody's, and is not given away; nor is a folder made where a link leads.
+    above = str(wanted.path.parent)
+    if not os.path.lexists(wanted.path) and os.path.realpath(above) == above:
         owner = f"-o {quoted(user.name)} -g {quoted(user.group)} " if user else ""
         mend = ("# If it is to be a new store:", f"sudo install -d {owner}{quoted(wanted.path)}")
     findings.add(
@@ -107,7 +109,8 @@ def _check_passing(candidate: Candidate, user: User, findings: Findings, *, ours
     They are not the store's, so no line opens them to everybody, and none touches the system's folders and homes.
     """
     for folder in impassable(candidate.path, user):
-        systems = is_systems(str(folder))
+        # Behind a link may be a folder that was closed for a reason.
+        systems = is_systems(str(folder)) or folder not in candidate.path.parents or _SYSTEM.match(f"{folder}/")
         findings.add(
             Finding(
                 Severity.PROBLEM if ours else Severity.NOTE,
