@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -9,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import ollama_ferry
 from ollama_ferry import errors
+from ollama_ferry.cli.commands import ferry as ferry_group
 from support import floors
 from support.command_line import ferry
 
@@ -23,6 +26,12 @@ PACKAGE = ROOT / "src/ollama_ferry"
 # What is still to be mended. An entry goes with its fault: the tests fail where one is no longer needed.
 STILL_CLIMBING: set[str] = set()
 STILL_IN_CIRCLES: set[tuple[str, ...]] = set()
+STILL_SPEAKING = {
+    "archives/volumes/targets.py",
+    "archives/volumes/writing.py",
+    "files/disk.py",
+    "files/pending.py",
+}
 STILL_TOO_LONG = {
     "places.store.sink",
     "places.store.sink:StoreSink",
@@ -96,6 +105,54 @@ def test_circles_trespassers_and_long_parts_are_found(tmp_path: Path) -> None:
         "files.fourth:Long",
         "model.second:_own",
     }
+
+
+def test_a_command_knows_the_python_interface_and_nothing_below(modules: dict[str, floors.Module]) -> None:
+    """What it needs of a job it asks ``api`` for; so a program in Python has the same power."""
+    below = {
+        f"{module.name} -> {target}"
+        for module in modules.values()
+        for target in module.imports
+        if module.room == "cli" and not target.startswith(("cli", "api."))
+        and target not in ("api", "errors", "wording", "engine.events", "_version")
+    }  # fmt: skip
+    assert not below
+
+
+def options_of_commands() -> set[str]:
+    context = click.Context(ferry_group)
+    commands = [ferry_group.get_command(context, name) for name in ferry_group.list_commands(context)]
+    return {
+        option
+        for command in commands
+        if command is not None
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+
+
+def speaking(package: Path) -> set[str]:
+    """Return the modules below the command line that name an option of ours in a text."""
+    named = re.compile(rf"(?<![\w-])({'|'.join(sorted(options_of_commands()))})(?![\w-])")
+    found = set()
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        # doctor prints lines to copy; the page shows Ollama's own option.
+        if name.startswith(("cli/", "doctor/")) or name == "serving/page.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and named.search(node.value):
+                found.add(name)
+    return found
+
+
+def test_no_library_module_speaks_of_options(tmp_path: Path) -> None:
+    assert {"--as", "--force", "--models", "--split", "--oci"} <= options_of_commands()
+    assert speaking(PACKAGE) == STILL_SPEAKING
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/planted.py").write_text('raise ValueError(f"{1}: try --force")\n')
+    assert speaking(tmp_path) == {"jobs/planted.py"}
 
 
 def test_only_the_command_line_knows_how_it_is_made() -> None:

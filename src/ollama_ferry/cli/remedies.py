@@ -16,15 +16,15 @@ from ollama_ferry.errors import FerryError, ModelNotFound, Remedy
 # whose options the command has.
 _WORDS: dict[str, tuple[str, ...]] = {
     "archive": ("Give it last, for example {}",),
-    "ask": ("Or be asked for one medium after the other: --prompt",),
-    "ca_file": ("Trust its authority: --ca-file FILE, or SSL_CERT_FILE",),
-    "cert": (
-        "It wants a client's certificate, or another one than was shown: --cert FILE, and --key FILE.",
-        "A registry that wants a client's certificate gets it by push and pull: --cert FILE, and --key FILE.",
+    "ask": (
+        "Or be asked for one medium after the other: --prompt",
+        "Or be asked for one medium after the other: ollama-ferry import --prompt",
     ),
+    "ca_file": ("Trust its authority: --ca-file FILE, or SSL_CERT_FILE",),
+    "cert": ("Show one with --cert FILE, and --key FILE.",),
     "everything": ("--all takes every model.",),
     "have": ("On the target: ollama-ferry inventory > have.txt; then export with --have have.txt, or without --have.",),
-    "insecure": ("It seems to speak plain http; if that is meant so: --insecure",),
+    "insecure": ("If plain http is meant: --insecure",),
     "insecure=False": ("It may speak https: leave out --insecure.",),
     "lenient": (
         "If you trust whoever made it: --lenient takes it, and hashes it all the same.",
@@ -32,7 +32,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     ),
     "listen": ("Choose another port with --listen ADDRESS:PORT.",),
     "models": ("Name the models to take, with --model.", "Name the models to take."),
-    "oci": ("It may take no manifests of Docker's type, which Ollama's models have: push again with --oci",),
+    "oci": ("Or push again with --oci.",),
     "oci=False": ("Push it without --oci.",),
     "rename": ("Give it another name with --as.",),
     "rename=": ("Give it another name: --as {}",),

@@ -20,7 +20,7 @@ from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, UsageError
+from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, Remedy, UsageError
 from ollama_ferry.files.disk import require_space
 from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.signing import sign
@@ -243,7 +243,7 @@ def _export_to_volumes(
     expected, least = _foretold(store, planned, kind, options)
     if least > MOST_VOLUMES * size:
         raise UsageError(
-            f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", hint="Choose a larger --split."
+            f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", remedies=[Remedy("split")]
         )
     with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask) as volumes:
         if ask is None:

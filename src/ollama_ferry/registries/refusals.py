@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Remedy, Unreachable
 from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import Answer, LineBroke
@@ -46,14 +46,14 @@ def refusal(answer: Answer, what: str, login_hint: str, login: str = "") -> Ferr
         return NotPermitted(f"{said} (the login is that of {login})" if login else said, hint=login_hint)
     if answer.status == 404:
         return NotFound(said)
-    hint = ""
+    hint, remedies = "", []
     if answer.status in REDIRECTS:
         hint = "A redirect is followed for reading only."
     elif answer.status == 413:
         hint = "The registry, or a proxy before it, takes no requests that large; nginx: client_max_body_size 0."
     elif answer.status == 400 and answer.origin.scheme == "http" and not why:
-        hint = "It may speak https: leave out --insecure."
-    return Refused(said, hint=hint, status=answer.status)
+        remedies = [Remedy("insecure", "False")]
+    return Refused(said, hint=hint, remedies=remedies, status=answer.status)
 
 
 def unreachable(what: str, host: str, trouble: str, registry: str, access: Access, *, answered: bool) -> Unreachable:
@@ -67,19 +67,20 @@ def unreachable(what: str, host: str, trouble: str, registry: str, access: Acces
         access: where its certificates may be.
         answered: whether any host has answered before.
     """
-    hint = "Run the same command again: it goes on from what has arrived."
+    hint, remedies = "Run the same command again: it goes on from what has arrived.", []
     if "CERTIFICATE_VERIFY_FAILED" in trouble and "match" in trouble:
         hint = "The certificate is one for other names: call the host by one of those, or let it have another."
     elif "CERTIFICATE_VERIFY_FAILED" in trouble:
-        hint = "Trust its authority: --ca-file FILE, or SSL_CERT_FILE"
+        hint, remedies = "Its certificate is of an authority that is not trusted here.", [Remedy("ca_file")]
         if host == registry:
-            hint += f", or {access.docker_certificates / registry}/ca.crt"
+            hint += f" Docker's place for one: {access.docker_certificates / registry}/ca.crt"
     elif re.search(_CLIENT_REFUSED, trouble):
-        hint = "It wants a client's certificate, or another one than was shown: --cert FILE, and --key FILE."
+        hint = "It wants a client's certificate, or another one than was shown."
+        remedies = [Remedy("cert")]
     elif re.search(_OLD_TLS, trouble):
         hint = "It speaks no TLS that is still held safe: 1.2 at the least is needed."
     elif re.search(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST", trouble, re.IGNORECASE):
-        hint = "It seems to speak plain http; if that is meant so: --insecure"
+        hint, remedies = "It seems to speak plain http.", [Remedy("insecure")]
     elif not answered:
         hint = "Is the name right, and is the registry up? HTTPS_PROXY names a proxy where one is needed."
-    return Unreachable(f"{what}: {host}: {trouble}", hint=hint)
+    return Unreachable(f"{what}: {host}: {trouble}", hint=hint, remedies=remedies)

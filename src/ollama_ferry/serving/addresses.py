@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_ferry.errors import FerryError, NotPermitted, UsageError
+from ollama_ferry.errors import FerryError, NotPermitted, Remedy, UsageError
 
 DEFAULT_PORT = 11435
 """The port beside Ollama's own."""
@@ -124,7 +124,7 @@ def _cannot_listen(address: Address, error: OSError) -> FerryError:
     if error.errno == errno.EADDRINUSE:
         return FerryError(
             f"can't listen on {address}: something else does already",
-            hint="Choose another port with --listen ADDRESS:PORT.",
+            remedies=[Remedy("listen")],
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return UsageError(

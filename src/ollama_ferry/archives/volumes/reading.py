@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
-from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
+from ollama_ferry.errors import Damaged, NotFound, NotPermitted, Remedy, UsageError
 from ollama_ferry.wording import read_size
 
 MOST_VOLUMES = 999
@@ -137,7 +137,8 @@ class Volumes:
             raise NotFound(
                 f"{self.whole}: {len(missing)} of {len(wanted)} volumes are not in {self.whole.parent}: "
                 f"{', '.join(missing[:8])}{' …' if len(missing) > 8 else ''}",
-                hint="Copy them into that folder, or import with --prompt to be asked for one medium after the other.",
+                hint="Copy them into that folder.",
+                remedies=[Remedy("ask")],
             )
         paths = [self.path(number) for number in numbers]
         sizes = [path.stat().st_size for path in paths]

@@ -22,7 +22,7 @@ from ollama_ferry.archives.unpacking import CHUNK, packing_of
 from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.engine.ports import Readable
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted
+from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Remedy
 from ollama_ferry.model.manifests import MANIFEST_LIMIT
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents, Gathering
@@ -242,5 +242,5 @@ def _open_file(path: Path) -> BinaryIO:
         return open(fd, "rb", buffering=0)
     os.close(fd)
     if stat.S_ISDIR(mode):
-        raise NotFound(f"{path} is a folder, and no archive", hint="To read a store, name it with --models.")
+        raise NotFound(f"{path} is a folder, and no archive", remedies=[Remedy("store", str(path))])
     raise NotFound(f"{path} is no regular file", hint="Use - and redirect it: ... - < FILE")

@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 
-from ollama_ferry.errors import Damaged, UsageError
+from ollama_ferry.errors import Damaged, Remedy, UsageError
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Digest, Manifest, parse_json
 from ollama_ferry.model.names import ModelName
 
@@ -43,7 +43,7 @@ def oci_form(name: ModelName, manifest: Manifest) -> bytes:
     if media_type(manifest.raw) == OCI_TYPE:
         return manifest.raw
     if manifest.config is None:
-        raise UsageError(f"{name} has no config, which manifests of OCI's type need", hint="Push it without --oci.")
+        raise UsageError(f"{name} has no config, which manifests of OCI's type need", remedies=[Remedy("oci", "False")])
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_TYPE,
@@ -56,7 +56,7 @@ def oci_form(name: ModelName, manifest: Manifest) -> bytes:
         raise UsageError(
             f"{name} has so many layers that its manifest of OCI's type would have {len(raw)} bytes, "
             f"and more than {MANIFEST_LIMIT} are not read",
-            hint="Push it without --oci.",
+            remedies=[Remedy("oci", "False")],
         )
     return raw
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ollama_ferry.errors import InvalidName, UsageError
+from ollama_ferry.errors import InvalidName, Remedy, UsageError
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 
@@ -112,7 +112,8 @@ class PushTarget:
             if not _STRICT_PART.fullmatch(part):
                 raise UsageError(
                     f"{text[:200]!a}: a registry takes no {part!a} in a repository",
-                    hint=f"{hint}\nEach part: a-z, 0-9, and single '.', '_' or '-' between them; --as gives a tag.",
+                    hint=f"{hint}\nEach part: a-z, 0-9, and single '.', '_' or '-' between them.",
+                    remedies=[Remedy("rename")],
                 )
         return cls(host, prefix)
 
@@ -136,7 +137,7 @@ class PushTarget:
         """
         path, _, tag = text.partition(":")
         if not _TAG.fullmatch(tag or DEFAULT_TAG):
-            raise UsageError(f"--as {text[:200]!a}: a registry takes no such tag")
+            raise UsageError(f"the new name {text[:200]!a}: a registry takes no such tag")
         return self._below(path.split("/"), tag or DEFAULT_TAG, text)
 
     def _below(self, parts: list[str], tag: str, whole: str) -> Reference:
@@ -144,7 +145,7 @@ class PushTarget:
             if not _STRICT_PART.fullmatch(part):
                 raise UsageError(
                     f"{whole[:200]!a} can't be pushed under its name: a registry takes no {part!a} in a repository",
-                    hint="Give it another name there: --as NAME:TAG",
+                    remedies=[Remedy("rename", "NAME:TAG")],
                 )
         return Reference(self.registry, "/".join(filter(None, [self.prefix, *parts])), tag)
 
@@ -172,7 +173,11 @@ def _without_scheme(text: str) -> str:
     if not found:
         return text
     if scheme.lower() == "http":
-        raise UsageError(f"{text[:200]!a}: plain http is asked for in another way", hint=f"--insecure {rest[:200]}")
+        raise UsageError(
+            f"{text[:200]!a}: plain http is asked for in another way",
+            hint=f"Name it as {rest[:200]}",
+            remedies=[Remedy("insecure")],
+        )
     if scheme.lower() != "https":
         raise _no_reference(text, f"{scheme[:20]!a} is no scheme of a registry")
     return rest

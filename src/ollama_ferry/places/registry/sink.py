@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ollama_ferry.engine.ports import Readable
-from ollama_ferry.errors import Damaged, FerryError, Vanished
+from ollama_ferry.errors import Damaged, FerryError, Remedy, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.manifest_forms import DOCKER_TYPE, media_type, oci_form
@@ -127,9 +127,10 @@ class RegistrySink:
             if "MANIFEST_INVALID" in error.message and media_type(raw) == DOCKER_TYPE:
                 # Only now, for a registry looks at a manifest when the blobs are there.
                 error.hint = (
-                    "It may take no manifests of Docker's type, which Ollama's models have: push again with --oci (the "
-                    'blobs are there). Or let it take them; zot: "http": {"compat": ["docker2s2"]}.'
+                    "It may take no manifests of Docker's type, which Ollama's models have (the blobs are there). Let "
+                    'it take them; zot: "http": {"compat": ["docker2s2"]}.'
                 )
+                error.remedies = (Remedy("oci"),)
             raise
         with answer:
             said = answer.header("Docker-Content-Digest")

@@ -23,7 +23,7 @@ from ollama_ferry.engine.hashing import sha256_of
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Vanished
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, NoSpace, Remedy, Vanished
 from ollama_ferry.files.disk import Disk, free_space, lock, start_writing_back, write_all, write_error
 from ollama_ferry.files.mounts import is_mount_point
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -191,7 +191,8 @@ class StoreSink:
                     self._remove_leftovers(lambda digest, path: digest not in keep)
         raise NoSpace(
             f"importing needs {human_size(needed + spare)} more in {folder}, and {human_size(free or 0)} are free",
-            hint="Free some space there (`ollama rm MODEL`), or take a part with --model. What has arrived is kept.",
+            hint="Free some space there (`ollama rm MODEL`), or take a part. What has arrived is kept.",
+            remedies=[Remedy("models")],
         )
 
     # -- Resumes
