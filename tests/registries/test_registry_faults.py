@@ -26,6 +26,7 @@ from ollama_ferry.errors import (
     MissingBlob,
     ModelNotFound,
     NotPermitted,
+    Remedy,
     Unreachable,
     UsageError,
 )
@@ -580,7 +581,7 @@ def test_nobody_there_is_told_soon(tmp_path: Path) -> None:
 def test_plain_http_is_not_tried_unasked(registry: FaultyRegistry, tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as caught:
         pull(registry, tmp_path, quick_access(insecure=False))
-    assert "--insecure" in caught.value.hint
+    assert caught.value.remedies == (Remedy("insecure"),)
     assert not registry.seen
 
 
