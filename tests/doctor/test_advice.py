@@ -337,13 +337,14 @@ def test_leftovers_of_an_import_at_work_stay(tmp_path: Path) -> None:
     assert one(checked(odd.store, tmp_path, later=HOURS), "leftovers").mend[-1] == f"rm -rf {folder}"
 
 
+@pytest.mark.parametrize("name", [".ollama-ferry-ssh", ".ollama-ferry-ssh-1000"])
 @pytest.mark.parametrize("linked", [False, True])
-def test_leftovers_of_a_send(tmp_path: Path, linked: bool) -> None:
+def test_leftovers_of_a_send(tmp_path: Path, linked: bool, name: str) -> None:
     odd = OddStore(tmp_path)
     if linked:
         odd.blobs.rename(tmp_path / "disk")
         odd.blobs.symlink_to(tmp_path / "disk")
-    staging = (odd.blobs if linked else odd.root) / ".ollama-ferry-ssh"
+    staging = (odd.blobs if linked else odd.root) / name
     (staging / "batch-1").mkdir(parents=True)
     (staging / f"sha256-{'b' * 64}").write_bytes(b"x" * 40_000)
     (staging / f"batch-1/sha256-{'c' * 64}").write_bytes(b"x" * 10_000)

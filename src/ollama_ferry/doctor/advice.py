@@ -17,14 +17,15 @@ from pathlib import Path
 from ollama_ferry.doctor.findings import words
 from ollama_ferry.files.mounts import mount_points
 from ollama_ferry.ollama.candidates import leads_nowhere
+from ollama_ferry.places.ssh.scripts import STAGING as SSH_STAGING
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import quoted
 
-SSH_STAGING = ".ollama-ferry-ssh"
-"""Where the far side of a send keeps what has come; :mod:`ollama_ferry.places.ssh.scripts` makes it."""
 _LOOKED_AT = 10_000
-_IN_BLOBS = re.compile(r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh)?|lost\+found")
+# Of a user to whom the one that is there does not belong, with the number behind it.
+_STAGING = re.compile(rf"({re.escape(STAGING)}|{re.escape(SSH_STAGING)})(-[0-9]+)?")
+_IN_BLOBS = re.compile(r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh)?(-[0-9]+)?|lost\+found")
 _IN_MANIFESTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*|\.ollama-ferry-manifest|lost\+found")
 
 
@@ -128,7 +129,7 @@ class Advice:
         if (status.st_dev, status.st_ino) in self._kept:
             return False
         above = os.path.realpath(os.path.dirname(path))
-        if above == self._root and os.path.basename(path) in (STAGING, SSH_STAGING):
+        if above == self._root and _STAGING.fullmatch(os.path.basename(path)):
             return leads_honestly(self._store.root)
         return self.is_inside(path)
 

@@ -1,4 +1,4 @@
-"""What a diagnosis says: a bounded number of findings, in texts that are safe to print and lines safe to copy."""
+"""What doctor says: a bounded number of findings, in texts that are safe to print and lines safe to copy."""
 
 from __future__ import annotations
 

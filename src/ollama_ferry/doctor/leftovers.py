@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from itertools import islice
 from pathlib import Path
 
-from ollama_ferry.doctor.advice import SSH_STAGING, as_owner
-from ollama_ferry.doctor.contents import FolderSeen, look_at_folder
+from ollama_ferry.doctor.advice import as_owner
+from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, FolderSeen, look_at_folder
 from ollama_ferry.doctor.findings import Severity, age, words
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.files.mounts import mount_points
+from ollama_ferry.places.ssh.scripts import STAGING as SSH_STAGING
 from ollama_ferry.places.store.staging import MANIFEST_IN_WORK, STAGING
 from ollama_ferry.wording import human_size
 
@@ -23,14 +26,14 @@ def check_leftovers(subject: Subject) -> None:
 
 def _check(subject: Subject, name: str, what: str, again: str, more: list[Path]) -> None:
     # Where it is depends on whether blobs/ is a link, which may have changed since.
-    folders = [subject.root / name, subject.store.blobs_folder / name]
-    paths = [str(path) for path in (*folders, *more) if os.path.lexists(path)]
+    folders = [*_named(subject.root, name), *_named(subject.store.blobs_folder, name)]
+    paths = [*folders, *(str(path) for path in more if os.path.lexists(path))]
     if not paths:
         return
     seen = FolderSeen()
     for folder in folders:
         if not os.path.islink(folder):
-            look_at_folder(str(folder), seen)
+            look_at_folder(folder, seen)
     old = subject.now - seen.newest
     when = f", last written {age(old)} ago" if seen.newest else ""
     subject.add(
@@ -41,6 +44,16 @@ def _check(subject: Subject, name: str, what: str, again: str, more: list[Path])
         paths,
         [] if _at_work(seen, old) else _lines(subject, paths, seen),
     )
+
+
+def _named(folder: Path, name: str) -> list[str]:
+    """Return the entries of a folder that have a name, or that name with a user's number behind it."""
+    wanted = re.compile(rf"{re.escape(name)}(-[0-9]+)?")
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in islice(entries, ENTRIES_AT_MOST) if wanted.fullmatch(entry.name))
+    except OSError:
+        return []
 
 
 def _at_work(seen: FolderSeen, old: float) -> bool:
