@@ -221,19 +221,6 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ollama_ferry.jobs.sample import write_sample_store
-
-    write_sample_store(tmp_path / "models")
-    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), {})  # noqa: S102
-    assert (tmp_path / "sample.tar.gz").is_file()
-
-
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_readme_shows_the_real_output_of_the_demo(readme: str) -> None:
     shown = re.search(r"\$ ./dev demo\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
