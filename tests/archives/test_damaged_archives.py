@@ -18,11 +18,11 @@ import pytest
 
 import ollama_ferry
 from ollama_ferry.errors import FerryError
-from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file, import_stream
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.verify import verify_file
 from ollama_ferry.places.store.store import Store
+from support.faulty_disk import HastyDisk
 from support.stores import StoreBuilder, faults_of, tree, weights
 from support.tools import require_tool
 
@@ -41,16 +41,6 @@ KINDS = [
 EVERY_FLIP_IS_FOUND = {"ours.tar"}
 CUTS, MANY_CUTS = 40, 200
 FLIPS, MANY_FLIPS = 60, 500
-
-
-class HastyDisk(Disk):
-    """A disk that does not wait for its bytes to be safe: no power is cut here."""
-
-    def sync(self, fd: int) -> None:
-        pass
-
-    def sync_folder(self, path: str) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,17 @@ from support.stores import StoreBuilder, faults_of, tree, weights
 
 # The last is made by tar: a stream, and no place that can be searched.
 KINDS = [".tar", ".tar.gz", ".plain.tar.gz"]
+NOT_NEEDED = ("set_mode", "touch", "link")
 # The number of a write in the middle of a large blob of the .tar, before the first manifest.
 IN_A_LARGE_BLOB = 6
+
+
+@pytest.fixture(autouse=True)
+def narrow_umask() -> Iterator[None]:
+    """Make files that nobody else may read, so that a store's modes have to be set."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -52,7 +62,7 @@ def litter(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("how", [errno.EIO, errno.ENOSPC, errno.EACCES], ids=["EIO", "ENOSPC", "EACCES"])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "truncate"])
 def test_every_failing_call_leaves_a_whole_store(
     models: StoreBuilder, tmp_path: Path, call: str, how: int, kind: str
 ) -> None:
@@ -76,8 +86,9 @@ def test_every_failing_call_leaves_a_whole_store(
         assert tree(root) == tree(models.root) | neighbour
         if not disk.failed:
             break
-    # Cleaning up may fail without a word: what is left goes with the next import.
-    assert failures or call in ("remove", "remove_folder")
+    # Cleaning up may fail without a word: what is left goes with the next import. And what a file system does not
+    # offer, and nothing depends on, is done without.
+    assert failures or call in ("remove", "remove_folder") or (how == errno.EACCES and call in NOT_NEEDED)
     assert number > 0
 
 

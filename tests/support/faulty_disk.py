@@ -1,23 +1,47 @@
-"""A disk that fails, or takes the process with it, at a chosen call."""
+"""A disk that fails, or takes the process with it, at a chosen call; and others with faults of their own."""
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ollama_ferry.files.disk import Disk
+from ollama_ferry.files.folder import Folder
 
 _TAKEN_WHOLE = 4096
 
 CALLS = (
-    "create", "write", "truncate", "sync", "sync_folder", "make_folder", "touch", "link", "replace", "remove",
-    "remove_folder",
+    "create", "write", "truncate", "set_mode", "sync", "sync_folder", "make_folder", "touch", "link", "replace",
+    "remove", "remove_folder",
 )  # fmt: skip
+"""The calls that change something."""
+
+LOOKS = ("open_folder", "status", "names", "open")
+"""The calls that only look."""
 
 
-class FaultyDisk(Disk):
-    """Carries out every call but the chosen one.
+class WatchedDisk(Disk):
+    """Tells of every call before it is made."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in CALLS and name not in LOOKS:
+            return found
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            self.before(name, arguments)
+            return found(*arguments, **more)
+
+        return call
+
+    def before(self, call: str, arguments: tuple[Any, ...]) -> None:
+        """Do something before a call is made; what it raises, the call raises."""
+        raise NotImplementedError
+
+
+class FaultyDisk(WatchedDisk):
+    """Carries out every call but the chosen one; looking is no call.
 
     Args:
         fail_at: the number of the call that fails, from 0; -1 lets all pass and only counts.
@@ -32,8 +56,8 @@ class FaultyDisk(Disk):
         self._only = only
         self._how = how
 
-    def _step(self, call: str) -> None:
-        if self._only in ("", call):
+    def before(self, call: str, arguments: tuple[Any, ...]) -> None:
+        if call in CALLS and self._only in ("", call):
             number, self.count = self.count, self.count + 1
             if number == self._fail_at:
                 self.failed = call
@@ -42,49 +66,15 @@ class FaultyDisk(Disk):
     def _fail(self, call: str) -> None:
         raise OSError(self._how, os.strerror(self._how))
 
-    def create(self, path: str) -> int:
-        self._step("create")
-        return super().create(path)
-
     def write(self, fd: int, data: bytes | memoryview) -> int:
-        self._step("write")
         # Half of what is large: whoever writes has to look at what was taken.
         return super().write(fd, data if len(data) <= _TAKEN_WHOLE else data[: len(data) // 2])
 
-    def truncate(self, fd: int, size: int) -> None:
-        self._step("truncate")
-        super().truncate(fd, size)
-
     def sync(self, fd: int) -> None:
-        # The call can fail; bytes that no power cut will take need not reach a real disk.
-        self._step("sync")
+        pass  # The call can fail; bytes that no power cut will take need not reach a real disk.
 
-    def sync_folder(self, path: str) -> None:
-        self._step("sync_folder")
-
-    def make_folder(self, path: str) -> None:
-        self._step("make_folder")
-        super().make_folder(path)
-
-    def touch(self, path: str) -> None:
-        self._step("touch")
-        super().touch(path)
-
-    def link(self, source: str, target: str) -> None:
-        self._step("link")
-        super().link(source, target)
-
-    def replace(self, source: str, target: str) -> None:
-        self._step("replace")
-        super().replace(source, target)
-
-    def remove(self, path: str) -> None:
-        self._step("remove")
-        super().remove(path)
-
-    def remove_folder(self, path: str) -> None:
-        self._step("remove_folder")
-        super().remove_folder(path)
+    def sync_folder(self, folder: Folder) -> None:
+        pass
 
 
 class DeadlyDisk(FaultyDisk):
@@ -94,11 +84,24 @@ class DeadlyDisk(FaultyDisk):
         os._exit(9)
 
 
+class HastyDisk(Disk):
+    """A disk that promises all at once: what is tested is not what a power cut leaves."""
+
+    def sync(self, fd: int) -> None:
+        pass
+
+    def sync_folder(self, folder: Folder) -> None:
+        pass
+
+
 class LinklessDisk(Disk):
     """A file system without second names, such as exFAT."""
 
-    def link(self, source: str, target: str) -> None:
+    def __init__(self, refusal: int = errno.EPERM) -> None:
+        self._refusal = refusal
+
+    def link(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         # Linux looks at the name before it asks the file system.
-        if os.path.lexists(target):
+        if self.status(to, new) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise OSError(self._refusal, os.strerror(self._refusal))

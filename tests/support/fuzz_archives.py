@@ -380,19 +380,12 @@ class Target:
             Failure: something came out that may not.
         """
         from ollama_ferry.errors import FerryError
-        from ollama_ferry.files.disk import Disk
         from ollama_ferry.jobs.import_ import import_file, import_stream, plan_import
         from ollama_ferry.jobs.import_choices import ImportOptions
         from ollama_ferry.places.archive.file import ArchiveFile
         from ollama_ferry.places.archive.stream import ArchiveStream
         from ollama_ferry.places.store.store import Store
-
-        class HastyDisk(Disk):
-            def sync(self, fd: int) -> None:
-                pass
-
-            def sync_folder(self, path: str) -> None:
-                pass
+        from support.faulty_disk import HastyDisk
 
         path, root = self._folder / "attack", self._folder / "models"
         path.write_bytes(archive)

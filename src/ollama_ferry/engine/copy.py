@@ -155,12 +155,11 @@ def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) 
     begun = sink.unfinished(blob) if isinstance(sink, Resumes) else None
     if begun is not None and isinstance(sink, Resumes):
         try:
-            with Verified(blob, owners, run) as verified:
-                with begun as prefix:
-                    offset = verified.prime(prefix)
+            with begun as arriving, Verified(blob, owners, run) as verified:
+                offset = verified.prime(arriving)
                 with source.open(blob, offset) as data:
                     verified.follow(data)
-                    sink.append(blob, verified, offset)
+                    arriving.append(verified)
                 verified.confirm_end()
             return
         except Damaged:

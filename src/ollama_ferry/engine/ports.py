@@ -150,19 +150,24 @@ class Expects(Protocol):
         ...
 
 
+class Arriving(Protocol):
+    """A blob of which a part has arrived, held open: what is read of it is what the rest is added to."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give the next bytes that are there. They are not checked: the engine hashes them before the rest."""
+        ...
+
+    def append(self, data: Readable) -> None:
+        """As :meth:`Sink.put`, for the bytes behind those that were read, which are all that are there."""
+        ...
+
+
 @runtime_checkable
 class Resumes(Protocol):
     """A sink that keeps what has arrived of a blob whose copy was broken off."""
 
-    def unfinished(self, blob: Descriptor) -> AbstractContextManager[Readable] | None:
-        """Open the bytes that are there to go on from; None where there are none.
-
-        They are not checked: the engine hashes them before the rest.
-        """
-        ...
-
-    def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
-        """As :meth:`Sink.put`, for the bytes from ``offset`` on; those before it are there."""
+    def unfinished(self, blob: Descriptor) -> AbstractContextManager[Arriving] | None:
+        """Open what has arrived of a blob, to resume; None where there is nothing."""
         ...
 
     def discard(self, blob: Descriptor) -> None:

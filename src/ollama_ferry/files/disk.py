@@ -1,6 +1,7 @@
-"""The calls that change files, in one place: what fails, and what a crash leaves, is decided here.
+"""The calls that look up and change files, in one place: what fails, and what a crash leaves, is decided here.
 
-:class:`Disk` is what a store is written through. Tests hand in one that fails, or dies, at a chosen call.
+:class:`Disk` is what every file that counts is written through. Tests hand in one that fails, dies, or changes paths
+behind our back, at a chosen call.
 """
 
 from __future__ import annotations
@@ -9,23 +10,49 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from ollama_ferry.errors import FerryError, NoSpace, NotPermitted
+from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
+from ollama_ferry.files.folder import Folder, open_folder
+from ollama_ferry.files.identity import turn
 from ollama_ferry.wording import human_size
+
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+NOT_OFFERED = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EMLINK}
+)
+"""What file systems say that don't offer what was asked for, such as second names, modes or times."""
 
 
 class Disk:
-    """The file system, call by call; paths are text, for there may be thousands of them."""
+    """The file system, call by call: a name is looked up in a folder that is open, and no link is followed."""
 
-    def create(self, path: str) -> int:
-        """Open a file to read and write, made if need be; a link of that name is not followed.
+    def open_folder(self, path: str, above: Folder | None = None, *, follow: bool | None = None) -> Folder:
+        """Open a folder by its path, or by its name in another one; see :func:`open_folder`."""
+        return open_folder(path, above, follow=follow)
 
-        Returns:
-            The file descriptor.
-        """
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    def status(self, folder: Folder, name: str) -> os.stat_result | None:
+        """Return what the system knows of a file, or of a link as such; None where nothing has that name."""
+        try:
+            return os.stat(folder.spell(name), dir_fd=folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: Folder) -> list[str]:
+        """Return the names in a folder."""
+        return os.listdir(folder.path if folder.fd is None else folder.fd)
+
+    def open(self, folder: Folder, name: str, *, write: bool = True) -> int:
+        """Open a file that is there, and return its descriptor; a FIFO is not waited for."""
+        flags = (os.O_RDWR if write else os.O_RDONLY) | getattr(os, "O_NONBLOCK", 0)
+        with turn:
+            return os.open(folder.spell(name), flags | _OPEN, dir_fd=folder.fd)
+
+    def create(self, folder: Folder, name: str, mode: int = 0o644) -> int:
+        """Make a file whose name is free, to read and write; return its descriptor."""
+        with turn:
+            return os.open(folder.spell(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, mode, dir_fd=folder.fd)
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write some of the bytes; return how many."""
@@ -34,6 +61,10 @@ class Disk:
     def truncate(self, fd: int, size: int) -> None:
         """Cut a file to a size in bytes."""
         os.ftruncate(fd, size)
+
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Set who may do what to a file or folder."""
+        os.fchmod(fd, mode)
 
     def sync(self, fd: int) -> None:
         """Wait until a file's bytes are safe."""
@@ -45,33 +76,49 @@ class Disk:
         except (ImportError, AttributeError, OSError):
             os.fsync(fd)
 
-    def sync_folder(self, path: str) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         """Wait until a folder's names are safe, where the system has a call for it."""
-        sync_folder(path)
+        if folder.fd is None:
+            return
+        try:
+            os.fsync(folder.fd)
+        except OSError as error:
+            # Some file systems (FUSE, SMB) know no sync of a folder; the rename itself has been made.
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
 
-    def make_folder(self, path: str) -> None:
-        """Make one folder, whose parent is there."""
-        os.mkdir(path, 0o755)
+    def make_folder(self, folder: Folder, name: str) -> None:
+        """Make a folder."""
+        with turn:
+            os.mkdir(folder.spell(name), 0o755, dir_fd=folder.fd)
 
-    def touch(self, path: str) -> None:
+    def touch(self, folder: Folder, name: str) -> None:
         """Set a file's times to now."""
-        os.utime(path)
+        with turn:
+            if os.utime in os.supports_dir_fd:
+                os.utime(folder.spell(name), dir_fd=folder.fd, follow_symlinks=False)
+            else:
+                os.utime(folder.named(name))
 
-    def link(self, source: str, target: str) -> None:
+    def link(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         """Give a file a second name, which must be free."""
-        os.link(source, target)
+        with turn:
+            os.link(folder.spell(name), to.spell(new), src_dir_fd=folder.fd, dst_dir_fd=to.fd, follow_symlinks=False)
 
-    def replace(self, source: str, target: str) -> None:
+    def replace(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         """Rename a file over whatever file has that name."""
-        os.replace(source, target)
+        with turn:
+            os.replace(folder.spell(name), to.spell(new), src_dir_fd=folder.fd, dst_dir_fd=to.fd)
 
-    def remove(self, path: str) -> None:
+    def remove(self, folder: Folder, name: str) -> None:
         """Remove a file."""
-        os.unlink(path)
+        with turn:
+            os.unlink(folder.spell(name), dir_fd=folder.fd)
 
-    def remove_folder(self, path: str) -> None:
+    def remove_folder(self, folder: Folder, name: str) -> None:
         """Remove an empty folder."""
-        os.rmdir(path)
+        with turn:
+            os.rmdir(folder.spell(name), dir_fd=folder.fd)
 
 
 def write_all(disk: Disk, fd: int, data: bytes | memoryview) -> None:
@@ -79,20 +126,6 @@ def write_all(disk: Disk, fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[disk.write(fd, view) :]
-
-
-def lock(fd: int) -> bool:
-    """Lock a file for this process; False where another has it. The lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:
-        return _lock_on_windows(fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # No locks on this file system: better to go on without one than not at all.
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
 
 
 def start_writing_back(fd: int, length: int) -> None:
@@ -104,26 +137,11 @@ def start_writing_back(fd: int, length: int) -> None:
             os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
 
 
-def sync_folder(folder: str | Path) -> None:
-    """Make a rename in a folder last through a power cut, where the system has a call for it."""
-    if os.name == "nt":
-        return
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        # Some file systems (FUSE, SMB) know no sync of a folder; the rename itself has been made.
-        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
-            raise
-
-
-def free_space(folder: Path) -> int | None:
+def free_space(folder: Path | Folder) -> int | None:
     """Return the free bytes for this user on a folder's disk; None where the file system does not tell."""
+    where = folder if isinstance(folder, Path) else folder.path if folder.fd is None else folder.fd
     try:
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(where).free
     except OSError:
         return None
 
@@ -161,18 +179,18 @@ def write_error(error: OSError, path: str | Path, *, left: str = "Nothing half-w
     if error.errno == errno.EFBIG:
         return NoSpace(
             f"can't write {path}: a file may not grow that large there",
-            hint="FAT32 ends at 4 GiB: `--split fat32` writes volumes that fit. `ulimit -f` sets a limit of its own.",
+            hint="FAT32 ends at 4 GiB. `ulimit -f` sets a limit of its own.",
+            remedies=[Remedy("split", "fat32")],
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
         return NotPermitted(f"can't write {path}: {os.strerror(error.errno)}")
     return FerryError(f"can't write {path}: {error.strerror or error}", hint=left)
 
 
-def _lock_on_windows(fd: int) -> bool:
-    import msvcrt
-
+@contextlib.contextmanager
+def writing(path: str | Path, *, left: str = "Nothing half-written was left.") -> Iterator[None]:
+    """Turn what the operating system says in the block into one of our errors; see :func:`write_error`."""
     try:
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    except OSError:
-        return False
-    return True
+        yield
+    except OSError as error:
+        raise write_error(error, path, left=left) from error

@@ -13,15 +13,16 @@ from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
+from ollama_ferry.archives.volumes.medium import Volume
 from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, volume_size
-from ollama_ferry.archives.volumes.writing import PendingVolumes, Volume
+from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, Remedy, UsageError
-from ollama_ferry.files.disk import require_space
+from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.signing import sign
 from ollama_ferry.jobs.trust import SIGNATURE_ENDING
@@ -167,6 +168,7 @@ def export_to_file(
     options: ExportOptions,
     *,
     ask: Ask | None = None,
+    disk: Disk | None = None,
     run: Run | None = None,
 ) -> Exported:
     """Write a plan's models to a file, which appears under its name only when it is whole; or to volumes.
@@ -177,6 +179,7 @@ def export_to_file(
         path: the file; its extension tells the format.
         options: how it is written.
         ask: asks for the next medium where one has no room for a volume; may be called from another thread.
+        disk: the calls to write with.
         run: told of every step; stops it at the next chunk.
 
     Raises:
@@ -190,8 +193,8 @@ def export_to_file(
         check_output(path, store)
     signature = _signature(planned, options)
     if options.split is not None:
-        return _export_to_volumes(store, planned, path, kind, options, signature, ask, run)
-    with PendingFile(path, replace=options.replace) as file:
+        return _export_to_volumes(store, planned, path, kind, options, signature, ask, disk, run)
+    with PendingFile(path, replace=options.replace, disk=disk) as file:
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
         _write(store, planned, file.write, kind, options, signature, run)
@@ -233,6 +236,7 @@ def _export_to_volumes(
     options: ExportOptions,
     signature: str,
     ask: Ask | None,
+    disk: Disk | None,
     run: Run,
 ) -> Exported:
     assert options.split is not None  # noqa: S101 -- whoever calls has looked
@@ -245,7 +249,7 @@ def _export_to_volumes(
         raise UsageError(
             f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", remedies=[Remedy("split")]
         )
-    with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask) as volumes:
+    with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask, disk=disk) as volumes:
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")

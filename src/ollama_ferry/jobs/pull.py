@@ -10,6 +10,7 @@ from pathlib import Path
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
@@ -72,6 +73,7 @@ def pull_into_store(
     access: Access,
     *,
     dry_run: bool = False,
+    disk: Disk | None = None,
     run: Run | None = None,
 ) -> Imported:
     """Pull models into a store, as an import does: hashed on the way, listed only when whole, gone on with later.
@@ -82,6 +84,7 @@ def pull_into_store(
         options: how.
         access: how the registries are talked to.
         dry_run: find out what would be done, and write nothing.
+        disk: the calls to write with.
         run: told of every step; stops it at the next chunk.
 
     Raises:
@@ -92,7 +95,7 @@ def pull_into_store(
     with _source(references, access, run) as source:
         if dry_run:
             return plan_source(source, store, how, run)
-        return import_source(source, store, how, run=run)
+        return import_source(source, store, how, disk=disk, run=run)
 
 
 def plan_pull(references: Mapping[ModelName, Reference], access: Access, run: Run | None = None) -> Plan:
@@ -112,6 +115,7 @@ def pull_into_file(
     options: ExportOptions,
     access: Access,
     *,
+    disk: Disk | None = None,
     run: Run | None = None,
 ) -> Exported:
     """Pull models straight into an archive that any tar restores; see :func:`pull_into_store` and ``export_to_file``.
@@ -122,7 +126,7 @@ def pull_into_file(
     run = run or Run()
     with _source(references, access, run) as source:
         planned = plan_export(source, source.names())
-        return export_to_file(source, planned, path, options, run=run)
+        return export_to_file(source, planned, path, options, disk=disk, run=run)
 
 
 @contextmanager

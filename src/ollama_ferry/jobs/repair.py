@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from ollama_ferry.engine.copy import copy
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.ports import Arriving, Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import ENDS_ALL, FerryError
@@ -100,7 +99,7 @@ def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = N
     ):
         if file.note:
             run.note(file.note)
-        replaced = _Replaced(sink, wanted)
+        replaced = _Replacing(sink, wanted)
         try:
             source = file.source()
             if source is not None:
@@ -114,7 +113,7 @@ def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = N
                 )
                 names = list(stream.contents.models)
         finally:
-            count = sink.publish(tuple(replaced.taken))
+            count = sink.publish(wanted.values())
     for name in names:
         if name.key in manifests:
             options = ImportOptions(only=(str(name),), replace=True)
@@ -133,19 +132,15 @@ def _plan(source: ArchiveSource, wanted: dict[Digest, Descriptor]) -> Plan:
     return Plan((), tuple(sorted(there, key=lambda blob: blob.digest)))
 
 
-class _Replaced:
+class _Replacing:
     """A store's sink that takes blobs which are there already, because they are damaged.
 
     Args:
         sink: of the store.
         wanted: the damaged blobs.
-
-    Attributes:
-        taken: those that have arrived whole.
     """
 
     def __init__(self, sink: StoreSink, wanted: dict[Digest, Descriptor]) -> None:
-        self.taken: list[Descriptor] = []
         self._sink = sink
         self._wanted = wanted
 
@@ -154,7 +149,6 @@ class _Replaced:
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         self._sink.put(blob, data)
-        self.taken.append(blob)
 
     def commit(self, name: ModelName, manifest: Manifest) -> None:
         self._sink.commit(name, manifest)
@@ -162,12 +156,8 @@ class _Replaced:
     def prepare(self, plan: Plan) -> None:
         self._sink.prepare(plan)
 
-    def unfinished(self, blob: Descriptor) -> AbstractContextManager[BinaryIO] | None:
+    def unfinished(self, blob: Descriptor) -> AbstractContextManager[Arriving] | None:
         return self._sink.unfinished(blob)
-
-    def append(self, blob: Descriptor, data: Readable, offset: int) -> None:
-        self._sink.append(blob, data, offset)
-        self.taken.append(blob)
 
     def discard(self, blob: Descriptor) -> None:
         self._sink.discard(blob)

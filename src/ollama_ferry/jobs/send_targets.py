@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ollama_ferry.engine.ports import Sink
 from ollama_ferry.engine.run import Run
+from ollama_ferry.files.disk import Disk
 from ollama_ferry.model.manifests import Descriptor, Manifest
 from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.places.ssh.place import SshPlace
@@ -91,10 +92,11 @@ class SshTarget:
 class FolderTarget:
     """A store in a folder of this machine, such as one on a stick."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
         self.label = str(root)
         # The lock of a folder does not tell whether it was free at once, and to look again costs little.
         self.waited = True
+        self._disk = disk
         self._store = Store(root)
         self._doubting = False
 
@@ -107,7 +109,7 @@ class FolderTarget:
         self._doubting = True
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
-        return stack.enter_context(StoreSink(self._store, doubting=self._doubting, run=run))
+        return stack.enter_context(StoreSink(self._store, disk=self._disk, doubting=self._doubting, run=run))
 
     def has(self, blob: Descriptor) -> bool:
         return not self._doubting and self._store.has(blob)

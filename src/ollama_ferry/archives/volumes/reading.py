@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, Remedy, UsageError
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.wording import read_size
 
 MOST_VOLUMES = 999
@@ -186,7 +187,8 @@ def open_regular(path: Path) -> BinaryIO:
     """
     try:
         # Not blocking: a FIFO that nobody writes to is refused instead of waited for.
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        with as_started():
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except PermissionError as error:
         raise NotPermitted(f"not permitted to read {path}: {error.strerror}") from error
     except OSError as error:
@@ -315,17 +317,22 @@ class VolumeStream:
     def _open_next(self) -> None:
         self._number += 1
         path = self._volumes.path(self._number)
-        while not os.path.lexists(path):
+        while not _is_here(path):
             self._ask(f"{path.name} is not in {path.parent}")
         file = open_regular(path)
         self._expected = self._expected or len(self._volumes.expected())
         length = file.seek(0, io.SEEK_END)
         self._first_size = self._first_size or length
         self._is_last = length < self._first_size or _ends_an_archive(file, length)
-        if self._number == self._expected and not os.path.lexists(self._volumes.path(self._number + 1)):
+        if self._number == self._expected and not _is_here(self._volumes.path(self._number + 1)):
             self._is_last = True
         file.seek(0)
         self._file = file
+
+
+def _is_here(path: Path) -> bool:
+    with as_started():
+        return os.path.lexists(path)
 
 
 def _ends_an_archive(file: BinaryIO, length: int) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.hashing import BackgroundHash
-from ollama_ferry.errors import AlreadyExists, FerryError
-from ollama_ferry.files.disk import Disk, start_writing_back, sync_folder, write_all, write_error
+from ollama_ferry.errors import AlreadyExists, FerryError, Remedy
+from ollama_ferry.files.disk import Disk, write_error
+from ollama_ferry.files.draft import Draft
+from ollama_ferry.files.folder import Folder
+from ollama_ferry.files.pending import PARTIAL
 
 LEFT = "What is whole stays: run the same command again, and it goes on from there."
 """What becomes of volumes when something fails."""
 
-_SYNC_EVERY = 32 * 1024 * 1024
 _CHANGED = "Or the models, or the options, are not those of the run that wrote it. "
 
 
@@ -67,20 +69,20 @@ class Elsewhere(Target):
 class Whole(Target):
     """A volume that an earlier run has made whole; its bytes are compared."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, disk: Disk, folder: Folder, path: Path, size: int) -> None:
         super().__init__(path)
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = Draft(disk, folder, path.name, disk.open(folder, path.name, write=False))
         except OSError as error:
             self._hash.close()
             raise FerryError(f"can't read {path}: {error.strerror or error}") from error
-        self._length = os.fstat(self._file.fileno()).st_size
+        self._length = self._file.length
         if self._length > size:
             self.close()
             raise of_another(path)
 
     def _take(self, data: memoryview) -> None:
-        if not _same(self._file.fileno(), data, self.path):
+        if not _goes_on_with(self._file, data):
             raise of_another(self.path)
 
     def end(self) -> None:
@@ -95,75 +97,66 @@ class Whole(Target):
 class Growing(Target):
     """A volume that is being written under a temporary name; what is there already is compared first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, disk: Disk, folder: Folder, path: Path) -> None:
         super().__init__(path)
-        self._partial = partial(path)
-        self._unsynced = 0
+        self._folder = folder
+        name = path.name + PARTIAL
         try:
-            self._fd = create(self._partial)
+            resumed = Draft.resume(disk, folder, name)
+            self._draft = resumed or Draft.create(disk, folder, name, 0o666)
         except OSError as error:
             self._hash.close()
             raise write_error(error, path, left=LEFT) from error
-        self._comparing = os.fstat(self._fd).st_size > 0
+        self._resumed = self._comparing = resumed is not None
 
     def _take(self, data: memoryview) -> None:
+        if self._comparing and _goes_on_with(self._draft, data):
+            return
         try:
-            if self._comparing and not _same(self._fd, data, self._partial):
-                self._comparing = False
-                os.ftruncate(self._fd, self.size)
-                os.lseek(self._fd, self.size, os.SEEK_SET)
             if self._comparing:
-                return
-            write_all(Disk(), self._fd, data)
-            self._unsynced += len(data)
-            if self._unsynced >= _SYNC_EVERY:
-                start_writing_back(self._fd, self.size)
-                self._unsynced = 0
+                self._comparing = False
+                self._draft.cut(self.size)
+            self._draft.write(data)
         except OSError as error:
             raise write_error(error, self.path, left=LEFT) from error
 
     def end(self) -> None:
         try:
-            os.ftruncate(self._fd, self.size)
-            os.fsync(self._fd)
-            if os.name == "nt":
-                os.close(self._fd)
-            os.replace(self._partial, self.path)
-            if os.name != "nt":
-                os.close(self._fd)
-            sync_folder(self.path.parent)
+            self._draft.cut(self.size)
+            self._draft.sync()
+            if self._resumed and self._draft.sha256(Cancel()) != self.sha256:
+                self._draft.discard()
+                raise FerryError(
+                    f"{self.path} was changed by somebody else while it was being written: it is not kept", hint=LEFT
+                )
+            self._draft.publish(self._folder, self.path.name, replace=False)
+        except FileExistsError:
+            raise of_another(self.path) from None
         except OSError as error:
             raise write_error(error, self.path, left=LEFT) from error
+        finally:
+            self._draft.close()
 
     def leave(self) -> None:
-        os.close(self._fd)
-
-
-def create(path: Path) -> int:
-    # A link planted under the name of the temporary file is not followed.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-def partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+        self._draft.close()
 
 
 def of_another(path: Path) -> AlreadyExists:
     return AlreadyExists(
         f"{path} is there already, and is a volume of another archive",
-        hint=f"{_CHANGED}Name another file, or replace all of its volumes with --force.",
+        hint=f"{_CHANGED}Name another file, or replace all of its volumes.",
+        remedies=[Remedy("replace")],
     )
 
 
-def _same(fd: int, data: memoryview, path: Path) -> bool:
+def _goes_on_with(file: Draft, data: memoryview) -> bool:
     """Tell whether a file goes on with these bytes; it is read so far."""
     view = data
     while view:
         try:
-            there = os.read(fd, len(view))
+            there = file.read(len(view))
         except OSError as error:
-            raise FerryError(f"can't read {path}: {error.strerror or error}") from error
+            raise FerryError(f"can't read {file.folder.named(file.name)}: {error.strerror or error}") from error
         if not there or view[: len(there)] != there:
             return False
         view = view[len(there) :]

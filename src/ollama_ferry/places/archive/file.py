@@ -23,6 +23,7 @@ from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Remedy
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import MANIFEST_LIMIT
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents, Gathering
@@ -228,7 +229,8 @@ def _open_file(path: Path) -> BinaryIO:
         return cast(BinaryIO, JoinedVolumes(volumes.require_all()))
     try:
         # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        with as_started():
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}", hint="Name an archive's file.") from error
     except PermissionError as error:

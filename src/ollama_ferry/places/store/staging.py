@@ -1,4 +1,4 @@
-"""Where blobs wait for their manifest in a store that is written to."""
+"""Where blobs wait for their manifest in a store that is written to: the folder's name and place."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from ollama_ferry.errors import (
     NotPermitted,
     Unfinished,
 )
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
@@ -51,19 +52,26 @@ class Store:
         """Return the path of a manifest's file."""
         return self.manifests_folder.joinpath(*name.parts)
 
+    def has_manifest(self, name: ModelName) -> bool:
+        """Tell whether there is a manifest of exactly this name."""
+        with as_started():
+            return self.manifest_path(name).is_file()
+
     def names(self) -> Iterator[ModelName]:
         """Give the models that are here, sorted; files whose path is no name are passed over, as upstream.
 
         Raises:
             NotPermitted: the folders can't be read.
         """
-        yield from sorted(_names_below(str(self.manifests_folder), ()))
+        with as_started():
+            found = sorted(_names_below(str(self.manifests_folder), ()))
+        yield from found
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return the manifest of a model, spelt as it is here, with the time of its file."""
         path = self.manifest_path(name)
         try:
-            with path.open("rb") as file:
+            with as_started(), path.open("rb") as file:
                 modified = os.fstat(file.fileno()).st_mtime
                 raw = file.read(MANIFEST_LIMIT + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -82,7 +90,7 @@ class Store:
 
     def manifest_here(self, name: ModelName) -> Manifest | None:
         """Return what stands under a name; None for nothing, and for what is damaged: nothing of value is replaced."""
-        if not self.manifest_path(name).is_file():
+        if not self.has_manifest(name):
             return None
         try:
             return self.manifest(name)
@@ -94,7 +102,8 @@ class Store:
         """Open a blob's file."""
         path = self.blob_path(blob.digest)
         try:
-            file = path.open("rb", buffering=0)
+            with as_started():
+                file = path.open("rb", buffering=0)
         except FileNotFoundError as error:
             raise self.not_whole(blob, None, None) from error
         except PermissionError as error:

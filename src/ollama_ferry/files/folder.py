@@ -1,0 +1,189 @@
+"""A folder held open: names are looked up in this very folder, whatever becomes of its path meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+from ollama_ferry.errors import FerryError, NotPermitted
+from ollama_ferry.files.identity import is_root
+
+HAS_DESCRIPTORS = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
+"""Whether the system looks names up below a folder's descriptor: Linux, macOS and the BSDs do, Windows does not."""
+
+_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+# Linux: looks names up in folders that can't be listed.
+_ONLY_LOOK_UP = getattr(os, "O_PATH", 0)
+# As many as Linux follows in one path: path_resolution(7).
+_MOST_LINKS = 40
+
+
+class Folder:
+    """A folder that stays the same until it is closed.
+
+    Args:
+        path: its path, for messages, and for systems without descriptors of folders.
+        fd: its descriptor, which is closed with it; None where the system has none.
+
+    Attributes:
+        uid_of_new_files: to whom the file system gives new files, once somebody has found that out.
+    """
+
+    def __init__(self, path: str, fd: int | None = None) -> None:
+        self.path = path
+        self.fd = fd
+        self.uid_of_new_files: int | None = None
+        self._closed = False
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def spell(self, name: str) -> str:
+        """Return what a call takes for a name in this folder, beside its descriptor."""
+        if self.fd is None and self._closed:
+            raise ValueError(f"{self.path} is closed")
+        return name if self.fd is not None else os.path.join(self.path, name)
+
+    def named(self, name: str) -> str:
+        """Return the path of a name in this folder, for people."""
+        return os.path.join(self.path, name)
+
+    def status(self) -> os.stat_result:
+        """Return what the system knows of the folder itself."""
+        return os.stat(self.path) if self.fd is None else os.fstat(self.fd)
+
+    def close(self) -> None:
+        """Let go of it; a second call does nothing."""
+        self._closed = True
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+def open_folder(path: str, above: Folder | None = None, *, follow: bool | None = None) -> Folder:
+    """Open a folder, given by its path, or by its name in another one.
+
+    Args:
+        path: the path or name.
+        above: the other folder.
+        follow: whether a link is followed; if not given, in a path, but not below a folder.
+
+    Raises:
+        OSError: there is none.
+    """
+    whole = path if above is None else above.named(path)
+    follow = above is None if follow is None else follow
+    if not HAS_DESCRIPTORS:
+        if not stat.S_ISDIR((os.stat if follow else os.lstat)(whole).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), whole)
+        return Folder(whole)
+    flags = _FOLDER | (0 if follow else _NO_LINKS)
+    below = above.fd if above is not None else None
+    try:
+        fd = os.open(path, flags | os.O_RDONLY, dir_fd=below)
+    except PermissionError:
+        if not _ONLY_LOOK_UP:
+            raise
+        fd = os.open(path, flags | _ONLY_LOOK_UP, dir_fd=below)
+    return Folder(whole, fd)
+
+
+def open_nearest(path: Path) -> tuple[Folder, list[str]]:
+    """Open a folder, or the nearest one above it that is there.
+
+    Links on the way are followed, this once. For root, each of them has to be root's, or of the owner of the folder
+    that it leads to: whoever may put a link there must not send root to what is not theirs.
+
+    Returns:
+        The folder, and the names below it that are not there yet.
+
+    Raises:
+        NotPermitted: root was led there by somebody else's link.
+        FerryError: something on the way is no folder.
+    """
+    path = Path(os.path.abspath(path))
+    if not is_root() or not HAS_DESCRIPTORS:
+        missing: list[str] = []
+        while not os.path.lexists(path) and path.parent != path:
+            missing.insert(0, path.name)
+            path = path.parent
+        if not path.is_dir():
+            raise _no_folder(str(path))
+        return open_folder(str(path)), missing
+    return _Walk(path).nearest()
+
+
+class _Walk:
+    """The way from the root of the file system to a folder, component by component."""
+
+    def __init__(self, path: Path) -> None:
+        self._asked = str(path)
+        self._links: list[tuple[str, int]] = []
+        # With each name, whether a link has brought it: then it has to be there.
+        self._ahead = deque((name, False) for name in path.parts[1:])
+        self._here = open_folder(os.sep)
+
+    def nearest(self) -> tuple[Folder, list[str]]:
+        try:
+            while self._ahead:
+                name, of_link = self._ahead[0]
+                try:
+                    found = os.stat(name, dir_fd=self._here.fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    if of_link or any(name == os.pardir for name, _ in self._ahead):
+                        raise FerryError(f"{self._asked} leads nowhere: a link on its way has no end") from None
+                    break
+                self._ahead.popleft()
+                if stat.S_ISLNK(found.st_mode):
+                    self._follow(name, found.st_uid)
+                else:
+                    self._step(name)
+            self._require_trusted_links()
+        except BaseException:
+            self._here.close()
+            raise
+        return self._here, [name for name, _ in self._ahead]
+
+    def _step(self, name: str) -> None:
+        here = self._here
+        try:
+            below = open_folder(name, here)
+        except NotADirectoryError:
+            raise _no_folder(here.named(name)) from None
+        here.close()
+        self._here = below
+
+    def _follow(self, name: str, owner: int) -> None:
+        self._links.append((self._here.named(name), owner))
+        if len(self._links) > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._asked)
+        target = os.readlink(name, dir_fd=self._here.fd)
+        parts = Path(target).parts
+        if os.path.isabs(target):
+            self._here.close()
+            self._here = open_folder(os.sep)
+            parts = parts[1:]
+        self._ahead.extendleft((part, True) for part in reversed(parts))
+
+    def _require_trusted_links(self) -> None:
+        owner = self._here.status().st_uid
+        for link, of in self._links:
+            if of not in (0, owner):
+                raise NotPermitted(
+                    f"{self._asked} leads through {link}, a link of user {of}, to {self._here.path}, not theirs",
+                    hint=f"If that is where the models are to go, name it itself: {self._here.path}",
+                )
+
+
+def _no_folder(path: str) -> FerryError:
+    return FerryError(f"{path} should be a folder, and is none", hint="Move it away.")

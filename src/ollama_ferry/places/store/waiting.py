@@ -1,0 +1,373 @@
+"""Blobs that wait for their manifest in a store's staging folder: begun ones, whole ones, and what earlier runs left.
+
+One process at a time holds the folder. A begun blob is ``sha256-<hex>.partial``; one that is whole, and safe on the
+disk, loses that ending.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError
+from ollama_ferry.files.disk import Disk, writing
+from ollama_ferry.files.draft import PROBE, Draft, is_ours, remove_if_there, set_mode
+from ollama_ferry.files.folder import Folder
+from ollama_ferry.files.lock import Lock, same_file
+from ollama_ferry.files.pending import PARTIAL
+from ollama_ferry.model.manifests import Descriptor, Digest
+from ollama_ferry.places.store.folders import NO_MODES, StoreFolders
+from ollama_ferry.places.store.staging import STAGING
+from ollama_ferry.wording import human_size
+
+KEPT = "What has arrived is kept, and the same command goes on from there."
+"""What becomes of what has arrived when something fails."""
+
+_LOCK = "lock"
+_CHUNK = 1024 * 1024
+# Syncs that wait at once: the journal takes many in one go, which makes thousands of small blobs fast.
+_SYNC_THREADS = 8
+_SYNCS_WAITING = 64
+# Hashing takes long enough to be mentioned from here on.
+_TOLD_FROM = 500 * 1000 * 1000
+_LEFTOVER_AGE = 7 * 24 * 3600.0
+_LOOK_AGAIN_AFTER = 0.1
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A whole blob that waits.
+
+    Attributes:
+        size: in bytes.
+        status: of the file that was hashed; None where an earlier run left it, and nobody has hashed it yet.
+    """
+
+    size: int
+    status: os.stat_result | None
+
+
+class WaitingBlobs:
+    """The staging folder of a store, held and locked between :meth:`open` and :meth:`close`.
+
+    Args:
+        folders: the store's.
+        disk: the calls to write with.
+        run: told when another process has to be waited for, and of long hashing; ends both.
+        note: told of what the file system can't do.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder: Folder
+
+    def __init__(self, folders: StoreFolders, disk: Disk, run: Run, note: Callable[[str], None]) -> None:
+        self._folders = folders
+        self._disk = disk
+        self._run = run
+        self._note = note
+        self._lock: Lock | None = None
+        self._whole: dict[Digest, _Whole] = {}
+        self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
+        self._syncing: deque[Future[None]] = deque()
+
+    # -- the folder
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the folder is held."""
+        return self._lock is not None
+
+    def open(self, *, wait: bool) -> None:
+        """Hold the folder, and look at what is there.
+
+        Raises:
+            AlreadyExists: another process has it, and is not to be waited for.
+            OSError, FerryError: it can't be had.
+        """
+        told = False
+        while not self._take():
+            root = self._folders.root.path
+            if not wait:
+                raise AlreadyExists(f"another ollama-ferry writes into {root}")
+            if not told:
+                told = True
+                self._run.note(f"another ollama-ferry writes into {root}; waiting for it to finish")
+            self._run.check()
+            time.sleep(_LOOK_AGAIN_AFTER)
+        for name in self._disk.names(self.folder):
+            with suppress(Damaged):
+                digest = Digest.parse(name)
+                found = self._disk.status(self.folder, name)
+                # Another user's can't be vouched for, nor given a name in the store.
+                if found is not None and is_ours(self._disk, self.folder, name, found, alone=False):
+                    self._whole[digest] = _Whole(found.st_size, None)
+
+    def _take(self) -> bool:
+        while True:
+            folder = self._folders.open_staging()
+            try:
+                lock = Lock.take(self._disk, folder, _LOCK)
+            except FileNotFoundError:
+                # Whoever had it before has just tidied up.
+                folder.close()
+                continue
+            except BaseException:
+                folder.close()
+                raise
+            if lock is None:
+                folder.close()
+                return False
+            self.folder, self._lock = folder, lock
+            if lock.made and not set_mode(self._disk, lock.fd, 0o644 | folder.status().st_mode & 0o020):
+                self._note(NO_MODES)
+            return True
+
+    def close(self, unwanted: Callable[[Digest, bool, int], bool]) -> None:
+        """Remove what is of no more use, and the folder if nothing is left in it; let go of it.
+
+        Args:
+            unwanted: told a digest, whether the file is whole, and its size; tells whether it is of no more use.
+        """
+        with suppress(FerryError, OSError):
+            self.finish()
+        self._syncs.shutdown()
+        if self._lock is None:
+            return
+        with suppress(OSError):
+            oldest = time.time() - _LEFTOVER_AGE
+            self._remove_files(
+                lambda digest, whole, found: unwanted(digest, whole, found.st_size) or found.st_mtime < oldest
+            )
+            self._remove_folder()
+        self._lock.close()
+        self.folder.close()
+
+    def _remove_folder(self) -> None:
+        assert self._lock is not None  # noqa: S101 -- close() has looked
+        if set(self._disk.names(self.folder)) - {_LOCK}:
+            return
+        if os.name == "nt":
+            # Windows removes no open file.
+            self._lock.close()
+        remove_if_there(self._disk, self.folder, _LOCK)
+        # Some file systems (FUSE) keep the folder full as long as the removed file is open.
+        self._lock.close()
+        self._disk.remove_folder(self._folders.staging_parent, STAGING)
+
+    def make_way(self, keep: Callable[[Digest], bool]) -> None:
+        """Remove what earlier runs left, but for some blobs."""
+        with suppress(OSError):
+            self._remove_files(lambda digest, whole, found: not keep(digest))
+
+    def _remove_files(self, unwanted: Callable[[Digest, bool, os.stat_result], bool]) -> None:
+        for name in self._disk.names(self.folder):
+            try:
+                digest = Digest.parse(name.partition(".")[0])
+            except Damaged:
+                continue
+            found = self._disk.status(self.folder, name)
+            if found is None or not (name.endswith(PROBE) or unwanted(digest, not name.endswith(PARTIAL), found)):
+                continue
+            # What can't be removed, such as another user's, must not keep the rest from it.
+            with suppress(OSError):
+                remove_if_there(self._disk, self.folder, name)
+                if not name.endswith((PARTIAL, PROBE)):
+                    self._whole.pop(digest, None)
+
+    # -- blobs that arrive
+
+    def begin(self, blob: Descriptor) -> ArrivingBlob:
+        """Begin a blob anew."""
+        with self.writing(blob):
+            draft = Draft.create(self._disk, self.folder, blob.digest.file_name + PARTIAL)
+        return ArrivingBlob(self, blob, draft, resumed=False)
+
+    def resume(self, blob: Descriptor) -> ArrivingBlob | None:
+        """Open what has arrived of a blob; None where nothing has, or nothing that can be trusted."""
+        with self.writing(blob):
+            draft = Draft.resume(self._disk, self.folder, blob.digest.file_name + PARTIAL)
+        if draft is None:
+            return None
+        if not draft.length:
+            draft.close()
+            return None
+        return ArrivingBlob(self, blob, draft, resumed=True)
+
+    def begun_size(self, digest: Digest) -> int:
+        """Return how many bytes of a blob have arrived."""
+        try:
+            found = self._disk.status(self.folder, digest.file_name + PARTIAL)
+        except OSError:
+            return 0
+        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
+
+    def settle(self, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
+        """Take a blob whose bytes are all there: it becomes whole when it is safe, on another thread."""
+        while len(self._syncing) >= _SYNCS_WAITING:
+            self._await_sync()
+        self._whole[blob.digest] = _Whole(blob.size, draft.status)
+        self._syncing.append(self._syncs.submit(self._settle, blob, draft, resumed))
+
+    def _settle(self, blob: Descriptor, draft: Draft, resumed: bool) -> None:
+        try:
+            if not draft.set_mode(0o644):
+                self._note(NO_MODES)
+            draft.sync()
+            if resumed and draft.sha256(self._run.cancel) != blob.digest.hex:
+                # Somebody has written to it beside us, on a file system without locks.
+                draft.discard()
+                raise FerryError(
+                    f"the blob {blob.digest} was changed while it arrived: it is not published",
+                    hint="Run the same command again.",
+                )
+            draft.publish(self.folder, blob.digest.file_name)
+        except BaseException:
+            self._whole.pop(blob.digest, None)
+            raise
+        finally:
+            draft.close()
+
+    def finish(self) -> None:
+        """Wait until all that has arrived is safe.
+
+        Raises:
+            FerryError: something is not.
+        """
+        failure: FerryError | None = None
+        while self._syncing:
+            try:
+                self._await_sync()
+            except FerryError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _await_sync(self) -> None:
+        with writing(f"a blob into {self._folders.root.path}", left=KEPT):
+            self._syncing.popleft().result()
+
+    def writing(self, blob: Descriptor) -> AbstractContextManager[None]:
+        """Say which blob it is about when the disk fails."""
+        return writing(f"the blob {blob.digest} into {self._folders.root.path}", left=KEPT)
+
+    # -- blobs that wait
+
+    def waits(self, digest: Digest) -> bool:
+        """Tell whether a whole blob of this digest seems to wait; nothing is looked at."""
+        return digest in self._whole
+
+    def has(self, blob: Descriptor) -> bool:
+        """Tell whether a blob waits, whole; what an earlier run left is hashed first, and removed if it is wrong."""
+        waits = self._whole.get(blob.digest)
+        if waits is None or waits.size != blob.size:
+            return False
+        return waits.status is not None or self.require(blob) is not None
+
+    def require(self, blob: Descriptor) -> os.stat_result | None:
+        """Return what the system knows of the file of a blob that waits, whose bytes are right; None where none does.
+
+        The file is the one that was hashed when it arrived; any other one is hashed now.
+        """
+        name = blob.digest.file_name
+        waits = self._whole.get(blob.digest)
+        if waits is None or waits.size != blob.size:
+            return None
+        found = self._disk.status(self.folder, name)
+        known = waits.status is not None and same_file(found, waits.status)
+        if known and found is not None and found.st_size == blob.size:
+            return found
+        ours = found is not None and is_ours(self._disk, self.folder, name, found, alone=False)
+        status = self._hashed(blob, self.folder, name) if ours else None
+        if status is None:
+            with self.writing(blob):
+                del self._whole[blob.digest]
+                remove_if_there(self._disk, self.folder, name)
+            return None
+        self._whole[blob.digest] = _Whole(blob.size, status)
+        return status
+
+    def is_right(self, blob: Descriptor, folder: Folder, expected: os.stat_result) -> bool:
+        """Tell whether a blob's name in a folder is that of a certain file, or at least of one with its bytes."""
+        name = blob.digest.file_name
+        return same_file(self._disk.status(folder, name), expected) or self._hashed(blob, folder, name) is not None
+
+    def has_moved(self, blob: Descriptor) -> None:
+        """Note that a blob that waited has got its name, and waits no more."""
+        self._whole.pop(blob.digest, None)
+
+    def discard(self, blob: Descriptor) -> None:
+        """Forget what has arrived of a blob."""
+        self.finish()
+        self._whole.pop(blob.digest, None)
+        for ending in ("", PARTIAL):
+            with self.writing(blob):
+                remove_if_there(self._disk, self.folder, blob.digest.file_name + ending)
+
+    def _hashed(self, blob: Descriptor, folder: Folder, name: str) -> os.stat_result | None:
+        found = self._disk.status(folder, name)
+        if found is None or found.st_size != blob.size:
+            return None
+        if blob.size >= _TOLD_FROM:
+            self._run.note(f"hashing {human_size(blob.size)} that has arrived already: {blob.digest.short}")
+        try:
+            file = Draft(self._disk, folder, name, self._disk.open(folder, name, write=False))
+        except OSError:
+            return None
+        try:
+            right = file.sha256(self._run.cancel) == blob.digest.hex
+            return file.status if right else None
+        finally:
+            file.close()
+
+
+class ArrivingBlob:
+    """A blob of which nothing or a part has arrived; what is not taken whole stays for the next run."""
+
+    def __init__(self, waiting: WaitingBlobs, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
+        self._waiting = waiting
+        self._blob = blob
+        self._draft = draft
+        self._resumed = resumed
+        self._taken = False
+
+    def __enter__(self) -> ArrivingBlob:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._taken:
+            self._draft.close()
+
+    def read(self, size: int, /) -> bytes:
+        """Give the next bytes that are there."""
+        return self._draft.read(size)
+
+    def append(self, data: Readable) -> None:
+        """Take the rest.
+
+        Raises:
+            Damaged: the bytes are not those of the digest: there is nothing to resume.
+            FerryError: reading or writing failed.
+        """
+        try:
+            while chunk := data.read(_CHUNK):
+                with self._waiting.writing(self._blob):
+                    self._draft.write(chunk)
+        except Damaged:
+            with self._waiting.writing(self._blob):
+                self._draft.discard()
+            raise
+        self._waiting.settle(self._blob, self._draft, resumed=self._resumed)
+        self._taken = True
