@@ -11,9 +11,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
+from ollama_ferry.doctor.contents import ENTRIES_AT_MOST
 from ollama_ferry.doctor.findings import words
 from ollama_ferry.files.mounts import mount_points
 from ollama_ferry.ollama.candidates import leads_nowhere
@@ -22,7 +22,6 @@ from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import quoted
 
-_LOOKED_AT = 10_000
 # Of a user to whom the one that is there does not belong, with the number behind it.
 _STAGING = re.compile(rf"({re.escape(STAGING)}|{re.escape(SSH_STAGING)})(-[0-9]+)?")
 _IN_BLOBS = re.compile(r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh)?(-[0-9]+)?|lost\+found")
@@ -146,8 +145,9 @@ class Advice:
             if stat.S_ISDIR(link.st_mode) and real not in self._mounts and not os.path.ismount(real):
                 return True
             with os.scandir(real) as entries:
-                if not all(names.fullmatch(entry.name) for entry in islice(entries, _LOOKED_AT)):
-                    return False
+                for number, entry in enumerate(entries):
+                    if number >= ENTRIES_AT_MOST or not names.fullmatch(entry.name):
+                        return False
         except OSError:
             return False
         if stat.S_ISDIR(link.st_mode):
