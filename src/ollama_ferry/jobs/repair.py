@@ -52,14 +52,13 @@ def verify_and_repair(
         FerryError: the store can't be read, or not be written.
     """
     run = run or Run()
-    report = verify_place(store, names, threads=threads, run=run)
-    repaired = 0
+    report = first = verify_place(store, names, threads=threads, run=run)
     for archive in archives:
         if report.good:
             break
         run.explain(f"repairing from {archive}")
         try:
-            repaired += repair(store, report, archive, run=run)
+            repair(store, report, archive, run=run)
         except ENDS_ALL:
             raise
         except FerryError as error:
@@ -68,7 +67,16 @@ def verify_and_repair(
         bad = sorted(model.name for model in report.models if not model.good)
         again = {model.name: model for model in verify_place(store, bad, threads=threads, run=run).models}
         report = replace(report, models=tuple(again.get(model.name, model) for model in report.models))
-    return replace(report, repaired=repaired, seconds=run.seconds)
+    return replace(report, repaired=len(_damaged(first) - _damaged(report)), seconds=run.seconds)
+
+
+def _damaged(report: Report) -> set[Digest | ModelName]:
+    """Return the damaged blobs by digest, and the damaged manifests by name."""
+    return {
+        problem.blob.digest if problem.blob is not None else verdict.name
+        for verdict in report.models
+        for problem in verdict.problems
+    }
 
 
 def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = None, run: Run | None = None) -> int:
