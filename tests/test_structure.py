@@ -162,7 +162,7 @@ def test_public_names_are_there_and_documented() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    line = "import sys, ollama_ferry; print(*sys.modules)"
+    line = "import sys, ollama_ferry.api; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", line], text=True).split()
     assert not {"click", "rich", "isal", "backports.zstd", "http.client", "urllib3", "concurrent.futures"} & set(loaded)
     line = "import sys; from ollama_ferry.cli import run; run(['--help']); print(*sys.modules, file=sys.stderr)"

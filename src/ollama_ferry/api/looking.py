@@ -207,13 +207,14 @@ def _place(
     run: Run,
 ) -> Iterator[Inspectable]:
     """Open the one place that was named."""
-    from ollama_ferry.jobs.list_ import open_contents
-    from ollama_ferry.places.store.store import Store
-
     if archive is not None:
+        from ollama_ferry.jobs.contents import open_contents
+
         yield open_contents(Path(archive).expanduser(), run)
         return
     if host is None:
+        from ollama_ferry.places.store.store import Store
+
         yield Store(located_store(store, run).root)
         return
     with ExitStack() as stack:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_whole, runs_at
 from ollama_ferry.engine.ports import Inspectable
-from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.file import ArchiveFile, read_contents
-from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.store import Store
 
 
@@ -151,23 +146,6 @@ def show_model(place: Inspectable, name: ModelName) -> Shown:
     manifest = place.manifest(name)
     path = str(place.manifest_path(name)) if isinstance(place, Store) else f"manifests/{name.path}"
     return Shown(name, manifest, place.label, path, tuple(layers_in_use(place, manifest, name)))
-
-
-def open_contents(path: Path, run: Run) -> ArchiveSource:
-    """Find out what an archive holds; one that has to be read to its end for that says so.
-
-    Raises:
-        FerryError: it can't be read.
-    """
-    with ArchiveFile(path) as file:
-        searchable, size = file.searchable, file.size
-        if file.note:
-            run.note(file.note)
-    if searchable:
-        return read_contents(path)
-    run.explain(f"{path} has no index: reading it to its end")
-    run.tell(Started(0, 0, size))
-    return read_contents(path, tick=run.advanced)
 
 
 def layers_in_use(store: Inspectable, manifest: Manifest, own: ModelName) -> list[LayerUse]:
