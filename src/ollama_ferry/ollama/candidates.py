@@ -195,7 +195,8 @@ def default_folders(system: System, service: Service | None) -> list[tuple[Path,
         folders += [(Path(text), f"{file} sets it", Origin.UNIT) for text, file in service.settings if text[:1] == "/"]
         if service.home is not None:
             folders.append((service.home / ".ollama/models", "the service's folder", Origin.SERVICE))
-        theirs = Origin.SERVICE if service.exists and service.home is None else Origin.DEFAULT
+        # Whether there is a service at all is not asked here: users may be known to a directory that is far away.
+        theirs = Origin.SERVICE if service.home is None else Origin.DEFAULT
         folders.append((system.service_home / ".ollama/models", "the Linux service's folder", theirs))
         folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder", Origin.DEFAULT))
     folders.append((system.home / ".ollama/models", "this user's folder", Origin.DEFAULT))
