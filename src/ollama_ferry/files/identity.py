@@ -27,6 +27,8 @@ class _Ids:
     gid: int = 0
     groups: tuple[int, ...] = ()
     blocks: int = 0
+    # How many blocks have taken the first ids back just now, one in another.
+    taken_back: int = 0
     first_gid: int = 0
     first_groups: tuple[int, ...] = ()
     # What finds modules meanwhile.
@@ -86,11 +88,15 @@ def as_started() -> Iterator[None]:
         if not _IDS.uid:
             yield
             return
-        _take_back()
+        if not _IDS.taken_back:
+            _take_back()
+        _IDS.taken_back += 1
         try:
             yield
         finally:
-            _give_up()
+            _IDS.taken_back -= 1
+            if not _IDS.taken_back:
+                _give_up()
 
 
 def groups_of(uid: int, gid: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import urllib3
 
 from ollama_ferry.engine.rate import Slowed
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.reach import Reach, may_name, reach_of
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE
@@ -220,7 +221,8 @@ class Connections:
 
     def _ready_context(self, *, own: bool) -> ssl.SSLContext:
         if own not in self._contexts:
-            self._contexts[own] = self._context(own=own)
+            with as_started():
+                self._contexts[own] = self._context(own=own)
         return self._contexts[own]
 
     def _context(self, *, own: bool) -> ssl.SSLContext:

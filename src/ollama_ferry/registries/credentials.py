@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import parse_json
 
 _FILE_LIMIT = 1024 * 1024
@@ -86,7 +87,7 @@ def _files(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        with path.open("rb") as file:
+        with as_started(), path.open("rb") as file:
             raw = file.read(_FILE_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -136,15 +137,16 @@ def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float
     """Run a helper; None where it knows no such login."""
     # What it prints goes through a pipe that is read to a limit, so that it can't fill the memory.
     try:
-        helper = subprocess.Popen(
-            [_found(program, environ), "get"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=dict(environ),
-            # With what it starts, it can be ended as a whole.
-            start_new_session=True,
-        )
+        with as_started():
+            helper = subprocess.Popen(
+                [_found(program, environ), "get"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=dict(environ),
+                # With what it starts, it can be ended as a whole.
+                start_new_session=True,
+            )
     except OSError as error:
         raise FerryError(
             f"the login for {registry} is kept by {program}, which can't be run: {error.strerror}",

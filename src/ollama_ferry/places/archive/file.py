@@ -185,7 +185,9 @@ class ArchiveFile:
     @contextmanager
     def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
         # A file of its own for every blob, so that several threads may read at once.
-        with _open_file(self.path) as file:
+        with as_started():
+            opened = _open_file(self.path)
+        with opened as file:
             if _identity(file) != self._identity:
                 raise Damaged(f"{self.label}: another file has taken its place, or it was changed, since it was opened")
             file.seek(place + offset)
@@ -229,8 +231,7 @@ def _open_file(path: Path) -> BinaryIO:
         return cast(BinaryIO, JoinedVolumes(volumes.require_all()))
     try:
         # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
-        with as_started():
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}", hint="Name an archive's file.") from error
     except PermissionError as error:

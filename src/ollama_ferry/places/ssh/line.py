@@ -14,6 +14,7 @@ from typing import IO
 
 from ollama_ferry.engine.rate import RateLimit
 from ollama_ferry.errors import FerryError, NotPermitted, Remedy, Unreachable, UsageError
+from ollama_ferry.files.identity import as_started
 from ollama_ferry.places.ssh.refusals import refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
 
@@ -105,9 +106,11 @@ class Line:
         self.calls += 1
         command = [*self._base(), *(["-C"] if self.options.compress else []), "--", self.host, self._remote()]
         try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-            )
+            # With the keys of whoever called, also while a store here is written as its owner.
+            with as_started():
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                )
         except OSError as error:
             raise UsageError(f"{command[0]} can't be run: {error.strerror}") from error
         _widen(process.stdin)
