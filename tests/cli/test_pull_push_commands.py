@@ -12,7 +12,8 @@ import pytest
 
 import ollama_ferry
 from ollama_ferry.errors import NotFound
-from ollama_ferry.jobs.pull import PullOptions, pull_into_store, references_of
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.pull import pull_into_store, references_of
 from ollama_ferry.jobs.push import PushOptions, push
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.places.registry.references import PushTarget
@@ -334,7 +335,7 @@ def test_lines_with_tls_that_are_cut(models: StoreBuilder, tmp_path: Path, monke
         references = references_of([f"{registry.address}/a:1"], "a:1")
         with connect_proxy(down=[1_000_000, 200_000]) as (address, asked):
             monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
-            pull_into_store(references, Store(tmp_path / "store"), PullOptions(), access)
+            pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), access)
             assert len(asked) > 2
     assert not faults_of(tmp_path / "store")
     assert (

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from ollama_ferry.errors import Damaged, FerryError, Refused
-from ollama_ferry.jobs.pull import PullOptions, pull_into_store, references_of
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.pull import pull_into_store, references_of
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.reach import Reach, may_name, reach_of
@@ -38,7 +39,7 @@ def other() -> Iterator[FaultyRegistry]:
 
 def pull(address: str, folder: Path, **more: Any) -> None:
     references = references_of([f"{address}/models/m:1"])
-    pull_into_store(references, Store(folder / "store"), PullOptions(), quick_access(**more))
+    pull_into_store(references, Store(folder / "store"), ImportOptions(), quick_access(**more))
 
 
 # -- answers without end

@@ -32,7 +32,8 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.jobs.export import ExportOptions
 from ollama_ferry.jobs.import_ import Imported
-from ollama_ferry.jobs.pull import PullOptions, pull_into_file, pull_into_store, references_of
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.pull import pull_into_file, pull_into_store, references_of
 from ollama_ferry.jobs.push import Pushed, PushOptions, push
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
@@ -70,7 +71,7 @@ def empty() -> Iterator[FaultyRegistry]:
 
 def pull(registry: FaultyRegistry, folder: Path, access: Access | None = None, *, tag: str = "1") -> Imported:
     references = references_of([f"{registry.address}/models/m:{tag}"])
-    return pull_into_store(references, Store(folder / "store"), PullOptions(), access or quick_access())
+    return pull_into_store(references, Store(folder / "store"), ImportOptions(), access or quick_access())
 
 
 def whole(folder: Path) -> bool:
@@ -415,7 +416,7 @@ def test_digest_of_a_reference_is_checked(registry: FaultyRegistry, tmp_path: Pa
     registry.manifests[f"sha256:{'1' * 64}"] = registry.manifests["models/m:1"]
     references = references_of([f"{registry.address}/models/m:1@sha256:{'1' * 64}"])
     with pytest.raises(Damaged, match="1111"):
-        pull_into_store(references, Store(tmp_path / "store"), PullOptions(), quick_access())
+        pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), quick_access())
 
 
 def test_model_that_is_not_there(registry: FaultyRegistry, tmp_path: Path) -> None:
@@ -517,11 +518,11 @@ def test_plain_proxy_is_asked(registry: FaultyRegistry, tmp_path: Path, monkeypa
     monkeypatch.setenv("http_proxy", registry.address)
     monkeypatch.setenv("no_proxy", "other.invalid")
     references = references_of(["registry.invalid/models/m:1"])
-    pull_into_store(references, Store(tmp_path / "store"), PullOptions(), quick_access())
+    pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), quick_access())
     assert whole(tmp_path)
     monkeypatch.setenv("no_proxy", ".invalid")
     with pytest.raises(Unreachable):
-        pull_into_store(references, Store(tmp_path / "other"), PullOptions(), quick_access())
+        pull_into_store(references, Store(tmp_path / "other"), ImportOptions(), quick_access())
 
 
 TOKENS = {
@@ -571,11 +572,11 @@ def test_nobody_there_is_told_soon(tmp_path: Path) -> None:
     references = references_of(["127.0.0.1:9/models/m:1"])
     started = time.monotonic()
     with pytest.raises(Unreachable) as caught:
-        pull_into_store(references, Store(tmp_path / "store"), PullOptions(), Access(insecure=True))
+        pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), Access(insecure=True))
     assert time.monotonic() - started < 10 and "refused" in caught.value.message
     with pytest.raises(Unreachable, match="not known"):
         references = references_of(["no.such.host.invalid/models/m:1"])
-        pull_into_store(references, Store(tmp_path / "store"), PullOptions(), quick_access())
+        pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), quick_access())
 
 
 def test_plain_http_is_not_tried_unasked(registry: FaultyRegistry, tmp_path: Path) -> None:
@@ -594,7 +595,7 @@ def test_wait_can_be_given_up(registry: FaultyRegistry, tmp_path: Path) -> None:
         pull_into_store(
             references_of([f"{registry.address}/models/m:1"]),
             Store(tmp_path / "store"),
-            PullOptions(),
+            ImportOptions(),
             Access(insecure=True),
             run=Run(cancel=cancel),
         )

@@ -24,6 +24,7 @@ from ollama_ferry.api.imports import import_archive as import_archive
 from ollama_ferry.api.imports import import_via_server as import_via_server
 from ollama_ferry.api.imports import plan_import as plan_import
 from ollama_ferry.api.looking import list_models as list_models
+from ollama_ferry.api.looking import lock as lock
 from ollama_ferry.api.looking import show as show
 from ollama_ferry.api.looking import verify as verify
 from ollama_ferry.api.looking import verify_volumes as verify_volumes

@@ -14,6 +14,7 @@ from ollama_ferry.wording import read_size
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.run import Run
+    from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.ollama.locate import Located
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -56,6 +57,44 @@ def rate_of(rate: int | str) -> int:
     if not found and text.strip() != "0":
         raise UsageError(f"the rate {text!r} is less than a byte a second")
     return found
+
+
+def trust_of(
+    lock: PathLike | None,
+    signers: PathLike | None,
+    *,
+    archive: Path | None = None,
+    part: bool = False,
+    always: bool = True,
+) -> Trust:
+    """Read what models have to be.
+
+    Args:
+        lock: a file that names exactly the models; None for any.
+        signers: a file of allowed signers; None takes that of ``OLLAMA_FERRY_SIGNERS`` in the environment.
+        archive: the archive that may have its signature beside it.
+        part: whether some of the models were asked for by name.
+        always: whether the environment's file counts.
+
+    Raises:
+        NotFound, Damaged: the lock is not there, or is none.
+        NotAsLocked: the lock is not signed as it has to be.
+    """
+    from ollama_ferry.jobs.trust import NO_TRUST, Trust, read_lock, signature_beside
+
+    from_environment = os.environ.get("OLLAMA_FERRY_SIGNERS") or None
+    allowed = path_of(signers if signers is not None else from_environment if always else None)
+    if lock is not None:
+        return Trust(read_lock(Path(lock), allowed), part=part)
+    if allowed is None:
+        return NO_TRUST
+    return Trust(signers=allowed, signature=signature_beside(archive) if archive is not None else None, part=part)
+
+
+def texts_or_locked(models: Names, trust: Trust) -> list[str]:
+    """Return names and patterns as a list; where none is given, the names of the lock."""
+    texts = texts_of(models)
+    return texts or [str(name) for name in trust.lock.models] if trust.lock is not None else texts
 
 
 def located_store(store: StoreLike, run: Run) -> Located:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, path_of, paths_of, texts_of
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
@@ -35,6 +35,7 @@ def export(
     ask: Callable[[str], None] | None = None,
     stream_format: str = "tar.gz",
     replace: bool = False,
+    sign_with: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Exported:
@@ -56,6 +57,7 @@ def export(
             thread may call it.
         stream_format: of a stream: ``tar``, ``tar.gz`` or ``tar.zst``.
         replace: whether a file that is there may be replaced.
+        sign_with: a key of OpenSSH that signs the models: beside the archive in ``ARCHIVE.sig``, and in its index.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the export from another thread.
 
@@ -72,7 +74,7 @@ def export(
         raise UsageError("a stream has no volumes: split needs a path")
     if ask is not None and split is None:
         raise UsageError("only volumes go on several media: ask needs split")
-    options = export_options(compress, threads=threads, replace=replace, split=split)
+    options = export_options(compress, threads=threads, replace=replace, split=split, sign_with=sign_with)
     job = _prepared(models, archive, store, options, have, stream_format, everything, run)
     if isinstance(archive, str | os.PathLike) or archive is None:
         assert job.path is not None  # noqa: S101 -- only a stream has none
@@ -126,7 +128,12 @@ _STREAM = object()
 
 
 def export_options(
-    compress: str = "auto", *, threads: int = 0, replace: bool = False, split: int | str | None = None
+    compress: str = "auto",
+    *,
+    threads: int = 0,
+    replace: bool = False,
+    split: int | str | None = None,
+    sign_with: PathLike | None = None,
 ) -> ExportOptions:
     """Read how an archive is written.
 
@@ -143,6 +150,7 @@ def export_options(
         replace=replace,
         split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
+        sign_with=path_of(sign_with),
     )
 
 

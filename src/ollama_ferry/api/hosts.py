@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, StoreLike, located_store, located_target, rate_of, texts_of
+from ollama_ferry.api.arguments import (
+    Names,
+    PathLike,
+    StoreLike,
+    located_store,
+    located_target,
+    rate_of,
+    texts_of,
+    texts_or_locked,
+    trust_of,
+)
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
@@ -19,6 +29,7 @@ from ollama_ferry.errors import UsageError
 if TYPE_CHECKING:
     from ollama_ferry.jobs.deliveries import Sent
     from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.places.ssh.place import SshPlace
 
 
@@ -98,6 +109,8 @@ def send(
     ssh: Ssh | None = None,
     replace: bool = False,
     verify_existing: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> list[Sent]:
@@ -111,6 +124,8 @@ def send(
         ssh: how hosts are called.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: let the target hash what it has already before that counts as there.
+        lock: a file that :func:`lock` wrote: exactly these models are sent, or none; without ``models``, all of them.
+        signers: a file of allowed signers, one of whom must have signed the lock.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread; what has arrived is kept for the next send.
 
@@ -121,7 +136,8 @@ def send(
         FerryError: nothing could be sent to anybody: a model is not there or not whole, or a target is none.
     """
     run = Run(observer, cancel)
-    return _send(models, targets, store, ssh, replace, verify_existing, dry_run=False, run=run)
+    trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
+    return _send(models, targets, store, ssh, replace, verify_existing, trust, dry_run=False, run=run)
 
 
 def plan_send(
@@ -132,6 +148,8 @@ def plan_send(
     ssh: Ssh | None = None,
     replace: bool = False,
     verify_existing: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> list[Sent]:
@@ -141,7 +159,8 @@ def plan_send(
         FerryError: nothing could be sent to anybody.
     """
     run = Run(observer, cancel)
-    return _send(models, targets, store, ssh, replace, verify_existing, dry_run=True, run=run)
+    trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
+    return _send(models, targets, store, ssh, replace, verify_existing, trust, dry_run=True, run=run)
 
 
 def fetch(
@@ -153,6 +172,8 @@ def fetch(
     rename: str | None = None,
     replace: bool = False,
     verify_existing: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported:
@@ -166,6 +187,9 @@ def fetch(
         rename: the name that the one model gets here.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are here already before they count as here.
+        lock: a file that :func:`lock` wrote: exactly these models are taken, or none; without ``models``, all of them.
+        signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
+            ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread; what has arrived is kept for the next fetch.
 
@@ -181,7 +205,8 @@ def fetch(
     from ollama_ferry.places.store.store import Store
 
     run = Run(observer, cancel)
-    options = import_options(models, rename, replace, verify_existing)
+    trust = trust_of(lock, signers, part=bool(texts_of(models)))
+    options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
     target = Store(located_target(store, run).root)
     host = Host.parse(source)
     with ExitStack() as stack:
@@ -221,6 +246,7 @@ def _send(
     ssh: Ssh | None,
     replace: bool,
     verify_existing: bool,
+    trust: Trust,
     *,
     dry_run: bool,
     run: Run,
@@ -230,9 +256,8 @@ def _send(
     from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
     from ollama_ferry.places.store.store import Store
 
-    texts = texts_of(models)
     located = located_store(store, run)
-    names = select(located, texts)
+    names = select(located, texts_or_locked(models, trust))
     with ExitStack() as stack:
         places: list[Target] = []
         hosts = [Host.parse(target) for target in texts_of(targets)]
@@ -241,7 +266,7 @@ def _send(
                 places.append(SshTarget(open_host(stack, host, ssh), wait=len(hosts) == 1))
             else:
                 places.append(FolderTarget(Path(host.path).expanduser()))
-        options = SendOptions(replace, verify_existing)
+        options = SendOptions(replace, verify_existing, trust)
         return send(Store(located.root), names, places, options, dry_run=dry_run, run=run)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_target, texts_of
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_target, texts_of, trust_of
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ollama_ferry.archives.unpacking import Input
     from ollama_ferry.jobs.import_ import Imported
     from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.jobs.via_server import Given
     from ollama_ferry.places.store.store import Store
 
@@ -30,6 +31,8 @@ def import_archive(
     replace: bool = False,
     verify_existing: bool = False,
     lenient: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     ask: Callable[[str], None] | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
@@ -44,6 +47,9 @@ def import_archive(
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are there already before they count as there.
         lenient: take an archive that not every tar reads in the same way; every byte is hashed all the same.
+        lock: a file that :func:`lock` wrote: exactly these models are taken, or none.
+        signers: a file of allowed signers (ssh-keygen(1)), one of whom must have signed the models, or the lock; None
+            takes that of ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
         ask: for an archive in volumes, called with what is wanted where a volume is not there; returns when its medium
             is in.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
@@ -58,12 +64,15 @@ def import_archive(
     from ollama_ferry.jobs.import_ import import_file, import_stream
 
     run = Run(observer, cancel)
-    options = import_options(models, rename, replace, verify_existing, lenient=lenient)
+    path = Path(archive) if isinstance(archive, str | os.PathLike) else None
+    trust = trust_of(lock, signers, archive=path, part=bool(texts_of(models)))
+    options = import_options(models, rename, replace, verify_existing, lenient=lenient, trust=trust)
     if ask is not None:
         return _import_from_media(archive, _target(store, run), options, ask, run)
     target = _target(store, run)
-    if isinstance(archive, str | os.PathLike):
-        return import_file(Path(archive), target, options, run=run)
+    if path is not None:
+        return import_file(path, target, options, run=run)
+    assert not isinstance(archive, str | os.PathLike)  # noqa: S101 -- path says so
     return import_stream(archive, "the stream", target, options, run=run)
 
 
@@ -76,6 +85,8 @@ def plan_import(
     replace: bool = False,
     verify_existing: bool = False,
     lenient: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported:
@@ -87,7 +98,8 @@ def plan_import(
     from ollama_ferry.jobs.import_ import plan_import as plan
 
     run = Run(observer, cancel)
-    options = import_options(models, rename, replace, verify_existing, lenient=lenient)
+    trust = trust_of(lock, signers, archive=Path(archive), part=bool(texts_of(models)))
+    options = import_options(models, rename, replace, verify_existing, lenient=lenient, trust=trust)
     return plan(Path(archive), _target(store, run), options, run=run)
 
 
@@ -99,6 +111,8 @@ def import_via_server(
     rename: str | None = None,
     replace: bool = False,
     listen: str | None = None,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Given:
@@ -111,6 +125,7 @@ def import_via_server(
         rename: the name that the one model gets there.
         replace: whether a model of the same name and another content may be replaced.
         listen: ``ADDRESS:PORT`` where that server reaches this machine; None is a free port of 127.0.0.1.
+        lock, signers: as for :func:`import_archive`.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
@@ -128,12 +143,19 @@ def import_via_server(
 
     address = ServerAddress.parse(server if server is not None else os.environ.get("OLLAMA_HOST", ""))
     where = Address.parse(listen) if listen is not None else Address("127.0.0.1", 0)
-    options = import_options(models, rename, replace, verify_existing=False)
+    trust = trust_of(lock, signers, archive=Path(archive), part=bool(texts_of(models)))
+    options = import_options(models, rename, replace, verify_existing=False, trust=trust)
     return give(Path(archive), ServerApi(address), options, listen=where, run=Run(observer, cancel))
 
 
 def import_options(
-    models: Names, rename: str | None, replace: bool, verify_existing: bool, *, lenient: bool = False
+    models: Names,
+    rename: str | None,
+    replace: bool,
+    verify_existing: bool,
+    *,
+    lenient: bool = False,
+    trust: Trust | None = None,
 ) -> ImportOptions:
     """Read what is to be imported.
 
@@ -141,6 +163,7 @@ def import_options(
         InvalidName: a name is none.
     """
     from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.trust import NO_TRUST
     from ollama_ferry.model.names import ModelName, is_pattern
 
     texts = tuple(texts_of(models))
@@ -148,7 +171,7 @@ def import_options(
         if not is_pattern(text):
             ModelName.parse(text)
     name = ModelName.parse(rename) if rename else None
-    return ImportOptions(texts, name, replace, verify_existing, lenient=lenient)
+    return ImportOptions(texts, name, replace, verify_existing, lenient=lenient, trust=trust or NO_TRUST)
 
 
 def _import_from_media(

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of, trust_of
 from ollama_ferry.api.hosts import Host, Ssh, open_host
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import Remedy, UsageError
 
 if TYPE_CHECKING:
     from ollama_ferry.archives.unpacking import Input
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.list_ import Listing, Shown
     from ollama_ferry.jobs.report import Report
+    from ollama_ferry.jobs.trust import Trust
+    from ollama_ferry.model.lock import Lock
     from ollama_ferry.model.names import ModelName
 
 
@@ -91,6 +93,52 @@ def show(
         return show_model(place, name)
 
 
+def lock(
+    models: Names = (),
+    *,
+    store: StoreLike = None,
+    archive: PathLike | None = None,
+    host: str | None = None,
+    ssh: Ssh | None = None,
+    output: PathLike | None = None,
+    sign_with: PathLike | None = None,
+    replace: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Lock:
+    """Tell exactly which models these are, in a text that people read, compare and sign; no blob is read.
+
+    Args:
+        models: names and patterns; none takes all of the place. The places are those of :func:`list_models`.
+        output: a file that the lock is written to; None writes none.
+        sign_with: a key of OpenSSH that signs it, in ``OUTPUT.sig``.
+        replace: whether ``output`` may be replaced.
+
+    Returns:
+        The lock: its ``text``, and the digest of each model's manifest.
+
+    Raises:
+        FerryError: a model is not there, its manifest is damaged, or the lock can't be written or signed.
+    """
+    from ollama_ferry.jobs.select import pick, select
+    from ollama_ferry.jobs.trust import lock_of, write_lock
+
+    if sign_with is not None and output is None:
+        raise UsageError("a signature goes beside a file, and none was named", remedies=[Remedy("output")])
+    run = Run(observer, cancel)
+    texts = texts_of(models)
+    if archive is None and host is None:
+        store = located_store(store, run)
+        names = select(store, texts, everything=not texts)
+    with _place(store, archive, host, ssh, run) as place:
+        if archive is not None or host is not None:
+            names = pick(place, texts, place.label) if texts else list(place.names())
+        found = lock_of(place, names)
+    if output is not None:
+        write_lock(found, Path(output), Path(sign_with) if sign_with is not None else None, replace=replace)
+    return found
+
+
 def verify(
     models: Names = (),
     *,
@@ -100,6 +148,8 @@ def verify(
     ssh: Ssh | None = None,
     repair: PathLike | Iterable[PathLike] = (),
     threads: int = 0,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Report:
@@ -113,6 +163,9 @@ def verify(
         ssh: how the host is called.
         repair: archives that good copies of what is damaged in the store are taken from.
         threads: how many hash at once; 0 is one a core, up to 8.
+        lock: a file that :func:`lock` wrote: the place has exactly these models; where some were named, these of them.
+        signers: a file of allowed signers (ssh-keygen(1)), one of whom must have signed the archive's models, or the
+            lock.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
@@ -123,18 +176,25 @@ def verify(
     Raises:
         FerryError: it could not be done. That something is damaged is in the report, unless the archive can't be
             read to its end.
+        NotAsLocked: the models are others, or not signed as they have to be.
     """
     run = Run(observer, cancel)
     texts, archives = texts_of(models), paths_of(repair)
+    if (lock is not None or signers is not None) and archives:
+        raise UsageError("a store is held to a lock, or repaired: first the one, then the other")
+    if signers is not None and lock is None and archive is None:
+        raise UsageError("of a store or a host the lock is signed, and none was named", remedies=[Remedy("lock")])
+    path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
+    trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
     if archives and (archive is not None or host is not None):
         raise UsageError("only a store is repaired")
     if archive is not None:
         if texts:
             raise UsageError("an archive is verified as a whole: name no model of it")
-        return _verify_archive(archive, threads, run)
+        return _verify_archive(archive, threads, trust, run)
     if host is not None:
-        return _verify_host(host, texts, ssh, run)
-    return _verify_store(texts, store, archives, threads, run)
+        return _verify_host(host, texts, ssh, trust, run)
+    return _verify_store(texts, store, archives, threads, trust, run)
 
 
 def verify_volumes(
@@ -159,16 +219,16 @@ def verify_volumes(
     return check(Path(sums).expanduser(), run=Run(observer, cancel))
 
 
-def _verify_archive(archive: PathLike | Input, threads: int, run: Run) -> Report:
+def _verify_archive(archive: PathLike | Input, threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.verify import verify_file, verify_stream
     from ollama_ferry.places.archive.stream import ArchiveStream
 
     if isinstance(archive, str | os.PathLike):
-        return verify_file(Path(archive).expanduser(), threads=threads, run=run)
-    return verify_stream(ArchiveStream(archive, "the stream", tick=run.advanced), run=run)
+        return verify_file(Path(archive).expanduser(), trust=trust, threads=threads, run=run)
+    return verify_stream(ArchiveStream(archive, "the stream", tick=run.advanced), trust=trust, run=run)
 
 
-def _verify_host(host: str, texts: list[str], ssh: Ssh | None, run: Run) -> Report:
+def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.select import pick
     from ollama_ferry.jobs.verify import verify_place
 
@@ -176,10 +236,12 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, run: Run) -> Repo
         place = open_host(stack, Host.parse(host), ssh)
         place.look()
         names = pick(place, texts, place.label) if texts else list(place.names())
-        return verify_place(place, names, run=run)
+        return verify_place(place, names, trust=trust, run=run)
 
 
-def _verify_store(texts: list[str], store: StoreLike, archives: list[Path], threads: int, run: Run) -> Report:
+def _verify_store(
+    texts: list[str], store: StoreLike, archives: list[Path], threads: int, trust: Trust, run: Run
+) -> Report:
     from ollama_ferry.jobs.repair import verify_and_repair
     from ollama_ferry.jobs.select import select
     from ollama_ferry.jobs.verify import verify_place
@@ -195,7 +257,7 @@ def _verify_store(texts: list[str], store: StoreLike, archives: list[Path], thre
     names: list[ModelName] = select(located, texts) if texts else list(place.names())
     if archives:
         return verify_and_repair(place, names, archives, threads=threads, run=run)
-    return verify_place(place, names, threads=threads, run=run)
+    return verify_place(place, names, trust=trust, threads=threads, run=run)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from ollama_ferry.api.arguments import (
     path_of,
     rate_of,
     texts_of,
+    texts_or_locked,
+    trust_of,
 )
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.export_plan import PlannedExport
     from ollama_ferry.jobs.import_ import Imported
     from ollama_ferry.jobs.push import Pushed
+    from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.names import ModelName
     from ollama_ferry.places.registry.references import Reference
     from ollama_ferry.registries.access import Access
@@ -124,6 +127,8 @@ def pull(
     cert: PathLike | None = None,
     key: PathLike | None = None,
     rate: int | str = 0,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported | Exported:
@@ -136,6 +141,10 @@ def pull(
         rename: the name that the one model gets.
         replace: whether another model of the name, or a file that is there, may be replaced.
         verify_existing: hash blobs that are in the store already before they count as there.
+        lock: a file that :func:`lock` wrote: exactly these models are taken, or none; without ``models``, all of them,
+            under the names that they have there.
+        signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
+            ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
         compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
@@ -156,11 +165,12 @@ def pull(
 
     run = Run(observer, cancel)
     access = _access(insecure, ca_file, cert, key, rate)
-    references = _references(models, rename, access, run)
+    trust = trust_of(lock, signers, part=bool(texts_of(models)))
+    references = _references(texts_or_locked(models, trust), rename, access, run)
     if archive is None:
-        return _pull_into_store(references, store, replace, verify_existing, access, run, dry_run=False)
+        return _pull_into_store(references, store, replace, verify_existing, trust, access, run, dry_run=False)
     options = export_options(compress, replace=replace)
-    return pull_into_file(references, Path(archive), options, access, run=run)
+    return pull_into_file(references, Path(archive), options, access, trust=trust, run=run)
 
 
 def plan_pull(
@@ -176,6 +186,8 @@ def plan_pull(
     cert: PathLike | None = None,
     key: PathLike | None = None,
     rate: int | str = 0,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported | PlannedExport:
@@ -193,12 +205,15 @@ def plan_pull(
 
     run = Run(observer, cancel)
     access = _access(insecure, ca_file, cert, key, rate)
-    references = _references(models, rename, access, run)
+    trust = trust_of(lock, signers, part=bool(texts_of(models)))
+    references = _references(texts_or_locked(models, trust), rename, access, run)
     if archive is None:
-        return _pull_into_store(references, store, replace, verify_existing, access, run, dry_run=True)
+        return _pull_into_store(references, store, replace, verify_existing, trust, access, run, dry_run=True)
     path = Path(archive)
     places = ", ".join(map(str, references.values()))
-    return foresee_export(plan(references, access, run), path, kind_named(path), export_options(), place=places)
+    return foresee_export(
+        plan(references, access, trust=trust, run=run), path, kind_named(path), export_options(), place=places
+    )
 
 
 @dataclass(frozen=True)
@@ -251,16 +266,18 @@ def _pull_into_store(
     store: StoreLike,
     replace: bool,
     verify_existing: bool,
+    trust: Trust,
     access: Access,
     run: Run,
     *,
     dry_run: bool,
 ) -> Imported:
-    from ollama_ferry.jobs.pull import PullOptions, pull_into_store
+    from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.pull import pull_into_store
     from ollama_ferry.places.store.store import Store
 
     target = Store(located_target(store, run).root)
-    options = PullOptions(replace, verify_existing)
+    options = ImportOptions(replace=replace, verify_existing=verify_existing, trust=trust)
     return pull_into_store(references, target, options, access, dry_run=dry_run, run=run)
 
 

@@ -19,6 +19,7 @@ _SUMMARIES = {
     "list": "List the models of the store, an archive, or another host.",
     "show": "Show a model's manifest and layers.",
     "verify": "Hash every blob of the store, an archive, or another host.",
+    "lock": "Print exactly which models these are, for import, pull, send and verify to be held to.",
     "inventory": "Print what this machine has, so that an export elsewhere can leave it out.",
     "doctor": "Find what is wrong with Ollama's models on this machine.",
     "demo": "Try everything out on a small sample; needs no Ollama.",

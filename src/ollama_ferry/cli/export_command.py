@@ -52,6 +52,7 @@ class _Asked:
     have: tuple[Path, ...]
     threads: int
     stream_format: str | None
+    sign_with: Path | None
     store: Path | None
 
 
@@ -84,6 +85,9 @@ class _Asked:
     "stream_format",
     type=click.Choice(api.FORMATS),
     help="The format of a stream.  [default: tar.gz]",
+)
+@click.option(
+    "--sign", "sign_with", type=FILE, metavar="KEY", help="Sign the models with this key of OpenSSH, in ARCHIVE.sig."
 )
 @store_option
 @output_options
@@ -135,6 +139,7 @@ def _export(asked: _Asked, output: Output) -> None:
             ask=ask,
             stream_format=asked.stream_format or "tar.gz",
             replace=asked.replace,
+            sign_with=asked.sign_with,
             observer=observer,
             cancel=cancel,
         )

@@ -11,22 +11,27 @@ from ollama_ferry.cli.import_command import tell_imported
 from ollama_ferry.cli.options import (
     checksum_option,
     force_option,
+    lock_option,
     output_options,
     rename_option,
+    signers_option,
     ssh_options,
     store_option,
 )
 from ollama_ferry.cli.output import Output
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.errors import UsageError
 
 
 @click.command("fetch")
 @click.argument("source")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, metavar="MODEL...")
 @rename_option
 @force_option()
 @checksum_option
 @ssh_options
+@lock_option
+@signers_option
 @store_option
 @output_options
 def command(
@@ -36,6 +41,8 @@ def command(
     replace: bool,
     verify_existing: bool,
     ssh: api.Ssh,
+    lock: Path | None,
+    signers: Path | None,
     store: Path | None,
     output: Output,
 ) -> None:
@@ -45,6 +52,8 @@ def command(
       ollama-ferry fetch user@server deepseek-r1:8b
       ollama-ferry fetch /media/stick/models 'qwen3:*'
     """
+    if not models and lock is None:
+        raise UsageError("no model was named", hint=f"`ollama-ferry list {source}` shows what is there.")
     with progress("fetching", output) as observer:
         done = api.fetch(
             source,
@@ -54,6 +63,8 @@ def command(
             rename=rename,
             replace=replace,
             verify_existing=verify_existing,
+            lock=lock,
+            signers=signers,
             observer=observer,
         )
     tell_imported(done, output)

@@ -14,9 +14,11 @@ from ollama_ferry.cli.options import (
     FILE,
     dry_run_option,
     force_option,
+    lock_option,
     open_stdin,
     output_options,
     rename_option,
+    signers_option,
     store_option,
 )
 from ollama_ferry.cli.output import Output, amount, blobs_fields, present, print_table, took
@@ -45,6 +47,8 @@ class _Asked:
     prompt: bool
     via_server: bool
     listen: str | None
+    lock: Path | None
+    signers: Path | None
     store: Path | None
 
 
@@ -69,6 +73,8 @@ class _Asked:
     metavar="ADDRESS:PORT",
     help="With --via-server: where that server reaches this machine.  [default: a free port of 127.0.0.1]",
 )
+@lock_option
+@signers_option
 @store_option
 @output_options
 def command(output: Output, **asked: Any) -> None:
@@ -165,6 +171,8 @@ def _import_one(archive: Path, target: Located, asked: _Asked, output: Output) -
                 replace=asked.replace,
                 verify_existing=asked.verify_existing,
                 lenient=asked.lenient,
+                lock=asked.lock,
+                signers=asked.signers,
                 observer=observer,
             )
         stdin = open_stdin() if archive == Path("-") else None
@@ -177,6 +185,8 @@ def _import_one(archive: Path, target: Located, asked: _Asked, output: Output) -
                 replace=asked.replace,
                 verify_existing=asked.verify_existing,
                 lenient=asked.lenient,
+                lock=asked.lock,
+                signers=asked.signers,
                 ask=MediumPrompt(cancel) if asked.prompt else None,
                 observer=observer,
                 cancel=cancel,
@@ -195,6 +205,8 @@ def _import_via_server(asked: _Asked, output: Output) -> None:
             rename=asked.rename,
             replace=asked.replace,
             listen=asked.listen,
+            lock=asked.lock,
+            signers=asked.signers,
             observer=observer,
         )
     if output.as_json:

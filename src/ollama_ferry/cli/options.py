@@ -103,6 +103,20 @@ store_option = click.option(
     "server says, else Ollama's default folders]",
 )
 
+lock_option = click.option(
+    "--lock",
+    type=FILE,
+    metavar="FILE",
+    help="Exactly the models that `ollama-ferry lock` wrote into this file, or none.",
+)
+
+signers_option = click.option(
+    "--signers",
+    type=FILE,
+    metavar="FILE",
+    help="Only what somebody of this file of allowed signers (ssh-keygen) has signed.  [default: OLLAMA_FERRY_SIGNERS]",
+)
+
 rename_option = click.option("--as", "rename", metavar="NAME", help="Give the one model another name.")
 
 checksum_option = click.option(

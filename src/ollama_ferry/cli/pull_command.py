@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ from ollama_ferry.cli.options import (
     compress_option,
     dry_run_option,
     force_option,
+    lock_option,
     output_options,
     registry_options,
     rename_option,
+    signers_option,
     split_words,
     store_option,
 )
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 @checksum_option
 @compress_option("How ARCHIVE is packed, as for export.")
 @registry_options
+@lock_option
+@signers_option
 @store_option
 @output_options
 def command(
@@ -50,6 +55,8 @@ def command(
     verify_existing: bool,
     compress: str,
     access: Access,
+    lock: Path | None,
+    signers: Path | None,
     store: Path | None,
     output: Output,
 ) -> None:
@@ -64,36 +71,25 @@ def command(
       ollama-ferry pull hf.co/org/repo-GGUF:Q4_K_M ./repo.tar.gz
     """
     models, archive = split_words(words)
-    if not models:
+    if not models and lock is None:
         raise UsageError("no model was named", hint="ollama-ferry pull registry.lab:5000/models/deepseek-r1:8b")
     if archive == "-":
         raise UsageError("pull writes a file or the store, and no stream")
     if archive is not None and (store is not None or verify_existing):
         raise UsageError("--models and --checksum are about a store, and an archive was named")
     with progress("pulling", output) as observer:
-        done = (
-            api.plan_pull(
-                models,
-                archive,
-                store=store,
-                rename=rename,
-                replace=replace,
-                verify_existing=verify_existing,
-                **access,
-                observer=observer,
-            )
-            if dry_run
-            else api.pull(
-                models,
-                archive,
-                store=store,
-                rename=rename,
-                replace=replace,
-                verify_existing=verify_existing,
-                compress=compress,
-                **access,
-                observer=observer,
-            )
+        call = api.plan_pull if dry_run else partial(api.pull, compress=compress)
+        done = call(
+            models,
+            archive,
+            store=store,
+            rename=rename,
+            replace=replace,
+            verify_existing=verify_existing,
+            lock=lock,
+            signers=signers,
+            **access,
+            observer=observer,
         )
     if isinstance(done, api.PlannedExport):
         _tell_plan(done, output)

@@ -30,6 +30,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
         "If you trust whoever made it: --lenient takes it, and hashes it all the same.",
         "If you trust whoever made it: ollama-ferry import --lenient takes it, and hashes it all the same.",
     ),
+    "lock": ("A signed lock vouches for them as well: --lock FILE.",),
+    "output": ("Write it into a file: --output FILE.",),
     "listen": ("Choose another port with --listen ADDRESS:PORT.",),
     "models": ("Name the models to take, with --model.", "Name the models to take."),
     "oci": ("Or push again with --oci.",),

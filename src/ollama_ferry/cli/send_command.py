@@ -12,7 +12,9 @@ from ollama_ferry.cli.options import (
     complete_models,
     dry_run_option,
     force_option,
+    lock_option,
     output_options,
+    signers_option,
     ssh_options,
     store_option,
 )
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     help="Let the target hash what it has already, and replace damaged blobs.",
 )
 @ssh_options
+@lock_option
+@signers_option
 @store_option
 @output_options
 def command(
@@ -45,6 +49,8 @@ def command(
     replace: bool,
     verify_existing: bool,
     ssh: api.Ssh,
+    lock: Path | None,
+    signers: Path | None,
     store: Path | None,
     output: Output,
 ) -> None:
@@ -59,12 +65,12 @@ def command(
       ollama-ferry send deepseek-r1:8b host1 host2 host3
       ollama-ferry send deepseek-r1:8b /media/stick/models
     """
-    if len(words) < 2:
+    if len(words) < 2 and not (words and lock):
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
     call = api.plan_send if dry_run else api.send
     with progress("sending", output) as observer:
         located = api.find_store(store, observer=observer)
-        models, targets = split_words(words, located)
+        models, targets = split_words(words, located, locked=lock is not None)
         done = call(
             models,
             targets,
@@ -72,23 +78,25 @@ def command(
             ssh=ssh,
             replace=replace,
             verify_existing=verify_existing,
+            lock=lock,
+            signers=signers,
             observer=observer,
         )
     _tell(done, output, dry_run=dry_run)
 
 
-def split_words(words: tuple[str, ...], store: Located) -> tuple[list[str], list[str]]:
+def split_words(words: tuple[str, ...], store: Located, *, locked: bool = False) -> tuple[list[str], list[str]]:
     """Tell the models from the targets.
 
     A word is a target when it looks like one, or when it is behind the first and no model of the store. From the first
-    target on, all are targets.
+    target on, all are targets. Where a lock names the models, none need be named.
 
     Raises:
         UsageError: there is no target.
     """
     for number, word in enumerate(words):
-        if api.looks_like_place(word) or (number and not api.has_model(word, store)):
-            if not number:
+        if api.looks_like_place(word) or ((number or locked) and not api.has_model(word, store)):
+            if not number and not locked:
                 raise UsageError(f"no model was named before {word!r}", hint="ollama-ferry send MODEL... TARGET...")
             return list(words[:number]), list(words[number:])
     raise UsageError(

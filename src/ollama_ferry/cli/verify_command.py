@@ -13,8 +13,10 @@ from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
     complete_models,
+    lock_option,
     open_stdin,
     output_options,
+    signers_option,
     ssh_options,
     store_option,
     threads_option,
@@ -36,6 +38,8 @@ class _Asked:
     words: tuple[str, ...]
     repair: tuple[Path, ...]
     threads: int
+    lock: Path | None
+    signers: Path | None
     ssh: api.Ssh
     store: Path | None
 
@@ -50,6 +54,8 @@ class _Asked:
     help="Take good copies of damaged blobs from this archive; may be repeated.",
 )
 @threads_option("hash")
+@lock_option
+@signers_option
 @ssh_options
 @store_option
 @output_options
@@ -78,32 +84,44 @@ def _verify(asked: _Asked, output: Output) -> None:
         if asked.repair or words[0] != of_host[0] or len(of_host) > 1:
             raise UsageError("verify takes one host, then models of it if not all, and repairs nothing there")
         with progress("verifying", output) as observer:
-            report = api.verify(words[1:], host=words[0], ssh=asked.ssh, observer=observer)
+            report = api.verify(
+                words[1:], host=words[0], ssh=asked.ssh, lock=asked.lock, signers=asked.signers, observer=observer
+            )
         _finish(report, output, store=None)
     elif words and words[0].endswith(".sha256"):
-        if len(words) > 1 or asked.repair:
+        if len(words) > 1 or asked.repair or asked.lock or asked.signers:
             raise UsageError("verify takes one file of sums, and nothing else")
         _verify_volumes(Path(words[0]), output)
     elif of_archive:
         if len(words) > 1 or asked.repair:
             raise UsageError("verify takes models of the store, or one archive and nothing else")
-        _finish(_verify_archive(words[0], asked.threads, output), output, store=None)
+        _finish(_verify_archive(words[0], asked, output), output, store=None)
     else:
         for word in words:
             if Path(word).is_dir():
                 raise UsageError(f"{word} is a folder, and no model", hint=f"To verify a store: --models {word}")
         with progress("verifying", output) as observer:
             located = api.find_store(asked.store, observer=observer)
-            report = api.verify(words, store=located, repair=asked.repair, threads=asked.threads, observer=observer)
+            report = api.verify(
+                words,
+                store=located,
+                repair=asked.repair,
+                threads=asked.threads,
+                lock=asked.lock,
+                signers=asked.signers,
+                observer=observer,
+            )
         _finish(report, output, store=api.open_store(located))
 
 
-def _verify_archive(word: str, threads: int, output: Output) -> Report:
+def _verify_archive(word: str, asked: _Asked, output: Output) -> Report:
     with progress("verifying", output) as observer:
         if word != "-":
-            return api.verify(archive=word, threads=threads, observer=observer)
+            return api.verify(
+                archive=word, threads=asked.threads, lock=asked.lock, signers=asked.signers, observer=observer
+            )
         with open_stdin() as stdin:
-            return api.verify(archive=stdin, observer=observer)
+            return api.verify(archive=stdin, lock=asked.lock, signers=asked.signers, observer=observer)
 
 
 def _verify_volumes(sums: Path, output: Output) -> None:
@@ -155,6 +173,8 @@ def _print(report: Report, output: Output) -> None:
     if not output.quiet:
         speed = human_rate(report.size, report.seconds)
         say(f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {report.seconds:.1f} s ({speed})")
+    if report.signed_by:
+        say(f"signed by {report.signed_by}")
     if report.repaired is not None:
         say(f"repaired {report.repaired} blobs and manifests")
     for problem in report.unnamed:
@@ -217,6 +237,7 @@ def _fields(report: Report) -> dict[str, object]:
         "blobs": report.blobs,
         "size": report.size,
         "repaired": report.repaired,
+        **({"signed_by": report.signed_by} if report.signed_by else {}),
         "seconds": round(report.seconds, 3),
     }
 

@@ -25,7 +25,7 @@ from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.signing import sign
-from ollama_ferry.jobs.trust import SIGNATURE_ENDING
+from ollama_ferry.jobs.trust import publish_signature
 from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
@@ -199,7 +199,7 @@ def export_to_file(
         require_space(path.parent, least, f"the archive {path.name}")
         _write(store, planned, file.write, kind, options, signature, run)
         file.publish()
-        _publish_signature(signature, path)
+        publish_signature(signature, path)
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=run.seconds)
 
 
@@ -208,14 +208,6 @@ def _signature(planned: Plan, options: ExportOptions) -> str:
     if options.sign_with is None:
         return ""
     return sign(Lock.of({model.name: model.manifest for model in planned.models}).text, options.sign_with)
-
-
-def _publish_signature(signature: str, path: Path) -> None:
-    """Write a signature beside its archive, over one of an archive that was replaced."""
-    if signature:
-        with PendingFile(path.with_name(path.name + SIGNATURE_ENDING), replace=True) as file:
-            file.write(signature.encode())
-            file.publish()
 
 
 def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
@@ -255,7 +247,7 @@ def _export_to_volumes(
             require_space(path.parent, least - here - size, f"the archive {path.name}")
         _write(store, planned, volumes.write, kind, options, signature, run)
         volumes.publish()
-    _publish_signature(signature, path)
+    publish_signature(signature, path)
     seconds = run.seconds
     return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
 

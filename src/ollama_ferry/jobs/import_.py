@@ -105,7 +105,7 @@ def plan_source(source: Inspectable, store: Store, options: ImportOptions, run: 
         FerryError: it can't be done as asked.
     """
     run = run or Run()
-    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
+    contents = _contents(source)
     chosen, names = _choose(source, store, options)
     planned = plan(_Renamed(source, names), store, names)
     _require_blobs(source, planned)
@@ -182,7 +182,7 @@ def import_source(
 ) -> Imported:
     """Import models of a place that can be searched; see :func:`import_file`."""
     run = run or Run()
-    contents = source.contents if isinstance(source, ArchiveSource) else Contents()
+    contents = _contents(source)
     chosen, names = _choose(source, store, options)
     if not names:
         return _nothing_to_do(source.label, chosen, contents, disk, run)
@@ -222,7 +222,7 @@ def _import_stream(
         taken[name] = manifest
         return chosen.take(name, manifest)
 
-    held = HeldStream(stream, options.trust, taken, stream.label)
+    held = HeldStream(stream, options.trust.signed(stream.contents.signature), taken, stream.label)
     with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
         chosen = Choices(store, options, stream.label)
         copied = copy_stream(held, sink, choose, run, wanted=wanted, everything=not options.only)
@@ -248,7 +248,8 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
         raise _nothing_found(source.label, source.contents, options.only)
     picked = pick(source, options.only, source.label) if options.only else list(source.names())
     manifests = {name: source.manifest(name) for name in (source.names() if options.trust.signers else picked)}
-    options.trust.check({name: manifests[name] for name in picked}, manifests, source.label)
+    trust = options.trust.signed(_contents(source).signature)
+    trust.check({name: manifests[name] for name in picked}, manifests, source.label)
     chosen = Choices(store, options, source.label)
     names: dict[ModelName, ModelName] = {}
     for name in picked:
@@ -257,6 +258,11 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
             names[target] = name
     chosen.refuse_conflicts(done="nothing was imported")
     return chosen, names
+
+
+def _contents(source: Inspectable) -> Contents:
+    """Return what an archive holds; other places have nothing that is none of Ollama's, and no signature."""
+    return source.contents if isinstance(source, ArchiveSource) else Contents()
 
 
 def _require_blobs(source: Inspectable, planned: Plan) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.jobs.claims import Claims, There, require_one
-from ollama_ferry.jobs.trust import Trust
+from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
 from ollama_ferry.places.store.store import Store
@@ -30,7 +30,7 @@ class ImportOptions:
     replace: bool = False
     verify_existing: bool = False
     lenient: bool = False
-    trust: Trust = field(default_factory=Trust)
+    trust: Trust = NO_TRUST
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.engine.plan import Plan
@@ -15,25 +14,13 @@ from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import Reference, parse_reference
 from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client, Clients
-
-
-@dataclass(frozen=True)
-class PullOptions:
-    """How models are pulled into a store.
-
-    Attributes:
-        replace: whether a model of the same name and another content may be replaced.
-        verify_existing: hash blobs that are here already before they count as here.
-    """
-
-    replace: bool = False
-    verify_existing: bool = False
 
 
 def references_of(texts: Iterable[str], rename: str | None = None) -> dict[ModelName, Reference]:
@@ -69,7 +56,7 @@ def references_of(texts: Iterable[str], rename: str | None = None) -> dict[Model
 def pull_into_store(
     references: Mapping[ModelName, Reference],
     store: Store,
-    options: PullOptions,
+    options: ImportOptions,
     access: Access,
     *,
     dry_run: bool = False,
@@ -91,14 +78,15 @@ def pull_into_store(
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
     """
     run = run or Run()
-    how = ImportOptions(replace=options.replace, verify_existing=options.verify_existing)
     with _source(references, access, run) as source:
         if dry_run:
-            return plan_source(source, store, how, run)
-        return import_source(source, store, how, disk=disk, run=run)
+            return plan_source(source, store, options, run)
+        return import_source(source, store, options, disk=disk, run=run)
 
 
-def plan_pull(references: Mapping[ModelName, Reference], access: Access, run: Run | None = None) -> Plan:
+def plan_pull(
+    references: Mapping[ModelName, Reference], access: Access, *, trust: Trust = NO_TRUST, run: Run | None = None
+) -> Plan:
     """Find out what an archive of some models would hold.
 
     Raises:
@@ -106,7 +94,7 @@ def plan_pull(references: Mapping[ModelName, Reference], access: Access, run: Ru
     """
     run = run or Run()
     with _source(references, access, run) as source:
-        return plan_export(source, source.names())
+        return _planned(source, trust)
 
 
 def pull_into_file(
@@ -115,6 +103,7 @@ def pull_into_file(
     options: ExportOptions,
     access: Access,
     *,
+    trust: Trust = NO_TRUST,
     disk: Disk | None = None,
     run: Run | None = None,
 ) -> Exported:
@@ -125,8 +114,15 @@ def pull_into_file(
     """
     run = run or Run()
     with _source(references, access, run) as source:
-        planned = plan_export(source, source.names())
-        return export_to_file(source, planned, path, options, disk=disk, run=run)
+        return export_to_file(source, _planned(source, trust), path, options, disk=disk, run=run)
+
+
+def _planned(source: RegistrySource, trust: Trust) -> Plan:
+    """Plan an archive of all models, if they are those that are trusted."""
+    planned = plan_export(source, source.names())
+    manifests = {model.name: model.manifest for model in planned.models}
+    trust.check(manifests, manifests, source.label)
+    return planned
 
 
 @contextmanager

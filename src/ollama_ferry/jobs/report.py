@@ -75,6 +75,7 @@ class Report:
         unnamed: what is wrong with blobs that no model names; harmless, and worth knowing of an archive.
         seconds: how long it took.
         repaired: how many blobs and manifests were replaced by good ones; None where that was not asked for.
+        signed_by: who has signed the models; empty where nobody was asked for.
     """
 
     place: str
@@ -84,6 +85,7 @@ class Report:
     unnamed: tuple[Problem, ...]
     seconds: float
     repaired: int | None = None
+    signed_by: str = ""
 
     @property
     def good(self) -> bool:
@@ -128,7 +130,12 @@ class Models:
         return found
 
     def report(
-        self, place: str, hashed: Collection[Descriptor], problems: Mapping[Digest, Problem], seconds: float
+        self,
+        place: str,
+        hashed: Collection[Descriptor],
+        problems: Mapping[Digest, Problem],
+        seconds: float,
+        signed_by: str = "",
     ) -> Report:
         """Sum up.
 
@@ -137,6 +144,7 @@ class Models:
             hashed: the blobs whose bytes were read.
             problems: what is wrong with blobs, needed by a model or not.
             seconds: how long it took.
+            signed_by: who has signed the models.
         """
         needed = self.needed()
         return Report(
@@ -146,6 +154,7 @@ class Models:
             size=sum(blob.size for blob in hashed),
             unnamed=tuple(problem for digest, problem in problems.items() if digest not in needed),
             seconds=seconds,
+            signed_by=signed_by,
         )
 
     def _verdicts(self, problems: Mapping[Digest, Problem]) -> Iterator[Verdict]:

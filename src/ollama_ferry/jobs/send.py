@@ -15,6 +15,7 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
 from ollama_ferry.jobs.deliveries import AllFailed, Deliveries, Delivery, Sent
 from ollama_ferry.jobs.send_targets import Target
+from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
 
@@ -26,10 +27,12 @@ class SendOptions:
     Attributes:
         replace: whether a model of the same name and another content may be replaced.
         checksum: let the target hash what it has already before it counts as there.
+        trust: what the models have to be.
     """
 
     replace: bool = False
     checksum: bool = False
+    trust: Trust = NO_TRUST
 
 
 def send(
@@ -61,6 +64,8 @@ def send(
     run = run or Run()
     keep_freed_buffers()
     wanted = plan(store, None, names)
+    manifests = {model.name: model.manifest for model in wanted.models}
+    options.trust.check(manifests, manifests, store.label)
     for model in wanted.models:
         require_whole(store, model.name, model.manifest)
     deliveries = [Delivery(target, Sent(target.label)) for target in targets]

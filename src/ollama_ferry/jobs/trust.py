@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ollama_ferry.archives.volumes.reading import Volumes
 from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Source, StreamSource
-from ollama_ferry.errors import NotAsLocked, NotFound
-from ollama_ferry.jobs.signing import read_signature, signer
+from ollama_ferry.errors import NotAsLocked, NotFound, Remedy
+from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.jobs.signing import read_signature, sign, signer
 from ollama_ferry.model.lock import LOCK_LIMIT, Lock
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName
@@ -32,6 +34,10 @@ class Trust:
     signers: Path | None = None
     signature: str | None = None
     part: bool = False
+
+    def signed(self, signature: str) -> Trust:
+        """Take the signature that an archive has within, where none lies beside it."""
+        return replace(self, signature=self.signature or signature or None)
 
     def check(self, taken: Mapping[ModelName, Manifest], whole: Mapping[ModelName, Manifest], label: str) -> str:
         """Check models before the first of their bytes is taken.
@@ -57,7 +63,11 @@ class Trust:
         if self.signers is None:
             return ""
         if self.signature is None:
-            raise NotAsLocked(f"{label} is not signed", hint="Its signature is a file of its name with .sig behind it.")
+            raise NotAsLocked(
+                f"{label} is not signed",
+                hint="The signature of an archive is a file of its name with .sig behind it.",
+                remedies=[Remedy("lock")],
+            )
         return signer(Lock.of(whole).text, self.signature, self.signers, label)
 
     def require(self, name: ModelName, manifest: Manifest, label: str) -> None:
@@ -68,6 +78,10 @@ class Trust:
         """
         if self.lock is not None:
             self.lock.require(name, manifest, label)
+
+
+NO_TRUST = Trust()
+"""Nothing is asked of the models."""
 
 
 class HeldStream:
@@ -121,8 +135,38 @@ def read_lock(path: Path, signers: Path | None = None) -> Lock:
     return lock
 
 
+def write_lock(lock: Lock, path: Path, sign_with: Path | None = None, *, replace: bool = False) -> None:
+    """Write a lock, and its signature beside it.
+
+    Args:
+        lock: what is written.
+        path: the file.
+        sign_with: the key that signs it; None signs nothing.
+        replace: whether a file that is there may be replaced.
+
+    Raises:
+        AlreadyExists, NoSpace, NotPermitted: it can't be written.
+        UsageError, NotFound: it can't be signed.
+    """
+    signature = sign(lock.text, sign_with) if sign_with is not None else ""
+    with PendingFile(path, replace=replace) as file:
+        file.write(lock.text.encode())
+        file.publish()
+    publish_signature(signature, path)
+
+
+def publish_signature(signature: str, path: Path) -> None:
+    """Write a signature beside what it signs, over one of a file that was replaced; nothing for an empty one."""
+    if signature:
+        with PendingFile(path.with_name(path.name + SIGNATURE_ENDING), replace=True) as file:
+            file.write(signature.encode())
+            file.publish()
+
+
 def signature_beside(path: Path) -> str | None:
-    """Return the signature that lies beside a file; None where there is none."""
+    """Return the signature that lies beside a file, or the first of its volumes; None where there is none."""
+    volumes = Volumes.named(path)
+    path = volumes.whole if volumes is not None and not path.exists() else path
     return read_signature(path.with_name(path.name + SIGNATURE_ENDING))
 
 

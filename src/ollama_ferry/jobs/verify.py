@@ -13,6 +13,7 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, ModelNotFound
 from ollama_ferry.jobs.hash_blobs import hash_all, hash_of
 from ollama_ferry.jobs.report import Fault, Models, Problem, Report, content_problem
+from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
@@ -30,12 +31,20 @@ class HashesItself(Protocol):
         ...
 
 
-def verify_place(place: Inspectable, names: Iterable[ModelName], *, threads: int = 0, run: Run | None = None) -> Report:
+def verify_place(
+    place: Inspectable,
+    names: Iterable[ModelName],
+    *,
+    trust: Trust = NO_TRUST,
+    threads: int = 0,
+    run: Run | None = None,
+) -> Report:
     """Hash every blob that some models of a place need: a store here, or one on a host, which hashes them there.
 
     Args:
         place: the place; nothing in it is changed.
         names: the models, spelt as they are there.
+        trust: what the models have to be.
         threads: how many hash at once; 0 is one a core.
         run: told of the bytes that were hashed; stops it at the next chunk.
 
@@ -44,6 +53,7 @@ def verify_place(place: Inspectable, names: Iterable[ModelName], *, threads: int
     """
     run = run or Run()
     models = _models(place, names)
+    signed_by = trust.check(models.manifests, models.manifests, place.label)
     unfinished = place.unfinished_downloads if isinstance(place, KeepsUnfinished) else lambda digest: False
     problems = models.absent(place.blob_size, unfinished)
     to_hash = [blob for digest, blob in models.needed().items() if digest not in problems]
@@ -52,14 +62,15 @@ def verify_place(place: Inspectable, names: Iterable[ModelName], *, threads: int
         problems |= _hashed_there(place, to_hash, run)
     else:
         problems |= hash_all(place, to_hash, threads, run)
-    return models.report(place.label, to_hash, problems, run.seconds)
+    return models.report(place.label, to_hash, problems, run.seconds, signed_by)
 
 
-def verify_file(path: Path, *, threads: int = 0, run: Run | None = None) -> Report:
+def verify_file(path: Path, *, trust: Trust = NO_TRUST, threads: int = 0, run: Run | None = None) -> Report:
     """Hash everything in an archive's file, in the way that it allows; see :func:`verify_place`.
 
     Raises:
         Damaged: the archive can't be read to its end, or its index is damaged.
+        NotAsLocked: its models are not those that are trusted.
     """
     run = run or Run()
     with ArchiveFile(path, tick=run.advanced) as file:
@@ -67,27 +78,31 @@ def verify_file(path: Path, *, threads: int = 0, run: Run | None = None) -> Repo
             raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
         source = file.source() if file.index is None else None
         if source is not None:
-            return verify_source(source, threads=threads, run=run)
-        return verify_stream(file.stream(), total=file.stream_size, run=run)
+            return verify_source(source, trust=trust, threads=threads, run=run)
+        return verify_stream(file.stream(), total=file.stream_size, trust=trust, run=run)
 
 
-def verify_source(source: ArchiveSource, *, threads: int = 0, run: Run | None = None) -> Report:
+def verify_source(
+    source: ArchiveSource, *, trust: Trust = NO_TRUST, threads: int = 0, run: Run | None = None
+) -> Report:
     """Hash everything in an archive that can be searched; see :func:`verify_place`."""
     run = run or Run()
     models = _models_in(source.contents)
+    signed_by = trust.signed(source.contents.signature).check(models.manifests, models.manifests, source.label)
     to_hash = [Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items()]
     run.tell(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     found = hash_all(source, to_hash, threads, run)
     source.check_repeated(run.cancel)
-    return models.report(source.label, to_hash, {**found, **models.absent(source.blob_size)}, run.seconds)
+    return models.report(source.label, to_hash, {**found, **models.absent(source.blob_size)}, run.seconds, signed_by)
 
 
-def verify_stream(stream: ArchiveStream, *, total: int = 0, run: Run | None = None) -> Report:
+def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TRUST, run: Run | None = None) -> Report:
     """Hash everything in an archive that passes by once.
 
     Args:
         stream: the archive; its reads tell the observer of the amount.
         total: the bytes of its file, where it has one.
+        trust: what its models have to be.
         run: told that it begins; stops it at the next chunk.
 
     Raises:
@@ -106,8 +121,9 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, run: Run | None = No
             if actual != entry.blob.digest.hex:
                 found[entry.blob.digest] = content_problem(entry.blob, actual)
     models = _models_in(stream.contents)
+    signed_by = trust.signed(stream.contents.signature).check(models.manifests, models.manifests, stream.label)
     sizes = {digest: size for digest, (size, _) in stream.contents.blobs.items()}
-    return models.report(stream.label, hashed, {**found, **models.absent(sizes.get)}, run.seconds)
+    return models.report(stream.label, hashed, {**found, **models.absent(sizes.get)}, run.seconds, signed_by)
 
 
 def _models(place: Inspectable, names: Iterable[ModelName]) -> Models:

@@ -106,6 +106,8 @@ def import_via_server(
     """
     run = run or Run()
     with choose_of_archive(path, options.only) as (source, models, left_out):
+        taken = {model.name: model.manifest for model in models}
+        options.trust.signed(source.contents.signature).check(taken, source.contents.models, source.label)
         for one in left_out:
             run.note(f"left out: {one.why}")
         there = _without_leftovers(api)
@@ -127,6 +129,13 @@ def import_via_server(
                     run.check()
                     _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, run)
                     run.tell(ModelDone(model.name))
+    return Given(str(path), str(api.address), _seen_there(api, wanted, missing, run), arrived.total, run.seconds)
+
+
+def _seen_there(
+    api: ServerApi, wanted: Sequence[_Wanted], missing: Sequence[_Wanted], run: Run
+) -> tuple[GivenModel, ...]:
+    """Ask the server what it has now."""
     now = api.models()
     given = []
     for model in wanted:
@@ -139,7 +148,7 @@ def import_via_server(
                 f"{model.name} has the ID {found[:12]} there: this server writes manifests anew; its blobs are the same"
             )
             run.note(said)
-    return Given(str(path), str(api.address), tuple(given), arrived.total, run.seconds)
+    return tuple(given)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Contents:
         models: the manifests.
         blobs: for each blob its size in bytes, and where its content is (what ``Member.offset`` says).
         repeated: blobs that occur more than once: size and place of each further time.
+        signature: of whoever has signed its models, as its index has it; empty for nobody.
         left_out: blobs that are not in it on purpose, with their sizes; one that is in it all the same counts as in it.
         ignored: how many members are none of Ollama's.
         ignored_names: the first few of these.
@@ -39,6 +40,7 @@ class Contents:
     blobs: dict[Digest, tuple[int, int]] = field(default_factory=dict)
     repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
     left_out: dict[Digest, int] = field(default_factory=dict)
+    signature: str = ""
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
 

@@ -101,7 +101,7 @@ class FramedStream(ArchiveStream):
     def __init__(self, data: FramePart, index: Index, label: str, tick: Tick, *, lenient: bool) -> None:
         self.label = label
         self._lenient = lenient
-        self.contents = Contents()
+        self.contents = Contents(signature=index.signature)
         self._index = index
         self._files = iter(index.files)
         self._unpacked = _Told(data, tick)
