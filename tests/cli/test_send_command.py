@@ -107,6 +107,10 @@ def test_store_is_found_there(models: StoreBuilder, server: Sshd) -> None:
     assert (server.home / ".ollama/models/manifests/registry.ollama.ai/library/qwen3/8b").is_file()
     listed = ferry("list", "root@there", "--ssh", server.ssh)
     assert listed.returncode == 0 and "qwen3:8b" in listed.stdout, listed.stderr
+    shown = json.loads(ferry("show", "qwen3:8b", "root@there", "--ssh", server.ssh, "--json").stdout)
+    here = json.loads(ferry("show", "qwen3:8b", "--models", models.root, "--json").stdout)
+    assert shown["manifest_digest"] == here["manifest_digest"]
+    assert [layer["size_on_disk"] for layer in shown["layers"]] == [layer["size"] for layer in here["layers"]]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.serve import Serving as Serving
     from ollama_ferry.jobs.via_server import Given as Given
     from ollama_ferry.model.manifests import Descriptor as Descriptor
+    from ollama_ferry.model.manifests import Manifest as Manifest
     from ollama_ferry.model.names import ModelName as ModelName
     from ollama_ferry.ollama.locate import Located as Located
     from ollama_ferry.places.store.store import Store as Store
@@ -86,6 +87,7 @@ _HOMES = {
     "LayerUse": "jobs.list_.LayerUse",
     "Listing": "jobs.list_.Listing",
     "Located": "ollama.locate.Located",
+    "Manifest": "model.manifests.Manifest",
     "ModelName": "model.names.ModelName",
     "ModelSummary": "jobs.list_.ModelSummary",
     "PlannedExport": "jobs.export_plan.PlannedExport",

@@ -48,6 +48,8 @@ def command(
 ) -> None:
     """Fetch models from another machine, or from a folder, into the store here: only what is missing.
 
+    SOURCE is user@host, host:/path/to/models, or a folder of Ollama's layout. What was interrupted is resumed.
+
     \b
       ollama-ferry fetch user@server deepseek-r1:8b
       ollama-ferry fetch /media/stick/models 'qwen3:*'

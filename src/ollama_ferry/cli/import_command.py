@@ -21,7 +21,7 @@ from ollama_ferry.cli.options import (
     signers_option,
     store_option,
 )
-from ollama_ferry.cli.output import Output, amount, blobs_fields, present, print_table, took
+from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, print_table, took
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say
@@ -62,7 +62,9 @@ class _Asked:
 @force_option()
 @click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
 @click.option(
-    "--lenient", is_flag=True, help="Take an archive that not every tar reads in the same way; all is hashed as ever."
+    "--lenient",
+    is_flag=True,
+    help="Take an archive that not every tar reads in the same way; every byte is hashed all the same.",
 )
 @click.option("--prompt", is_flag=True, help="Ask for the next medium where a volume (ARCHIVE.001, ...) is not there.")
 @click.option(
@@ -271,9 +273,7 @@ def _fields(done: Imported) -> dict[str, object]:
             {
                 "name": str(model.name),
                 "name_in_archive": str(model.source),
-                "id": model.manifest.digest.short,
-                "manifest_digest": str(model.manifest.digest),
-                "size": model.manifest.size,
+                **manifest_fields(model.manifest),
                 "was_here": model.was_here,
             }
             for model in done.models

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import output_options, searchable, ssh_options, store_option
+from ollama_ferry.cli.options import output_options, place_of, ssh_options, store_option
 from ollama_ferry.cli.output import Output, print_table
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.wording import counted, human_size
@@ -29,8 +29,7 @@ def command(place: str | None, ssh: api.Ssh, store: Path | None, output: Output)
     OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; no blob
     is hashed for that: `ollama-ferry verify` does that.
     """
-    host = place if place is not None and api.means_host(place) else None
-    archive = searchable(Path(place)) if place is not None and host is None else None
+    archive, host = place_of(place)
     with progress("reading", output) as observer:
         listing = api.list_models(store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:

@@ -61,7 +61,7 @@ def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @_rate_option
     @click.option("-C", "compress", is_flag=True, help="Let ssh compress; weights hardly shrink.")
-    @click.option("--sudo", is_flag=True, help="Work as root over there, where sudo asks for no password.")
+    @click.option("--sudo", is_flag=True, help="Use sudo over there, where it asks for no password.")
     @wraps(command)
     def wrapped(*args: Any, ssh: str, rate: str, compress: bool, sudo: bool, **more: Any) -> Any:
         return command(*args, ssh=api.Ssh(ssh, compress, sudo, rate), **more)
@@ -192,15 +192,17 @@ def open_stdin() -> BinaryIO:
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
 
-def searchable(archive: Path) -> Path:
-    """Return an archive to list or show.
+def place_of(word: str | None) -> tuple[Path | None, str | None]:
+    """Return what a word means that is to be looked into: an archive, or a host; neither for the store.
 
     Raises:
         UsageError: it is standard input.
     """
-    if archive == Path("-"):
+    if word == "-":
         raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")
-    return archive
+    if word is None or api.means_host(word):
+        return None, word
+    return Path(word), None
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

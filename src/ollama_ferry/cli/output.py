@@ -11,7 +11,7 @@ from ollama_ferry.cli.terminal import escaped, say, say_json
 from ollama_ferry.wording import counted, human_rate, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.api import Descriptor
+    from ollama_ferry.api import Descriptor, Manifest
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 def blobs_fields(blobs: Iterable[Descriptor]) -> list[dict[str, object]]:
     """Return what JSON documents say of blobs."""
     return [{"digest": str(blob.digest), "size": blob.size} for blob in blobs]
+
+
+def manifest_fields(manifest: Manifest) -> dict[str, object]:
+    """Return what JSON documents say of a manifest."""
+    return {"id": manifest.digest.short, "manifest_digest": str(manifest.digest), "size": manifest.size}
 
 
 def amount(blobs: Collection[Descriptor]) -> str:

@@ -66,7 +66,7 @@ class _Asked:
 def command(access: Access, output: Output, **asked: Any) -> None:
     """Push models of the store, or of an archive, to a registry: only what is missing there.
 
-    A model goes to PREFIX/model:tag, below its namespace where that is not library; capitals become small letters.
+    A model goes to PREFIX/model:tag, below its namespace where that is not library; upper case becomes lower case.
     Logins are those of docker, podman and skopeo. With --from and no MODEL all models of the archive are pushed.
 
     \b

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("send")
 @click.argument("words", nargs=-1, metavar="MODEL... TARGET...", shell_complete=complete_models)
-@dry_run_option("Say what would cross the line; send nothing.")
+@dry_run_option("Say what would be sent; send nothing.")
 @force_option()
 @click.option(
     "--checksum",

@@ -12,7 +12,7 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import complete_models, output_options, store_option
-from ollama_ferry.cli.output import Output
+from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Cancelled, UsageError
@@ -153,9 +153,7 @@ def _fields(served: Serving) -> dict[str, object]:
         "models": [
             {
                 "name": str(model.name),
-                "id": model.manifest.digest.short,
-                "manifest_digest": str(model.manifest.digest),
-                "size": model.manifest.size,
+                **manifest_fields(model.manifest),
                 "repository": model.repository,
                 "tag": model.tag,
                 "pull": served.pull_line(model),

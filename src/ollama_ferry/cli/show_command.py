@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import FILE, complete_models, output_options, searchable, store_option
-from ollama_ferry.cli.output import Output, print_table
+from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
+from ollama_ferry.cli.output import Output, manifest_fields, print_table
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.wording import counted, human_size
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("model", shell_complete=complete_models)
-@click.argument("archive", required=False, type=FILE)
+@click.argument("place", required=False)
+@ssh_options
 @store_option
 @output_options
-def command(model: str, archive: Path | None, store: Path | None, output: Output) -> None:
-    """Show a model's manifest and every layer, in the store or in ARCHIVE.
+def command(model: str, place: str | None, ssh: api.Ssh, store: Path | None, output: Output) -> None:
+    """Show a model's manifest and every layer, in the store or in PLACE: an archive, or another host.
 
     Each layer has its media type, size, digest, file, and the other models that share it.
     """
-    if archive is not None:
-        searchable(archive)
+    archive, host = place_of(place)
     with progress("reading", output) as observer:
-        shown = api.show(model, store=store, archive=archive, observer=observer)
+        shown = api.show(model, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:
         output.document(_fields(shown, "store" if archive is None else "archive"))
     else:
@@ -81,9 +81,7 @@ def _fields(shown: Shown, place: str) -> dict[str, object]:
         "full_name": shown.name.path,
         place: shown.place,
         "manifest": shown.path,
-        "manifest_digest": str(shown.manifest.digest),
-        "id": shown.manifest.digest.short,
-        "size": shown.manifest.size,
+        **manifest_fields(shown.manifest),
         "modified": shown.manifest.modified,
         "layers": [
             {
