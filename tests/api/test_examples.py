@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ollama_ferry.errors import FerryError
 from support.oci_registries import docker_registry
 from support.server_double import serving_double
 from support.sshd import Sshd
+from support.tools import require_tool
 
 DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
 # What reads a word of the command line, and no job.
@@ -43,6 +45,9 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sshd: Ssh
     api.write_sample_store(tmp_path / "models")
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     monkeypatch.chdir(tmp_path)
+    subprocess.run([require_tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", "id_ed25519"], check=True)
+    key = (tmp_path / "id_ed25519.pub").read_text(encoding="utf-8")
+    (tmp_path / "allowed_signers").write_text(f'lab@example.org namespaces="ollama-ferry" {key}', encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) > 10
     with docker_registry(tmp_path / "registry") as registry, serving_double() as server:
@@ -59,7 +64,7 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sshd: Ssh
         assert server.manifests
     assert not (tmp_path / "third").exists() and not (tmp_path / "both.tar").exists()
     assert not (tmp_path / "cancelled.tar").exists()
-    for store in ("elsewhere", "from-stream", "from-parts", "far", "stick", "fetched", "pulled", "served"):
+    for store in ("elsewhere", "from-stream", "from-parts", "far", "stick", "fetched", "pulled", "served", "trusted"):
         assert api.verify(store=tmp_path / store).good, store
 
 
