@@ -124,6 +124,7 @@ class Joined(io.RawIOBase):
 
     def __init__(self, start: bytes, rest: Input) -> None:
         self._start = start
+        self._at = 0
         self._rest = rest
 
     def readable(self) -> bool:
@@ -131,10 +132,13 @@ class Joined(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Give at most ``size`` bytes."""
-        if self._start:
-            given, self._start = self._start[:size], self._start[size:]
-            return given
-        return self._rest.read(size)
+        if self._at == len(self._start):
+            self._start, self._at = b"", 0
+            return self._rest.read(size)
+        # Without a copy of what is left: a tar is asked for by blocks.
+        given = self._start[self._at :] if size < 0 else self._start[self._at : self._at + size]
+        self._at += len(given)
+        return given
 
 
 class _Plain:
