@@ -19,7 +19,16 @@ from support.tools import require_tool
 
 DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
 # What reads a word of the command line, and no job.
-WORDS = {"Host", "has_model", "kind_of", "looks_like_archive", "looks_like_host", "looks_like_place", "means_host"}
+WORDS = {
+    "Host",
+    "has_model",
+    "kind_of",
+    "looks_like_archive",
+    "looks_like_host",
+    "looks_like_place",
+    "means_host",
+    "rate_of",
+}
 
 
 def test_every_function_has_an_example() -> None:

@@ -28,7 +28,7 @@ class Access(TypedDict):
     ca_file: Path | None
     cert: Path | None
     key: Path | None
-    rate: str
+    rate: int
 
 
 class _Folder(click.Path):
@@ -63,7 +63,7 @@ def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("-C", "compress", is_flag=True, help="Let ssh compress; weights hardly shrink.")
     @click.option("--sudo", is_flag=True, help="Use sudo over there, where it asks for no password.")
     @wraps(command)
-    def wrapped(*args: Any, ssh: str, rate: str, compress: bool, sudo: bool, **more: Any) -> Any:
+    def wrapped(*args: Any, ssh: str, rate: int, compress: bool, sudo: bool, **more: Any) -> Any:
         return command(*args, ssh=api.Ssh(ssh, compress, sudo, rate), **more)
 
     return wrapped
@@ -79,7 +79,7 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @_rate_option
     @wraps(command)
     def wrapped(
-        *args: Any, insecure: bool, ca_file: Path | None, cert: Path | None, key: Path | None, rate: str, **more: Any
+        *args: Any, insecure: bool, ca_file: Path | None, cert: Path | None, key: Path | None, rate: int, **more: Any
     ) -> Any:
         if key is not None and cert is None:
             raise UsageError("--key goes with --cert")
@@ -90,7 +90,12 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _rate_option = click.option(
-    "--bwlimit", "rate", default="0", metavar="RATE", help="Bytes a second at the most: 20M, 500k."
+    "--bwlimit",
+    "rate",
+    default="0",
+    metavar="RATE",
+    callback=lambda ctx, param, value: api.rate_of(value),
+    help="Bytes a second at the most: 20M, 500k.",
 )
 
 store_option = click.option(
