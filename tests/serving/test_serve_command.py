@@ -30,7 +30,8 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import Address
 from ollama_ferry.serving.page import page
-from ollama_ferry.serving.server import Limits, Served, Server
+from ollama_ferry.serving.room import Limits
+from ollama_ferry.serving.server import Served, Server
 from ollama_ferry.serving.shelf import ServedModel, Shelf
 from support.command_line import ferry
 from support.served import get, raw, read_all, serve_process

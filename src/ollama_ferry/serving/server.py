@@ -19,6 +19,7 @@ from ollama_ferry.serving.addresses import Address, bind, is_loopback, shown_pee
 from ollama_ferry.serving.answers import Answer, Registry, failure
 from ollama_ferry.serving.heads import HeadReader
 from ollama_ferry.serving.requests import BadRequest, Request, parse_head
+from ollama_ferry.serving.room import Limits, Room
 from ollama_ferry.serving.sending import ClientGone, send, send_part
 from ollama_ferry.serving.shelf import Shelf
 
@@ -26,30 +27,9 @@ from ollama_ferry.serving.shelf import Shelf
 # bytes unread takes the answer with it.
 _LINGER = 1.0
 _LINGER_BYTES = 256 * 1024
-# How long a connection may be without a request before it has to make room for another, in seconds; and how often that
-# is looked at while there is no room.
-_GRACE = 0.25
-_LOOK_AGAIN = 0.05
 # How long close() waits for threads, together.
 _CLOSING = 5.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much the server bears, and how long it waits, in seconds.
-
-    Attributes:
-        connections: at once; where there are so many, the one that is idle for longest makes room, and while none is
-            idle the next one waits. One client of Ollama takes up to 16 for a large blob.
-        idle: between two requests.
-        head: for a request's head, from its first byte on.
-        stall: for a client that takes nothing of an answer.
-    """
-
-    connections: int = 512
-    idle: float = 60.0
-    head: float = 10.0
-    stall: float = 60.0
+_LATER = ("Retry-After", "5")
 
 
 @dataclass(frozen=True)
@@ -90,6 +70,7 @@ class Server:
         token: what requests must carry; empty where everybody may read.
         log: told of every answer.
         limits: what it bears.
+        clock: seconds that never go back, by which is told who is idle and who is slow.
 
     Attributes:
         host: the address that it is bound to.
@@ -107,6 +88,7 @@ class Server:
         token: str = "",
         log: Log = log_nothing,
         limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shelf = shelf
         self._limits = limits or Limits()
@@ -115,11 +97,7 @@ class Server:
         self._listener = bind(listen or Address("127.0.0.1", 0))
         self.host, self.port = self._listener.getsockname()[:2]
         self._registry = Registry(shelf, token=token, only_loopback=is_loopback(self.host))
-        self._room = threading.Condition()
-        # Every connection with its thread; in `_idle` those that wait for a request, and since when.
-        self._open: dict[socket.socket, threading.Thread] = {}
-        self._idle: dict[socket.socket, float] = {}
-        self._closing = False
+        self._room = Room(self._limits, clock)
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, name="serve", daemon=True)
         self._thread.start()
@@ -135,12 +113,7 @@ class Server:
 
     def close(self) -> None:
         """Stop listening and end all connections at once, also in the middle of an answer."""
-        with self._room:
-            self._closing = True
-            threads = [self._thread, *self._open.values()]
-            for connection in self._open:
-                _shut(connection)
-            self._room.notify_all()
+        threads = [self._thread, *self._room.close()]
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
         deadline = time.monotonic() + _CLOSING
@@ -159,53 +132,30 @@ class Server:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            while self._has_room():
+            while True:
                 selector.select()
-                if self._closing:
+                # Only now, when somebody waits, has anybody to make room.
+                if not self._room.wait_for_a_place():
                     return
                 try:
                     connection, peer = self._listener.accept()
                 except OSError as error:
                     # Whoever knocked has gone again; or there are no descriptors left, until a connection ends.
                     if error.errno in (errno.EMFILE, errno.ENFILE):
-                        self._make_room()
+                        self._room.make_room()
                     continue
                 self._begin(connection, peer)
-
-    def _has_room(self) -> bool:
-        """Wait until one more connection may be taken; False where the server ends."""
-        with self._room:
-            while not self._closing and len(self._open) >= self._limits.connections:
-                self._end_idlest()
-                self._room.wait(_LOOK_AGAIN)
-            return not self._closing
-
-    def _make_room(self) -> None:
-        """Let an idle connection end, and wait a moment for that."""
-        with self._room:
-            self._end_idlest()
-            self._room.wait(_LOOK_AGAIN)
-
-    def _end_idlest(self) -> None:
-        longest = next(iter(self._idle), None)
-        if longest is not None and time.monotonic() - self._idle[longest] > _GRACE:
-            del self._idle[longest]
-            _shut(longest)
 
     def _begin(self, connection: socket.socket, peer: Any) -> None:
         client = shown_peer(peer)
         thread = threading.Thread(target=self._converse, args=(connection, client), name=f"serve {client}", daemon=True)
-        with self._room:
-            if self._closing:
-                connection.close()
-                return
-            self._open[connection] = thread
-            try:
-                thread.start()
-            except RuntimeError:
-                # The system gives no more threads.
-                del self._open[connection]
-                connection.close()
+        if not self._room.enter(connection, client, thread):
+            # Said without waiting: what a connection sends first always fits.
+            busy = failure(503, "a place", "TOOMANYREQUESTS", "too many connections from this address", _LATER)
+            with contextlib.suppress(OSError):
+                connection.setblocking(False)
+                connection.send(_head_of(busy, keep=False) + busy.body)
+            connection.close()
 
     def _converse(self, connection: socket.socket, client: str) -> None:
         try:
@@ -215,26 +165,19 @@ class Server:
             while self._answer_next(connection, client, heads):
                 pass
         finally:
-            with self._room:
-                self._idle.pop(connection, None)
-                self._open.pop(connection, None)
-                self._room.notify_all()
+            self._room.leave(connection)
             connection.close()
 
     def _answer_next(self, connection: socket.socket, client: str, heads: HeadReader) -> bool:
         """Answer one request; tell whether another one may follow."""
         request: Request | None = None
-        with self._room:
-            self._idle[connection] = time.monotonic()
         try:
-            head = heads.read()
+            with self._room.idle(connection):
+                head = heads.read()
         except BadRequest as error:
             head = b""
             answer = failure(error.status, f"no request: {error.why}", "UNSUPPORTED", error.why)
-        finally:
-            with self._room:
-                self._idle.pop(connection, None)
-        if head is None or self._closing:
+        if head is None or self._room.closing:
             return False
         started = time.monotonic()
         if head:
@@ -269,10 +212,11 @@ class Server:
                 send(connection, _head_of(answer, keep=keep))
                 begun = True
                 # More than was promised is never sent, and less ends the connection: the client must see it.
-                for sent in send_part(connection, data, answer.offset, answer.length):  # noqa: B007
-                    pass
+                for now_sent in send_part(connection, data, answer.offset, answer.length):
+                    self._room.sent(connection, now_sent - sent)
+                    sent = now_sent
         except ClientGone as error:
-            return sent, "the server ends" if self._closing else str(error)
+            return sent, "the server ends" if self._room.closing else str(error)
         except (FerryError, OSError) as error:
             if not begun:
                 unread = failure(500, answer.what, "BLOB_INVALID", "the blob can't be read")
@@ -307,11 +251,6 @@ def _reached_at(connection: socket.socket) -> str:
     except OSError:
         return "localhost"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _linger(connection: socket.socket) -> None:
