@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from ollama_ferry.engine.copy import Copied, copy_whole, plan
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_blob
 from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
-from ollama_ferry.engine.ports import Inspectable, Readable, Source
+from ollama_ferry.engine.ports import Expects, Inspectable, Readable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import FerryError, ModelNotFound
@@ -76,6 +76,10 @@ class _Renamed:
 
     def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
         return self._source.open(blob, offset)
+
+    def expect(self, blobs: Iterable[Descriptor]) -> None:
+        if isinstance(self._source, Expects):
+            self._source.expect(blobs)
 
 
 def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | None = None) -> Imported:
