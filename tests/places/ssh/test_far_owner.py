@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -28,18 +29,18 @@ STRANGER = (12345, 23456)
 NOBODY = (65534, 65534)
 # What the scripts need besides what they become the owner with.
 COMMANDS = ["cat", "chmod", "date", "dd", "df", "env", "id", "ls", "mkdir", "mv", "openssl", "pwd", "readlink", "rm",
-            "rmdir", "sleep", "sync", "tail", "tar", "tee", "uname"]  # fmt: skip
+            "rmdir", "sleep", "sync", "tail", "tar", "tee", "tr", "uname"]  # fmt: skip
 
 
-def send(far: FarSide, root: Path, *, staging: str = STAGING, fresh: bool = True) -> list[str]:
+def send(far: FarSide, root: Path, *, staging: str = STAGING, user: int = 0) -> list[str]:
     """Send a blob and its model; return what the script said that was the last to say something."""
-    with Holder(far, LOCK, root, staging=staging) as one:
+    with Holder(far, LOCK, root, staging=staging, user=user) as one:
         if (word := one.taken()) != "locked":
             return [word]
-        said = far.run(PUT, [*one.head, NAME, len(CONTENT), 0], CONTENT)
+        said = far.run(PUT, [*one.head, NAME, len(CONTENT), 0], CONTENT, user)
         if said == ["end"]:
             words = [*one.head[:3], f"{NAME} {len(CONTENT)}", ".", "registry.ollama.ai/library/m", "tag", 2]
-            said = far.run(COMMIT, words, b"{}")
+            said = far.run(COMMIT, words, b"{}", user)
         one.release()
         return said
 
@@ -179,15 +180,22 @@ def test_links_of_root_are_followed(far: FarSide, open_folder: Path) -> None:
 
 
 class Hostile:
-    """A store whose owner makes links of what is in it, to what belongs to root, while root writes into it."""
+    """A store whose owner makes links of what is in it, to what belongs to the one who writes into it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it is made.
+        writer: who writes: root, or another user of a group that owns the store.
+    """
+
+    def __init__(self, folder: Path, writer: int) -> None:
+        self.writer = writer
         self.root = folder / "home/models"
         self.marker = folder / "marker"
         (self.marker / "folder").mkdir(parents=True)
         names = ["file", "folder/tag", "folder/manifest", f"folder/{NAME}", f"folder/{NAME}.partial", "folder/token"]
         for name in names:
             (self.marker / name).write_bytes(b"of root")
+        give((writer, writer), self.marker, *self.marker.rglob("*"))
         self.root.mkdir(parents=True)
         self.before = self.state()
 
@@ -200,9 +208,15 @@ class Hostile:
         return found
 
     def reset(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir(exist_ok=True)
+        for path in self.root.parent.iterdir():
+            path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
+        self.root.mkdir()
         give(STRANGER, self.root.parent, self.root)
+        if self.writer:
+            for path in (self.root, self.root / "blobs", self.root / "manifests"):
+                path.mkdir(exist_ok=True)
+                give(STRANGER, path)
+                path.chmod(0o777)
 
 
 SWAPPED = ["", "blobs", "manifests", STAGING, f"{STAGING}/{NAME}.partial", f"{STAGING}/{NAME}", f"{STAGING}/manifest",
@@ -211,7 +225,7 @@ SWAPPED = ["", "blobs", "manifests", STAGING, f"{STAGING}/{NAME}.partial", f"{ST
            "manifests/registry.ollama.ai/library/m", "manifests/registry.ollama.ai/library/m/tag"]  # fmt: skip
 
 SWAPPER = """
-import os, random, sys
+import os, random, sys, time
 root, marker, seed, names = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 os.setgroups([]); os.setgid(23456); os.setuid(12345)
 rng = random.Random(seed)
@@ -222,49 +236,53 @@ while True:
     try:
         os.rename(path, f"{aside}-{done}")
     except OSError:
-        if rng.random() < 0.8: continue
+        # What is not there yet is waited for, mostly: it is swapped as soon as it is.
+        if rng.random() < 0.999: continue
     try:
-        os.symlink(marker + rng.choice(["", "/folder", "/file", "/new", "/folder/tag"]), path)
+        os.symlink(marker + rng.choice(["", "/folder", "/folder", "/file", "/new", "/folder/tag"]), path)
         done += 1
-        sys.stdout.write("swapped\\n"); sys.stdout.flush()
-        if rng.random() < 0.7:
+        print("swapped", flush=True)
+        time.sleep(rng.random() * 0.01)
+        if rng.random() < 0.8:
             os.unlink(path)
             os.rename(f"{aside}-{done - 1}", path)
+        time.sleep(rng.random() * 0.01)
     except OSError:
         pass
 """
 
 
-def race(far: FarSide, folder: Path, swaps: int, seed: int) -> None:
-    """Let root send into the store again and again while its owner swaps; nothing that is not the owner's changes."""
-    hostile = Hostile(folder)
-    hostile.reset()
-    swapped = 0
+def race(far: FarSide, folder: Path, writer: int, swaps: int, seed: int) -> None:
+    """Let a user send into the store again and again while its owner swaps; nothing outside it changes."""
+    hostile = Hostile(folder, writer)
+    swapped, number = 0, 0
     rng = random.Random(seed)
     while swapped < swaps:
+        number += 1
         hostile.reset()
-        for stray in hostile.root.parent.glob("aside-*"):
-            stray.unlink() if stray.is_symlink() or stray.is_file() else shutil.rmtree(stray)
         picked = rng.sample(SWAPPED, 3)
-        command = ["python3", "-c", SWAPPER, str(hostile.root), str(hostile.marker), str(rng.random())[2:9], *picked]
-        swapper = subprocess.Popen(command, stdout=subprocess.PIPE)
+        command = [sys.executable, "-I", "-S", "-c", SWAPPER, str(hostile.root), str(hostile.marker), f"{seed}{number}"]
+        swapper = subprocess.Popen([*command, *picked], stdout=subprocess.PIPE)
         assert swapper.stdout is not None
         counted: list[bytes] = []
         reader = threading.Thread(target=lambda out=swapper.stdout, to=counted: to.extend(out))
         reader.start()
         try:
-            send(far, hostile.root)
+            send(far, hostile.root, user=writer)
         finally:
             swapper.kill()
             swapper.wait(20)
             reader.join(20)
             swapper.stdout.close()
         swapped += len(counted)
-        assert hostile.state() == hostile.before, (seed, picked)
+        assert hostile.state() == hostile.before, (seed, number, picked)
 
 
-def test_owner_who_swaps_while_root_writes(far: FarSide, open_folder: Path, long: bool, seed: int) -> None:
-    race(far, open_folder, 1000 if long else 50, seed)
+@pytest.mark.parametrize("writer", [0, NOBODY[0]], ids=["root", "group"])
+def test_owner_who_swaps_while_another_writes(
+    far: FarSide, open_folder: Path, writer: int, long: bool, seed: int
+) -> None:
+    race(far, open_folder, writer, 1000 if long else 50, seed)
 
 
 CHANGES = re.compile(

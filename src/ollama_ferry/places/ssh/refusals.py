@@ -38,8 +38,8 @@ _REFUSALS = {
     "link": _Refusal(
         NotPermitted,
         "on {host} there is a link, or something that was moved, where a folder should be: {what}",
-        "Links are followed in place of the store, of blobs/ and of manifests/, if they are of root or of the store's "
-        "owner.",
+        "Links to the store, and in place of blobs/ and manifests/, are followed if they are of root, this user or "
+        "the store's owner. Name the folder itself.",
     ),
     "owner": _Refusal(
         NotPermitted,

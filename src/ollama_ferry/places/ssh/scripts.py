@@ -104,15 +104,16 @@ arrive() {
     case $1 in /*) ;; *) die closed;; esac
     d=$1; rest=
     while [ ! -d "$d" ]; do rest=${d##*/}/$rest; d=${d%/*}; d=${d:-/}; done
-    [ "$me" != 0 ] || walk "$d"
+    walk "$d"
     cd -P "$d" 2>/dev/null || die "closed $d"
-    [ "$me" = 0 ] || return 0
-    [ "$(here)" = "$real" ] || die "link $d"
+    # Some disks fold case.
+    at=$(here)
+    [ "$at" = "$real" ] || [ "$(say "$at" | tr A-Z a-z)" = "$(say "$real" | tr A-Z a-z)" ] || die "link $d"
     set -- $(ls -ldn .); uid=$3; gid=$4
     for lord in $lords; do
-        case $lord in 0 | "$uid") ;; *) die "link $d";; esac
+        case $lord in 0 | "$me" | "$uid") ;; *) die "link $d";; esac
     done
-    [ "$uid" = 0 ] || become
+    [ "$me" != 0 ] || [ "$uid" = 0 ] || become
 }
 
 # Read which store is meant, and enter it.
@@ -134,16 +135,26 @@ apart() {
     }
 }
 
-# A link in a place where one may be: whose is it?
-trusted() {
-    [ -h "$1" ] || return 0
-    case $(owner_of "$1") in 0 | "$me" | "$lord") ;; *) die "link $store/$1";; esac
+# Find where a folder of the store is, which may be a link: one of ours or of root's, or one of the store's owner to
+# what is his. What it leads to is looked at from inside, where no path counts any more.
+locate() {
+    maker=$(owner_of "$1"); place=$store/$1
+    if [ -h "$1" ]; then
+        case $maker in 0 | "$me" | "$lord") ;; *) die "link $place";; esac
+        place=$(cd -P "./$1" 2>/dev/null && here) && [ -n "$place" ] || die "closed $store/$1"
+    fi
+    keeper=$(cd -P "./$1" 2>/dev/null && [ "$(here)" = "$place" ] && owner_of .) || die "closed $store/$1"
+    case $maker in
+    0 | "$me") ;;
+    *) [ "$place" = "$store/$1" ] || [ "$keeper" = "$maker" ] || die "link $store/$1";;
+    esac
+    [ "$(owner_of "$1")" = "$maker" ] || die "link $store/$1"
 }
 
 find_blobs() {
     [ -z "$rest" ] || die "closed $root"
-    trusted blobs
-    blobs=$(cd -P blobs 2>/dev/null && here) && [ -n "$blobs" ] || die "closed $store/blobs"
+    locate blobs
+    blobs=$place
 }
 
 into_blobs() {

@@ -13,13 +13,14 @@ from __future__ import annotations
 from ollama_ferry.places.ssh.scripts import COMMON, HASHING, STAGING, bare
 
 _WRITING = r"""
-# Enter the staging folder from the store: a folder that belongs to us, and that nobody else writes to.
+# Enter the staging folder from the store: it belongs to us, and nobody else writes to it. $1 may be `mkdir`.
 in_staging() {
     at=$store
     case $staging in blobs/*)
         at=$blobs; cd -P blobs 2>/dev/null && [ "$(here)" = "$at" ] || return 1;;
     esac
     at=$at/${staging##*/}
+    [ -z "$1" ] || [ -d "./${staging##*/}" ] || "$1" "./${staging##*/}" 2>/dev/null
     cd -P "./${staging##*/}" 2>/dev/null && [ "$(here)" = "$at" ] || return 1
     set -- $(ls -ldn .)
     case $1:$3 in d*:"$me") ;; *) return 1;; esac
@@ -73,8 +74,8 @@ done
 store=$(here); lord=$(owner_of .)
 for d in blobs manifests; do
     [ -d "$d" ] || mkdir "$d" 2>/dev/null || die "closed $store/$d"
-    trusted "$d"
 done
+locate manifests
 find_blobs
 machine="$(uname -n) $(cat /proc/sys/kernel/random/boot_id 2>/dev/null) $(readlink /proc/self/ns/pid 2>/dev/null)"
 
@@ -132,9 +133,8 @@ release() {
 
 tries=0
 while :; do
-    [ -d "$staging" ] || mkdir "$staging" 2>/dev/null
-    (stage; contend); code=$?
-    # 9: whoever had it before has just removed the folder.
+    (in_staging mkdir || exit 9; contend); code=$?
+    # 9: whoever had it before has just removed the folder; or it is none of ours.
     [ "$code" = 9 ] || break
     tries=$((tries + 1)); [ "$tries" -lt 50 ] || die "closed $store/$staging"
 done
@@ -247,9 +247,17 @@ COMMIT = bare(
     r"""
 enter "$@"
 find_blobs
-trusted manifests
+locate manifests
+top=$place
 exact=; case $(mv --help 2>&1) in *-T*) exact=-T;; esac
 out=../blobs; case $staging in blobs/*) out=..;; esac
+# Where the system lets a folder be held open and be named by that, no path is left to be swapped.
+held=; if [ -d /proc/self/fd/ ] && [ -r . ] && [ -r blobs ]; then
+    held=/proc/self/fd
+    exec 6<. 4<blobs/.
+    [ "$(cd -P $held/6 && here)" = "$store" ] && [ "$(cd -P $held/4 && here)" = "$blobs" ] || die "link $blobs"
+    out=$held/4
+fi
 
 # Both work on $wants: up to 200 times `NAME:SIZE`, with blanks around.
 named() { for w in $wants; do set -- "$@" "${w%:*}"; done; ls "$@" 2>/dev/null; }
@@ -301,11 +309,13 @@ write_manifest() {
 up=; part=$folder/; while [ -n "$part" ]; do part=${part#*/}; up=../$up; done
 aside=; case $staging in blobs/*) aside=1;; *) ! apart manifests || aside=1;; esac
 from=$up../$staging/manifest
-[ -n "$aside" ] || (stage; write_manifest manifest) || exit 3
+hold() { write_manifest "$1"; [ -z "$held" ] || { exec 5<.; from=$held/5/$1; }; }
+[ -n "$aside" ] || [ -n "$held" ] || (stage; write_manifest manifest) || exit 3
 (
-    top=$(cd -P manifests 2>/dev/null && here) && cd -P manifests || die "closed $store/manifests"
+    if [ -z "$aside" ] && [ -n "$held" ]; then stage; hold manifest; cd -P $held/6; fi
+    cd -P manifests 2>/dev/null || die "closed $store/manifests"
     [ "$(here)" = "$top" ] || die "link $store/manifests"
-    if [ -n "$aside" ]; then from=$upSTAGING-$me; write_manifest "${from##*/}"; fi
+    if [ -n "$aside" ]; then from=$upSTAGING-$me; hold "${from##*/}"; fi
     at=$top; rest=$folder/
     while [ -n "$rest" ]; do
         part=${rest%%/*}; rest=${rest#*/}; at=$at/$part
