@@ -267,6 +267,13 @@ def remove_if_there(disk: Disk, folder: Folder, name: str) -> None:
         disk.remove(folder, name)
 
 
+def remove_twin(disk: Disk, folder: Folder, draft: str, name: str) -> None:
+    """Remove the draft's name of a file that has its own: who was killed between the two steps has left both."""
+    found = disk.status(folder, draft)
+    if found is not None and same_file(disk.status(folder, name), found):
+        remove_if_there(disk, folder, draft)
+
+
 def _replaced(path: str) -> FerryError:
     return FerryError(
         f"{path} was replaced or changed by somebody else while it was being written: it is not published",

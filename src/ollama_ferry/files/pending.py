@@ -7,14 +7,13 @@ killed, whose leftover makes way for a fresh file: who left it, or planted it, d
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from types import TracebackType
 
 from ollama_ferry.engine.hashing import BackgroundHash
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, write_error
-from ollama_ferry.files.draft import Draft, remove_if_there
+from ollama_ferry.files.draft import Draft, remove_if_there, remove_twin
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import Lock
 
@@ -45,7 +44,6 @@ class PendingFile:
         self._disk = disk or Disk()
         if path.is_dir():
             raise UsageError(f"can't write {path}: it is a folder", hint="Name a file, for example one in it.")
-        self._refuse_existing()
         try:
             self._folder = self._disk.open_folder(str(path.parent))
         except FileNotFoundError as error:
@@ -53,6 +51,7 @@ class PendingFile:
         except OSError as error:
             raise write_error(error, path) from error
         try:
+            self._refuse_existing()
             self._draft = self._begin(self._folder)
         except BaseException:
             self._folder.close()
@@ -109,7 +108,9 @@ class PendingFile:
             raise write_error(error, self.path) from error
 
     def _refuse_existing(self) -> None:
-        if not self._replace and os.path.lexists(self.path):
+        if not self._replace and self._disk.status(self._folder, self.path.name) is not None:
+            with contextlib.suppress(OSError):
+                remove_twin(self._disk, self._folder, self.path.name + PARTIAL, self.path.name)
             raise self._exists()
 
     def _exists(self) -> AlreadyExists:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Expects, Inspectable, Readable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import FerryError, ModelNotFound
+from ollama_ferry.errors import ModelNotFound
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
@@ -307,9 +307,7 @@ def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> Mod
 
 def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, run: Run) -> Imported:
     """All is here; what an import that was broken off at its very end has left is put away."""
-    if StoreSink.has_leftovers(chosen.store):
-        with suppress(FerryError), StoreSink(chosen.store, disk=disk, wait=False, run=run):
-            pass
+    StoreSink.tidy_up(chosen.store, disk=disk, run=run)
     found = {blob.digest: blob for model in chosen.models.values() for blob in model.manifest.blobs}
     return _result(label, chosen, Plan((), (), tuple(found.values())), contents, run)
 

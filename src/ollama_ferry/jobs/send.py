@@ -78,8 +78,12 @@ def send(
     if dry_run:
         for delivery in under_way:
             delivery.foretell(wanted)
-    elif under_way:
-        _carry(store, under_way, run, wanted, options)
+    else:
+        for delivery in deliveries:
+            if delivery.sent.error is None and not delivery.names:
+                delivery.attempt(delivery.target.tidy_up, run)
+        if under_way:
+            _carry(store, under_way, run, wanted, options)
     for delivery in deliveries:
         delivery.sent.seconds = run.seconds
     return [delivery.sent for delivery in deliveries]

@@ -39,6 +39,10 @@ class Target(Protocol):
         """Begin to write."""
         ...
 
+    def tidy_up(self, run: Run) -> None:
+        """Put away what earlier runs have left, where nothing is to be sent."""
+        ...
+
     def has(self, blob: Descriptor) -> bool:
         """Tell whether a blob is there with its size."""
         ...
@@ -82,6 +86,9 @@ class SshTarget:
         self.waited = self._place.lock(wait=self._wait, run=run).waited
         return self._place
 
+    def tidy_up(self, run: Run) -> None:
+        pass  # The next send that has something to send does it.
+
     def has(self, blob: Descriptor) -> bool:
         return self._place.has(blob)
 
@@ -110,6 +117,9 @@ class FolderTarget:
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
         return stack.enter_context(StoreSink(self._store, disk=self._disk, doubting=self._doubting, run=run))
+
+    def tidy_up(self, run: Run) -> None:
+        StoreSink.tidy_up(self._store, disk=self._disk, run=run)
 
     def has(self, blob: Descriptor) -> bool:
         return not self._doubting and self._store.has(blob)

@@ -15,7 +15,7 @@ from ollama_ferry.archives.volumes.reading import Volumes, parse_sums
 from ollama_ferry.archives.volumes.targets import LEFT
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Remedy
 from ollama_ferry.files.disk import Disk, writing
-from ollama_ferry.files.draft import Draft, is_ours, remove_if_there
+from ollama_ferry.files.draft import Draft, is_ours, remove_if_there, remove_twin
 from ollama_ferry.files.lock import Lock
 from ollama_ferry.files.pending import PARTIAL
 
@@ -58,11 +58,11 @@ class Medium:
         self._volumes = volumes
         self._disk = disk
         self._require_files_only()
-        self._require_no_other(replace)
         self.known: dict[str, str] = {}
         with writing(volumes.whole.parent, left=LEFT):
             self.folder = disk.open_folder(str(volumes.whole.parent))
         try:
+            self._require_no_other(replace)
             self._sums = self._locked_sums()
             if replace:
                 self._remove_earlier(written)
@@ -129,6 +129,8 @@ class Medium:
                 hint="Name another file, or write to another folder.",
             )
         if not replace:
+            with suppress(OSError):
+                remove_twin(self._disk, self.folder, whole.name + PARTIAL, whole.name)
             raise AlreadyExists(
                 f"{whole} is there already: an archive of that name is whole",
                 hint="Name another file.",

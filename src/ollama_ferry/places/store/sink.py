@@ -72,10 +72,12 @@ class StoreSink:
         self._waiting = WaitingBlobs(self._folders, disk, self._run, self._note)
         self._publisher = Publisher(self._folders, self._waiting, disk, self._run, self._note)
 
-    @staticmethod
-    def has_leftovers(store: Store) -> bool:
-        """Tell whether an earlier import into a store was broken off, or is at work."""
-        return os.path.lexists(staging_folder(store))
+    @classmethod
+    def tidy_up(cls, store: Store, *, disk: Disk | None = None, run: Run | None = None) -> None:
+        """Put away what a run that was broken off at its very end has left in a store, if nobody is at work there."""
+        if os.path.lexists(staging_folder(store)):
+            with suppress(FerryError), cls(store, disk=disk, wait=False, run=run):
+                pass
 
     def __enter__(self) -> StoreSink:
         keep_freed_buffers()
