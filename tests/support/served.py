@@ -38,7 +38,7 @@ class Serving:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(120)
 
 
 @contextlib.contextmanager
@@ -65,12 +65,12 @@ def serve_process(folder: Path, *arguments: str | Path, **environ: str) -> Itera
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.wait(10)
+            process.wait(120)
 
 
 def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, HTTPMessage, bytes]:
     """Send one request; return status, headers and body. ``_`` in a header's name stands for ``-``."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=120)
     with contextlib.closing(connection):
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -79,7 +79,7 @@ def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int,
 
 def raw(port: int, data: bytes, *, half_close: bool = False) -> bytes:
     """Send bytes, and return all that comes until the server ends the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(data)
         if half_close:
             connection.shutdown(socket.SHUT_WR)
