@@ -8,6 +8,7 @@ import stat
 from collections import deque
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from ollama_ferry.errors import FerryError, NotPermitted
 from ollama_ferry.files.identity import is_root
@@ -121,6 +122,43 @@ def open_nearest(path: Path) -> tuple[Folder, list[str]]:
             raise _no_folder(str(path))
         return open_folder(str(path)), missing
     return _Walk(path).nearest()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read, unbuffered.
+
+    Links are followed. For root, each of them has to be root's, or of the owner of what it leads to: whoever may put a
+    link into a store must not have root read to others what they may not read themselves.
+
+    Raises:
+        NotPermitted: root was led there by somebody else's link.
+        OSError: it can't be opened.
+    """
+    if not is_root() or not HAS_DESCRIPTORS:
+        return path.open("rb", buffering=0)
+    links: list[tuple[Path, int]] = []
+    while True:
+        folder, missing = open_nearest(path.parent)
+        with folder:
+            if missing:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            found = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
+            if not stat.S_ISLNK(found.st_mode):
+                file = os.fdopen(os.open(path.name, os.O_RDONLY | _NO_LINKS, dir_fd=folder.fd), "rb", buffering=0)
+                break
+            links.append((path, found.st_uid))
+            if len(links) > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            path = Path(folder.path, os.readlink(path.name, dir_fd=folder.fd))
+    owner = os.fstat(file.fileno()).st_uid
+    for link, of in links:
+        if of not in (0, owner):
+            file.close()
+            raise NotPermitted(
+                f"{link} is a link of user {of} to a file of user {owner}, which root does not read for them",
+                hint="Run it as the store's owner, or put the file itself there.",
+            )
+    return file
 
 
 class _Walk:

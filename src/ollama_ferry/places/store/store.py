@@ -22,6 +22,7 @@ from ollama_ferry.errors import (
     NotPermitted,
     Unfinished,
 )
+from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -71,7 +72,7 @@ class Store:
         """Return the manifest of a model, spelt as it is here, with the time of its file."""
         path = self.manifest_path(name)
         try:
-            with as_started(), path.open("rb") as file:
+            with as_started(), open_file(path) as file:
                 modified = os.fstat(file.fileno()).st_mtime
                 raw = file.read(MANIFEST_LIMIT + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -103,7 +104,7 @@ class Store:
         path = self.blob_path(blob.digest)
         try:
             with as_started():
-                file = path.open("rb", buffering=0)
+                file = open_file(path)
         except FileNotFoundError as error:
             raise self.not_whole(blob, None, None) from error
         except PermissionError as error:
