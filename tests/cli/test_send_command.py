@@ -346,6 +346,7 @@ def fake_ssh(folder: Path, body: str) -> Path:
         "\\nend",
         "root /x\\nstaging ../../x\\nend",
         "root /x\\033]0;title\\007\\nstaging .ollama-ferry-ssh\\nend",
+        "root /x/\\342\\200\\256y\\nstaging .ollama-ferry-ssh\\nend",
         "root relative\\nstaging .ollama-ferry-ssh\\nend",
         "root /x\\nstaging .ollama-ferry-ssh\\nmanifest 99999999999999999999999 a/b/c/d\\nend",
         "root /x\\nstaging .ollama-ferry-ssh\\nmanifest 50 ../../../../x\\nend",
@@ -359,7 +360,7 @@ def test_far_side_that_lies_gets_one_clear_error(models: StoreBuilder, tmp_path:
     for words in (["send", "--models", models.root, "qwen3:8b", "me@there"], ["list", "me@there"],
                   ["fetch", "me@there", "qwen3:8b", "--models", tmp_path / "got"]):  # fmt: skip
         done = ferry(*words, "--ssh", ssh)
-        assert "\x1b" not in done.stdout + done.stderr and "internal error" not in done.stderr
+        assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr) and "internal error" not in done.stderr
         if done.returncode:
             assert_one_clear_error(done, done.returncode)
     assert not (tmp_path / "got").exists() or not tree(tmp_path / "got")

@@ -20,7 +20,6 @@ _ENTRY = re.compile(
     r"\s(?P<name>sha256[-:][0-9a-f]{64})(?P<partial>\.partial)?"
 )
 _STAGING = re.compile(rf"(blobs/)?{re.escape(STAGING)}(-[0-9]+)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|[\ud800-\udfff]")
 
 
 @dataclass
@@ -111,7 +110,7 @@ def read_look(call: Call) -> Looked:
             except (InvalidName, Damaged):
                 # A file that is no manifest: no model, as for Ollama.
                 continue
-    if not looked.root.startswith("/") or _CONTROL.search(looked.root) or not _STAGING.fullmatch(looked.staging):
+    if not looked.root.startswith("/") or not looked.root.isprintable() or not _STAGING.fullmatch(looked.staging):
         raise FerryError("the other host answered with something else than was asked for")
     return looked
 
