@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -178,6 +179,38 @@ def test_link_in_place_of_blobs_is_followed_where_it_may_be(far: FarSide, root: 
     assert tree(disk) == {NAME: CONTENT}
     assert (root / "manifests/registry.ollama.ai/library/m/tag").read_bytes() == b"{}"
     assert sorted(path.name for path in (root / "manifests").iterdir()) == ["registry.ollama.ai"]
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["beside", "link"])
+def test_system_that_names_no_open_folders(
+    far: FarSide, root: Path, open_folder: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS is: paths are all that there is."""
+    staging = STAGING
+    if linked:
+        (open_folder / "disk").mkdir()
+        root.mkdir()
+        (root / "blobs").symlink_to(open_folder / "disk")
+        staging = f"blobs/{STAGING}"
+    assert "/proc/self/fd" in COMMIT
+    monkeypatch.setattr(sys.modules[__name__], "COMMIT", COMMIT.replace("/proc/self/fd", "/nowhere"))
+    assert send(far, root, staging=staging) == ["end"]
+    assert tree(root) == {f"blobs/{NAME}": CONTENT, "manifests/registry.ollama.ai/library/m/tag": b"{}"}
+
+
+def test_blobs_on_another_disk_wait_there(far: FarSide, root: Path) -> None:
+    """What waits beside them would be copied, and not renamed, to its name."""
+    (root / "blobs").mkdir(parents=True)
+    head, lines = (
+        "Filesystem 1024-blocks Used Available Capacity Mounted on",
+        ["/dev/a 9 1 8 1% /", "/dev/b 9 1 8 1% /b"],
+    )
+    shown = " ".join(f"'{line}'" for line in (head, *lines))
+    far.shim("df", f"""[ "$*" != "-P . blobs" ] || {{ printf '%s\\n' {shown}; exit; }}; exec $REAL "$@\"""")
+    staging = look(far, root)["staging"]
+    assert staging == f"blobs/{STAGING}"
+    assert send(far, root, staging=staging) == ["end"]
+    assert tree(root) == {f"blobs/{NAME}": CONTENT, "manifests/registry.ollama.ai/library/m/tag": b"{}"}
 
 
 @AS_ROOT
