@@ -95,9 +95,17 @@ class WritingJob:
         """Return what is wrong with what has its final name."""
         raise NotImplementedError
 
+    def is_complete(self) -> bool:
+        """Tell whether all is there that the job was to make, whatever else may be."""
+        raise NotImplementedError
+
+    def leftovers(self) -> list[str]:
+        """Return what is there beside that and was not before."""
+        raise NotImplementedError
+
     def is_done(self) -> bool:
         """Tell whether the target is what the job was to make of it, and nothing of its work is left."""
-        raise NotImplementedError
+        return self.is_complete() and not self.faults() and not self.leftovers()
 
 
 class _Export(WritingJob):
@@ -115,9 +123,11 @@ class _Export(WritingJob):
         whole = self.material.archive.read_bytes()
         return [] if not self.path.exists() or self.path.read_bytes() == whole else ["the archive is not whole"]
 
-    def is_done(self) -> bool:
-        whole = self.material.archive.read_bytes()
-        return os.listdir(self.target) == [self.path.name] and self.path.read_bytes() == whole
+    def is_complete(self) -> bool:
+        return self.path.exists() and self.path.read_bytes() == self.material.archive.read_bytes()
+
+    def leftovers(self) -> list[str]:
+        return [name for name in os.listdir(self.target) if name != self.path.name]
 
 
 class _ExportOver(_Export):
@@ -153,9 +163,14 @@ class _Split(_Export):
                     wrong.append(f"the sum of {name}")
         return wrong
 
-    def is_done(self) -> bool:
-        names = {f"all.tar.{number:03d}" for number in range(1, len(self.parts()) + 1)} | {"all.sha256"}
-        return not self.faults() and set(os.listdir(self.target)) == names
+    def names(self) -> set[str]:
+        return {f"all.tar.{number:03d}" for number in range(1, len(self.parts()) + 1)} | {"all.sha256"}
+
+    def is_complete(self) -> bool:
+        return self.names() <= set(os.listdir(self.target))
+
+    def leftovers(self) -> list[str]:
+        return sorted(set(os.listdir(self.target)) - self.names())
 
 
 class _IntoStore(WritingJob):
@@ -166,13 +181,12 @@ class _IntoStore(WritingJob):
         stays = tree(self.target).get("manifests/registry.ollama.ai/library/neighbour/latest")
         return faults_of(self.target) + ([] if stays else ["the neighbour is gone"])
 
-    def is_done(self) -> bool:
-        there = {name for name in tree(self.target) if "neighbour" not in name}
-        missing = tree(self.material.source).items() - tree(self.target).items()
-        left = [
-            name for name in there if not name.startswith(("blobs/sha256-", "manifests/registry", "manifests/hf.co"))
-        ]
-        return not self.faults() and not missing and not left and not (self.target / ".ollama-ferry").exists()
+    def is_complete(self) -> bool:
+        return not tree(self.material.source).items() - tree(self.target).items()
+
+    def leftovers(self) -> list[str]:
+        here = [str(path.relative_to(self.target)) for path in self.target.rglob("*")]
+        return [name for name in here if not name.startswith(("blobs", "manifests/registry")) and name != "manifests"]
 
 
 class _Import(_IntoStore):
@@ -219,9 +233,6 @@ class _Repair(_IntoStore):
     def faults(self) -> list[str]:
         zeros = {path.name for path in (self.target / "blobs").iterdir() if not any(path.read_bytes())}
         return [fault for fault in super().faults() if fault.partition(" ")[0] not in zeros]
-
-    def is_done(self) -> bool:
-        return not faults_of(self.target) and super().is_done()
 
 
 JOBS: dict[str, type[WritingJob]] = {
