@@ -4,6 +4,7 @@
 
     FerryError                 1   something failed that no other line covers
     ├── Refused                1   a server refused what it was asked for
+    ├── Exhausted              1   the system gives no more memory or threads
     ├── BrokenStream           1   whoever read the archive that was being written has gone
     ├── UsageError             2   the command line or the call asks for what can't be done
     │   └── InvalidName        2   a text that is not a model name
@@ -76,6 +77,25 @@ class Refused(FerryError):
     def __init__(self, message: str, *, hint: str = "", remedies: Iterable[Remedy] = (), status: int = 0) -> None:
         super().__init__(message, hint=hint, remedies=remedies)
         self.status = status
+
+
+class Exhausted(FerryError):
+    """The system gives no more memory or threads."""
+
+
+def exhaustion_of(error: BaseException) -> Exhausted | None:
+    """Return what Python's own error says where the system has run out of something; None for any other error."""
+    if isinstance(error, MemoryError):
+        what = "memory"
+    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        what = "threads"
+    else:
+        return None
+    return Exhausted(
+        f"the system gives no more {what}",
+        hint="Give it more (`ulimit -v` and `ulimit -u`; MemoryMax and TasksMax of a service), and run it again.",
+        remedies=[Remedy("threads")],
+    )
 
 
 class BrokenStream(FerryError):

@@ -12,12 +12,7 @@ import click
 from ollama_ferry.cli.commands import ferry
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say, say_lines
-from ollama_ferry.errors import BrokenStream, FerryError, NotPermitted
-
-_LACKING_HINT = (
-    "Give it more (`ulimit -v` and `ulimit -u`; MemoryMax and TasksMax of a service), or let it work with less: "
-    "--threads 1, where a command has that. Then run the same command again."
-)
+from ollama_ferry.errors import BrokenStream, FerryError, NotPermitted, exhaustion_of
 
 
 def main() -> None:
@@ -61,9 +56,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _tell(f"the operating system refused: {error}", "", 1)
     except Exception as error:
-        lacking = _lacking(error)
-        if lacking:
-            return _tell(f"the system gives no more {lacking}", _LACKING_HINT, 1)
+        exhausted = exhaustion_of(error)
+        if exhausted is not None:
+            return _tell(exhausted.message, _hint(exhausted, arguments), exhausted.exit_code)
         if os.environ.get("OLLAMA_FERRY_DEBUG"):
             raise
         return _tell(
@@ -74,13 +69,6 @@ def run(arguments: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
-
-
-def _lacking(error: Exception) -> str:
-    """Return what the system has run out of, where an error says that; empty for any other."""
-    if isinstance(error, MemoryError):
-        return "memory"
-    return "threads" if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -44,6 +44,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "ssh": ("Or name another one with --ssh.",),
     "store": ("Name the store with --models DIR.",),
     "store=": ("--models {}",),
+    "threads": ("Or let it work with less: --threads 1",),
     "sudo": ("Or use --sudo, where sudo asks for no password there.",),
 }
 

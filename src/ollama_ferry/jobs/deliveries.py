@@ -12,7 +12,7 @@ from typing import ParamSpec, Protocol, runtime_checkable
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Cancelled, FerryError, Vanished
+from ollama_ferry.errors import Cancelled, FerryError, Vanished, exhaustion_of
 from ollama_ferry.jobs.claims import Claims, There
 from ollama_ferry.jobs.send_targets import Target
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -116,7 +116,7 @@ class Delivery:
     def fail(self, error: BaseException) -> None:
         """Give this target up; the first failure is the one that is told."""
         if self.sent.error is None:
-            told = FerryError(f"{self.sent.target} failed: {error}")
+            told = exhaustion_of(error) or FerryError(f"{self.sent.target} failed: {error}")
             self.sent.error = error if isinstance(error, FerryError) else told
 
     def begin(self, stack: ExitStack, run: Run, wanted: Plan, *, replace: bool, checksum: bool) -> None:
