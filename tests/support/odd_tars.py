@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
+from ollama_ferry.archives.index import Frames, Index, IndexedFile, index_bytes
+from ollama_ferry.archives.kinds import Kind
+from ollama_ferry.archives.members import MemberKind
+from ollama_ferry.archives.tar_reading import TarReader
+from ollama_ferry.archives.unpacking import unpacked
+from ollama_ferry.errors import Damaged
 from support.hostile import (
     BLOCK,
     END,
@@ -23,6 +31,7 @@ from support.hostile import (
     base256,
     blob_name,
     empty_members,
+    frame_of,
     gzip_of,
     header,
     long_name,
@@ -30,6 +39,7 @@ from support.hostile import (
     padded,
     pax,
     pax_record,
+    sha256,
     zstd_of,
 )
 
@@ -295,7 +305,32 @@ def _cut(random: Random, data: bytes) -> list[bytes]:
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
+def _indexed(random: Random, data: bytes, pack: Callable[[bytes], bytes], kind: Kind) -> bytes:
+    """Return an archive with an index, which tells the truth but for a frame that hides others, or a file not told."""
+    frames, found, packed = [part for part in _cut(random, data) if part] or [b"x"], Frames(), []
+    for part in frames:
+        frame = pack(part)
+        if random.random() < 0.15:
+            frame += random.choice([pack(HIDDEN) + frame, b"junk" + frame, frame, bytes(9)])
+        found.add(len(frame), len(part), zlib.crc32(frame))
+        packed.append(frame)
+    files = []
+    try:
+        reader = TarReader(unpacked(io.BytesIO(data), ""), lenient=True)
+        for member in reader:
+            if member.kind is MemberKind.FILE:
+                content = b"".join(iter(partial(reader.read, 65536), b""))
+                files.append(IndexedFile(member.name, member.size, member.offset, sha256(content)))
+    except Damaged:
+        pass
+    if files and random.random() < 0.15:
+        files.pop(random.randrange(len(files)))
+    return b"".join(packed) + index_bytes(Index(tuple(files), found), kind, "fuzz")
+
+
 def _gzip(random: Random, data: bytes) -> bytes:
+    if random.random() < 0.3:
+        return _indexed(random, data, frame_of, Kind.TAR_GZ)
     made = []
     for part in _cut(random, data):
         member = gzip_of(part)
@@ -337,6 +372,8 @@ def _gzip(random: Random, data: bytes) -> bytes:
 
 
 def _zstd(random: Random, data: bytes) -> bytes:
+    if random.random() < 0.3:
+        return _indexed(random, data, zstd_of, Kind.TAR_ZST)
     made = []
     for part in _cut(random, data):
         made.append(zstd_of(part))
