@@ -40,7 +40,7 @@ class Paths:
         if is_folder:
             self._add_folder(parts, shown)
             return
-        key, folded = _key("/".join(parts)), _key(_folded(parts))
+        key, folded = _keys("/".join(parts))
         if key in self._folders:
             raise odd(f"{shown} is a file, and is a folder as well: some readers replace one, others end there")
         if folded in (self._others if counts else self._counted):
@@ -55,7 +55,7 @@ class Paths:
             return
         self._last_folder = path
         while parts:
-            key, folded = _key("/".join(parts)), _key(_folded(parts))
+            key, folded = _keys("/".join(parts))
             if key in self._files:
                 raise odd(f"{shown} needs a folder where a file is: some readers replace it, others end there")
             if folded in self._counted:
@@ -67,13 +67,19 @@ class Paths:
             parts = parts[:-1]
 
 
+def _keys(path: str) -> tuple[int, int]:
+    """Return what stands for a path, and for what file systems that fold make of it; mostly that is the same."""
+    folded = _folded(path)
+    key = _key(path)
+    return key, key if folded == path else _key(folded)
+
+
 def _key(path: str) -> int:
     return int.from_bytes(blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
-def _folded(parts: list[str]) -> str:
+def _folded(path: str) -> str:
     """Return what case-folding and normalising file systems may make of a path, Windows' trailing dots included."""
-    path = "/".join(parts)
     if path.isascii():
         return "/".join(part.rstrip(" .") for part in path.lower().split("/"))
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", path).casefold())
