@@ -320,7 +320,8 @@ def _indexed(random: Random, data: bytes, pack: Callable[[bytes], bytes], kind: 
         for member in reader:
             if member.kind is MemberKind.FILE:
                 content = b"".join(iter(partial(reader.read, 65536), b""))
-                files.append(IndexedFile(member.name, member.size, member.offset, sha256(content)))
+                path = member.name.encode("utf-8", "replace").decode()
+                files.append(IndexedFile(path, member.size, member.offset, sha256(content)))
     except Damaged:
         pass
     if files and random.random() < 0.15:

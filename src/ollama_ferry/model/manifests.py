@@ -32,7 +32,7 @@ SIZE_LIMIT = 2**63
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Digest:
     """A SHA-256 digest; the only algorithm that Ollama's store knows."""
 
@@ -74,7 +74,7 @@ class Digest:
         return f"sha256:{self.hex}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Descriptor:
     """One blob as a manifest names it.
 
