@@ -108,4 +108,6 @@ def naming(label: str) -> Iterator[None]:
         if error.message.startswith(f"{label}: "):
             raise
         hint = error.hint or "Copy the archive again from where it came from; `ollama-ferry verify` checks a copy."
-        raise type(error)(f"{label}: {error.message}", hint=hint, digest=error.digest) from error
+        raise type(error)(
+            f"{label}: {error.message}", hint=hint, remedies=error.remedies, digest=error.digest
+        ) from error
