@@ -17,8 +17,8 @@ from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.repair import repair
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.store.store import Store
-from support.dying_imports import DYING, ended, fork_import, target_with_a_neighbour
-from support.faulty_disk import CALLS, FaultyDisk, LinklessDisk
+from support.dying_imports import DYING, ended, fork_import, numbers, target_with_a_neighbour
+from support.faulty_disk import CALLS, FaultyDisk, HastyDisk, LinklessDisk
 from support.stores import StoreBuilder, faults_of, tree, weights
 
 # The last is made by tar: a stream, and no place that can be searched.
@@ -60,59 +60,75 @@ def litter(root: Path) -> list[str]:
     return found + [str(path) for path in (root / "manifests").glob(".*")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", [errno.EIO, errno.ENOSPC, errno.EACCES], ids=["EIO", "ENOSPC", "EACCES"])
-@pytest.mark.parametrize("call", [call for call in CALLS if call != "truncate"])
+def failures() -> Iterator[object]:
+    """Give calls, what becomes of them, and kinds: all in the long form, else what differs in more than a name."""
+    for call in CALLS:
+        for how in (errno.EIO, errno.ENOSPC, errno.EACCES):
+            for kind in KINDS:
+                told_apart = (how, call) == (errno.ENOSPC, "write") or (how == errno.EACCES and call in NOT_NEEDED)
+                usual = how == errno.EIO and (kind != ".tar.gz" or call == "link")
+                marks = () if usual or (told_apart and kind == ".tar") else pytest.mark.long
+                if call != "truncate":
+                    yield pytest.param(call, how, kind, marks=marks, id=f"{call}-{errno.errorcode[how]}-{kind}")
+
+
+@pytest.mark.parametrize(("call", "how", "kind"), list(failures()))
 def test_every_failing_call_leaves_a_whole_store(
-    models: StoreBuilder, tmp_path: Path, call: str, how: int, kind: str
+    models: StoreBuilder, tmp_path: Path, call: str, how: int, kind: str, long: bool
 ) -> None:
     archive = archive_of(models, tmp_path, kind)
-    failures = 0
-    for number in range(10_000):
+    failed = 0
+    for number in numbers(long):
         root = tmp_path / f"target-{number}"
         neighbour = tree(target_with_a_neighbour(root).root)
         disk = FaultyDisk(number, call, how=how)
         try:
             import_file(archive, Store(root), ImportOptions(), disk=disk)
         except FerryError as error:
-            failures += 1
+            failed += 1
             assert disk.failed == call
             if how == errno.ENOSPC and call == "write":
                 assert isinstance(error, NoSpace)
         assert not faults_of(root), number
         assert neighbour.items() <= tree(root).items()
-        import_file(archive, Store(root), ImportOptions())
+        import_file(archive, Store(root), ImportOptions(), disk=HastyDisk())
         assert not litter(root), number
         assert tree(root) == tree(models.root) | neighbour
         if not disk.failed:
             break
     # Cleaning up may fail without a word: what is left goes with the next import. And what a file system does not
     # offer, and nothing depends on, is done without.
-    assert failures or call in ("remove", "remove_folder") or (how == errno.EACCES and call in NOT_NEEDED)
+    assert failed or call in ("remove", "remove_folder") or (how == errno.EACCES and call in NOT_NEEDED)
     assert number > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
+def test_death_at_every_call_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str, long: bool) -> None:
     archive = archive_of(models, tmp_path, kind)
-    done = subprocess.run([*DYING, "every-call", archive, tmp_path / "work"], check=True, timeout=600,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run([*DYING, "every-call", archive, tmp_path / "work", "all" if long else "some"], check=True,
+                          timeout=600, capture_output=True, text=True)  # fmt: skip
     assert int(done.stdout.split()[0]) > 50
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sigkill_at_random_moments_leaves_a_whole_store(models: StoreBuilder, tmp_path: Path, kind: str) -> None:
+def test_sigkill_at_random_moments_leaves_a_whole_store(
+    models: StoreBuilder, tmp_path: Path, kind: str, seed: int, long: bool
+) -> None:
     archive = archive_of(models, tmp_path, kind)
-    done = subprocess.run([*DYING, "sigkill", archive, tmp_path / "work", "100"], check=True,
+    rounds = "100" if long else "12"
+    done = subprocess.run([*DYING, "sigkill", archive, tmp_path / "work", rounds, str(seed)], check=True,
                           timeout=600, capture_output=True, text=True)  # fmt: skip
     killed, finished = map(int, done.stdout.split())
     # Most moments lie within the import; were they all after its end, this would show nothing.
     assert killed > finished
 
 
-def test_two_imports_and_a_verify_at_once_survive_sigkill(models: StoreBuilder, tmp_path: Path) -> None:
+def test_two_imports_and_a_verify_at_once_survive_sigkill(
+    models: StoreBuilder, tmp_path: Path, seed: int, long: bool
+) -> None:
     archive = archive_of(models, tmp_path, ".tar.gz")
-    done = subprocess.run([*DYING, "crowd", archive, tmp_path / "work", "40"], check=True,
+    rounds = "100" if long else "8"
+    done = subprocess.run([*DYING, "crowd", archive, tmp_path / "work", rounds, str(seed)], check=True,
                           timeout=600, capture_output=True, text=True)  # fmt: skip
     assert int(done.stdout.split()[0]) > 0
 
@@ -158,12 +174,14 @@ def test_unfinished_blob_in_place_of_a_damaged_one_is_kept(models: StoreBuilder,
     assert tree(root) == tree(models.root)
 
 
-def test_repair_that_fails_at_any_call_is_finished_by_the_next(models: StoreBuilder, tmp_path: Path) -> None:
+def test_repair_that_fails_at_any_call_is_finished_by_the_next(
+    models: StoreBuilder, tmp_path: Path, long: bool
+) -> None:
     archive = archive_of(models, tmp_path, ".tar.gz")
     whole = tree(models.root)
-    for number in range(1000):
+    for number in numbers(long):
         store = Store(tmp_path / f"target-{number}")
-        import_file(archive, store, ImportOptions())
+        import_file(archive, store, ImportOptions(), disk=HastyDisk())
         for blob in (store.root / "blobs").iterdir():
             blob.write_bytes(bytes(blob.stat().st_size))
         disk = FaultyDisk(number)
@@ -174,7 +192,7 @@ def test_repair_that_fails_at_any_call_is_finished_by_the_next(models: StoreBuil
         for blob in (store.root / "blobs").iterdir():
             content = blob.read_bytes()
             assert not any(content) or whole[f"blobs/{blob.name}"] == content
-        repair(store, verify_place(store, store.names()), archive)
+        repair(store, verify_place(store, store.names()), archive, disk=HastyDisk())
         assert tree(store.root) == whole, number
         if not disk.failed:
             break
