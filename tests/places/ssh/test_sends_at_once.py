@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from ollama_ferry.jobs.send import SendOptions, send
@@ -89,3 +90,31 @@ def test_lock_ends_with_the_send(source: StoreBuilder, sshd: Sshd, tmp_path: Pat
             assert done.error is None, done.error
             assert sorted(path.name for path in target.iterdir()) == ["blobs", "manifests"]
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+
+def test_host_that_hangs_with_the_lock_does_not_keep_us(source: StoreBuilder, tmp_path: Path) -> None:
+    models(source)
+    ssh = tmp_path / "fake-ssh"
+    # The first call looks, the second one has the lock, and the third never reads.
+    ssh.write_text(
+        f"""#!/bin/sh
+case "$*" in *-G*) exit 1;; esac
+echo call >> {tmp_path}/calls
+case $(grep -c call {tmp_path}/calls) in
+1) cat >/dev/null; printf 'ferry 1\\nroot /x\\nstaging .ollama-ferry-ssh\\nend\\n'; exit;;
+2) printf 'locked \\n.\\n';;
+esac
+exec sleep 600
+"""
+    )
+    ssh.chmod(0o755)
+    command = [*COMMAND, "send", "--models", str(source.root), "--ssh", str(ssh), "big:1", "me@there"]
+    sending = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (tmp_path / "calls").exists() and (tmp_path / "calls").read_text().count("call") == 3:
+            break
+        time.sleep(0.1)
+    sending.terminate()
+    _, said = sending.communicate(timeout=50)
+    assert sending.returncode == 130 and b"interrupted" in said

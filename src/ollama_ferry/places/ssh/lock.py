@@ -84,12 +84,18 @@ class Lock:
         self._call = call
         Thread(target=self._beat, args=(call,), name="heartbeat", daemon=True).start()
 
-    def release(self) -> None:
-        """Give the lock back; a host that answers no more does so by itself."""
+    def release(self, *, at_once: bool = False) -> None:
+        """Give the lock back.
+
+        Args:
+            at_once: do not wait until the host has done so: it may hang, and does so by itself when the call has ended.
+        """
         call, self._call = self._call, None
         if call is None:
             return
         self._released.set()
+        if at_once:
+            call.kill()
         with suppress(FerryError, OSError, ValueError), call:
             call.end_of_data()
             call.expect_end()

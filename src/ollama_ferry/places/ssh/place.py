@@ -68,11 +68,11 @@ class SshPlace:
     def __enter__(self) -> SshPlace:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._stop_coming()
         lock, self._lock = self._lock, None
         if lock is not None:
-            lock.release()
+            lock.release(at_once=kind is not None)
 
     def look(self, names: Iterable[ModelName] | None = None) -> Looked:
         """Find out what is there, in one call.
