@@ -88,6 +88,10 @@ class Draft:
         """What the system knew of the file when it was opened, for :func:`same_file`."""
         return self._mine
 
+    def now(self) -> os.stat_result:
+        """Return what the system knows of the file just now."""
+        return os.fstat(self.fd)
+
     @property
     def length(self) -> int:
         """How many bytes the file has just now."""

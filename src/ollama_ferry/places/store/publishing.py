@@ -18,6 +18,7 @@ from ollama_ferry.errors import FerryError, Vanished
 from ollama_ferry.files.disk import NOT_OFFERED, Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, remove_if_there
 from ollama_ferry.files.folder import Folder
+from ollama_ferry.files.lock import same_file
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
@@ -156,23 +157,23 @@ class Publisher:
 
     def _publish(self, blob: Descriptor) -> bool:
         """Give a blob its name; False where it does not wait."""
-        right = self._waiting.require(blob)
-        if right is None:
-            return False
         name, staging, blobs = blob.digest.file_name, self._waiting.folder, self._folders.blobs
-        self._touch(staging, name)
-        try:
-            self._disk.link(staging, name, blobs, name)
-        except FileExistsError:
-            self._replace(blob)
-        except OSError as error:
-            self._rename(blob, error)
-        if not self._waiting.is_right(blob, blobs, right):
-            remove_if_there(self._disk, blobs, name)
-            raise FerryError(
-                f"the blob {blob.digest} was replaced by somebody else while it got its name: it is not published",
-                hint="Find out who writes to the store, then run the same command again.",
-            )
+        with self._waiting.hold(blob) as held:
+            if held is None:
+                return False
+            self._touch(staging, name)
+            try:
+                self._disk.link(staging, name, blobs, name)
+            except FileExistsError:
+                self._replace(blob)
+            except OSError as error:
+                self._rename(blob, error)
+            if not same_file(self._disk.status(blobs, name), held.status):
+                remove_if_there(self._disk, blobs, name)
+                raise FerryError(
+                    f"the blob {blob.digest} was replaced by somebody else while it got its name: it is not published",
+                    hint="Find out who writes to the store, then run the same command again.",
+                )
         self.published[blob.digest] = blob.size
         return True
 

@@ -10,9 +10,9 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -41,6 +41,8 @@ _SYNCS_WAITING = 64
 _TOLD_FROM = 500 * 1000 * 1000
 _LEFTOVER_AGE = 7 * 24 * 3600.0
 _LOOK_AGAIN_AFTER = 0.1
+# How many files that wait are held open; of more, the times tell whether they are still the same.
+_HELD_OPEN = 100
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class _Whole:
     Attributes:
         size: in bytes.
         status: of the file that was hashed; None where an earlier run left it, and nobody has hashed it yet.
+        draft: the file itself, held open so that no other one can be taken for it; None where too many wait.
     """
 
     size: int
     status: os.stat_result | None
+    draft: Draft | None = None
 
 
 class WaitingBlobs:
@@ -78,6 +82,7 @@ class WaitingBlobs:
         self._note = note
         self._lock: Lock | None = None
         self._whole: dict[Digest, _Whole] = {}
+        self._held_open: list[Draft] = []
         self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
         self._syncing: deque[Future[None]] = deque()
 
@@ -144,6 +149,8 @@ class WaitingBlobs:
         self._syncs.shutdown()
         if self._lock is None:
             return
+        for draft in self._held_open:
+            draft.close()
         with suppress(OSError):
             oldest = time.time() - _LEFTOVER_AGE
             self._remove_files(
@@ -234,8 +241,14 @@ class WaitingBlobs:
             draft.publish(self.folder, blob.digest.file_name)
         except BaseException:
             self._whole.pop(blob.digest, None)
+            draft.close()
             raise
-        finally:
+        # Windows gives no name to an open file.
+        hold = os.name != "nt" and len(self._held_open) < _HELD_OPEN
+        self._whole[blob.digest] = _Whole(blob.size, draft.now(), draft if hold else None)
+        if hold:
+            self._held_open.append(draft)
+        else:
             draft.close()
 
     def finish(self) -> None:
@@ -272,35 +285,67 @@ class WaitingBlobs:
         waits = self._whole.get(blob.digest)
         if waits is None or waits.size != blob.size:
             return False
-        return waits.status is not None or self.require(blob) is not None
+        if waits.status is not None:
+            return True
+        with self.hold(blob) as held:
+            return held is not None
 
-    def require(self, blob: Descriptor) -> os.stat_result | None:
-        """Return what the system knows of the file of a blob that waits, whose bytes are right; None where none does.
+    @contextmanager
+    def hold(self, blob: Descriptor) -> Iterator[Draft | None]:
+        """Hold the file of a blob that waits, whose bytes are right; None where none does.
 
-        The file is the one that was hashed when it arrived; any other one is hashed now.
+        It is the one that was hashed when it arrived. Where that can't be told, it is hashed now.
         """
         name = blob.digest.file_name
         waits = self._whole.get(blob.digest)
         if waits is None or waits.size != blob.size:
-            return None
+            yield None
+            return
         found = self._disk.status(self.folder, name)
-        known = waits.status is not None and same_file(found, waits.status)
-        if known and found is not None and found.st_size == blob.size:
-            return found
-        ours = found is not None and is_ours(self._disk, self.folder, name, found, alone=False)
-        status = self._hashed(blob, self.folder, name) if ours else None
-        if status is None:
-            with self.writing(blob):
-                del self._whole[blob.digest]
-                remove_if_there(self._disk, self.folder, name)
-            return None
-        self._whole[blob.digest] = _Whole(blob.size, status)
-        return status
+        if waits.draft is not None:
+            right = same_file(found, waits.draft.status)
+            if not right:
+                self._drop(blob)
+            yield waits.draft if right else None
+            return
+        file = self._opened(name, found)
+        if file is None or not self._is_right(blob, file, waits.status):
+            if file is not None:
+                file.close()
+            self._drop(blob)
+            yield None
+            return
+        try:
+            yield file
+        finally:
+            if blob.digest in self._whole:
+                # A name more or another time, given meanwhile, are no change.
+                self._whole[blob.digest] = _Whole(blob.size, file.now())
+            file.close()
 
-    def is_right(self, blob: Descriptor, folder: Folder, expected: os.stat_result) -> bool:
-        """Tell whether a blob's name in a folder is that of a certain file, or at least of one with its bytes."""
-        name = blob.digest.file_name
-        return same_file(self._disk.status(folder, name), expected) or self._hashed(blob, folder, name) is not None
+    def _opened(self, name: str, found: os.stat_result | None) -> Draft | None:
+        if found is None or not is_ours(self._disk, self.folder, name, found, alone=False):
+            return None
+        try:
+            return Draft(self._disk, self.folder, name, self._disk.open(self.folder, name, write=False))
+        except OSError:
+            return None
+
+    def _is_right(self, blob: Descriptor, file: Draft, known: os.stat_result | None) -> bool:
+        found = file.now()
+        if found.st_size != blob.size:
+            return False
+        # An inode's number may be given to another file, but that has a time of its own.
+        if known is not None and same_file(known, found) and known.st_ctime_ns == found.st_ctime_ns:
+            return True
+        if blob.size >= _TOLD_FROM:
+            self._run.note(f"hashing {human_size(blob.size)} that has arrived already: {blob.digest.short}")
+        return file.sha256(self._run.cancel) == blob.digest.hex
+
+    def _drop(self, blob: Descriptor) -> None:
+        with self.writing(blob):
+            self._whole.pop(blob.digest, None)
+            remove_if_there(self._disk, self.folder, blob.digest.file_name)
 
     def has_moved(self, blob: Descriptor) -> None:
         """Note that a blob that waited has got its name, and waits no more."""
@@ -313,22 +358,6 @@ class WaitingBlobs:
         for ending in ("", PARTIAL):
             with self.writing(blob):
                 remove_if_there(self._disk, self.folder, blob.digest.file_name + ending)
-
-    def _hashed(self, blob: Descriptor, folder: Folder, name: str) -> os.stat_result | None:
-        found = self._disk.status(folder, name)
-        if found is None or found.st_size != blob.size:
-            return None
-        if blob.size >= _TOLD_FROM:
-            self._run.note(f"hashing {human_size(blob.size)} that has arrived already: {blob.digest.short}")
-        try:
-            file = Draft(self._disk, folder, name, self._disk.open(folder, name, write=False))
-        except OSError:
-            return None
-        try:
-            right = file.sha256(self._run.cancel) == blob.digest.hex
-            return file.status if right else None
-        finally:
-            file.close()
 
 
 class ArrivingBlob:

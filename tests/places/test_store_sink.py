@@ -1,0 +1,185 @@
+"""A store as a place to write to, where the file system offers little, others have left things, and blobs are many."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.events import Event, Noted
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import FerryError
+from ollama_ferry.model.manifests import Digest
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.store.sink import StoreSink
+from ollama_ferry.places.store.store import Store
+from support.faulty_disk import CALLS, LOOKS, HastyDisk, WatchedDisk
+from support.memory_place import MemoryPlace
+from support.stores import StoreBuilder, faults_of, tree, weights
+
+
+class RefusingDisk(WatchedDisk):
+    """A file system that does not offer some calls."""
+
+    def __init__(self, calls: tuple[str, ...], how: int) -> None:
+        self.calls = calls
+        self.how = how
+
+    def before(self, call: str, arguments: tuple[Any, ...]) -> None:
+        if call in self.calls:
+            raise OSError(self.how, os.strerror(self.how))
+
+
+@pytest.mark.parametrize("how", [errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("calls", [("touch",), ("set_mode",), ("link",), ("touch", "set_mode", "link")])
+def test_what_a_file_system_does_not_offer_is_done_without(
+    source: StoreBuilder, tmp_path: Path, calls: tuple[str, ...], how: int
+) -> None:
+    for number in range(3):
+        source.model(f"a:{number}", [("model", weights(3000, number))])
+    store, target, notes = Store(source.root), Store(tmp_path / "target"), []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Noted):
+            notes.append(event.text)
+
+    before = os.umask(0o077)
+    try:
+        with StoreSink(target, disk=RefusingDisk(calls, how), run=Run(listen)) as sink:
+            copy(plan(store, sink, store.names()), store, sink)
+    finally:
+        os.umask(before)
+    assert tree(target.root) == tree(source.root)
+    assert not (target.root / ".ollama-ferry").exists()
+    # Each is told once.
+    assert len(notes) == len(set(notes)) == len({"touch", "set_mode"} & set(calls))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to somebody else")
+@pytest.mark.parametrize("right", [True, False])
+def test_blob_that_another_user_staged_counts_as_not_there(source: StoreBuilder, tmp_path: Path, right: bool) -> None:
+    content = weights(3000)
+    source.model("a:1", [("model", content)])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    staging = target.root / ".ollama-ferry"
+    staging.mkdir(parents=True)
+    theirs = staging / Digest.of(content).file_name
+    theirs.write_bytes(content if right else bytes(3000))
+    os.chown(theirs, 4242, 4242)
+    with StoreSink(target) as sink:
+        copy(plan(store, sink, store.names()), store, sink)
+    assert tree(target.root) == tree(source.root)
+    assert (target.root / "blobs" / theirs.name).stat().st_uid == os.geteuid()
+
+
+def test_what_an_earlier_run_staged_is_hashed_before_it_is_published(source: StoreBuilder, tmp_path: Path) -> None:
+    content = weights(3000)
+    source.model("a:1", [("model", content)])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    staging = target.root / ".ollama-ferry"
+    staging.mkdir(parents=True)
+    (staging / Digest.of(content).file_name).write_bytes(bytes(3000))
+    with StoreSink(target) as sink:
+        copy(plan(store, sink, store.names()), store, sink)
+    assert not faults_of(target.root)
+    assert tree(target.root) == tree(source.root)
+
+
+class SwapsStaged(HastyDisk):
+    """Puts another file in the place of a staged blob right before it gets its name."""
+
+    def link(self, folder: Any, name: str, to: Any, new: str) -> None:
+        path = Path(folder.path, name)
+        size = path.stat().st_size
+        path.unlink()
+        path.write_bytes(bytes(size))
+        super().link(folder, name, to, new)
+
+
+@pytest.mark.parametrize("held", [100, 0])
+def test_what_is_published_is_what_was_hashed(
+    source: StoreBuilder, tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_ferry.places.store.waiting._HELD_OPEN", held)
+    source.model("a:1", [("model", weights(3000))])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    with pytest.raises(FerryError, match="somebody else"), StoreSink(target, disk=SwapsStaged()) as sink:
+        copy(plan(store, sink, store.names()), store, sink)
+    assert not faults_of(target.root)
+
+
+@pytest.mark.parametrize("part", ["", "blobs"])
+def test_a_store_that_is_moved_away_meanwhile_gets_no_model(source: StoreBuilder, tmp_path: Path, part: str) -> None:
+    source.model("a:1", [("model", weights(3000))])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    with pytest.raises(FerryError, match="was replaced"), StoreSink(target) as sink:
+        planned = plan(store, sink, store.names())
+        (target.root / part).rename(tmp_path / "away")
+        (target.root / part).mkdir()
+        copy(planned, store, sink)
+    assert not faults_of(target.root)
+
+
+@pytest.mark.parametrize("place", ["manifests/registry.ollama.ai", "manifests/registry.ollama.ai/library"])
+def test_a_link_below_manifests_is_named_and_not_followed(source: StoreBuilder, tmp_path: Path, place: str) -> None:
+    source.model("a:1")
+    store, target, outside = Store(source.root), Store(tmp_path / "target"), tmp_path / "outside"
+    outside.mkdir()
+    link = target.root / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    said = f"{place} should be a folder of its own, and is a link"
+    with pytest.raises(FerryError, match=said) as caught, StoreSink(target) as sink:
+        copy(plan(store, sink, store.names()), store, sink)
+    assert caught.value.hint
+    assert not list(outside.iterdir())
+
+
+class CountingDisk(WatchedDisk):
+    """Counts the calls, and what listing a folder gave."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def before(self, call: str, arguments: tuple[Any, ...]) -> None:
+        self.counts[call] += 1
+
+    def names(self, folder: Any) -> list[str]:
+        found = super().names(folder)
+        self.counts["names listed"] += len(found)
+        return found
+
+    def sync(self, fd: int) -> None:
+        pass
+
+
+def calls_for(blobs: int, folder: Path) -> Counter[str]:
+    models = MemoryPlace()
+    layers = []
+    for number in range(blobs):
+        content = number.to_bytes(4, "little")
+        digest = Digest.of(content)
+        models.blobs[digest] = content
+        layers.append(f'{{"mediaType": "x.tensor", "digest": "{digest}", "size": 4}}')
+    raw = f'{{"schemaVersion": 2, "layers": [{", ".join(layers)}]}}'.encode()
+    models.models[ModelName.parse("a:1")] = raw
+    disk = CountingDisk()
+    with StoreSink(Store(folder), disk=disk) as sink:
+        copy(plan(models, sink, models.names()), models, sink)
+    return disk.counts
+
+
+def test_work_grows_in_proportion_to_the_number_of_blobs(tmp_path: Path) -> None:
+    blobs = 800
+    counts = calls_for(blobs, tmp_path / "many")
+    assert set(counts) <= {*CALLS, *LOOKS, "names listed"}
+    assert counts["link"] == blobs
+    for call, count in counts.items():
+        # Looks are repeated for two seconds where some server has just been started on this machine. A look at each
+        # blob for each blob would be 320,000.
+        assert count <= (100 if call == "status" else 4) * blobs, (call, count)
