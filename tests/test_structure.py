@@ -56,6 +56,11 @@ def test_nothing_is_too_long(modules: dict[str, floors.Module]) -> None:
     assert len(floors.at_the_top()) <= floors.MODULES_AT_THE_TOP
 
 
+def test_no_file_of_tests_needs_long_scrolling() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert not {str(path): count for path, count in lengths.items() if count > 600}
+
+
 @pytest.mark.parametrize(
     ("module", "line", "found"),
     [

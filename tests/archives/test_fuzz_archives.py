@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.fuzz_archives import Target, build, run_seeded
+from support.fuzz_archives import Target, run_seeded
+from support.fuzz_building import build
 from support.hostile import MADE
 
 
