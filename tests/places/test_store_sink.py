@@ -140,6 +140,54 @@ def test_a_link_below_manifests_is_named_and_not_followed(source: StoreBuilder, 
     assert not list(outside.iterdir())
 
 
+class HidingDisk(HastyDisk):
+    """A file system in user space, which keeps a file that is removed while it is open as a hidden one until then."""
+
+    def __init__(self) -> None:
+        self._hidden: list[Path] = []
+
+    def remove(self, folder: Any, name: str) -> None:
+        self._let_go()
+        path = Path(folder.path, name)
+        if path.exists() and self._is_open(path):
+            self._hidden.append(path.with_name(f".fuse_hidden{len(self._hidden):04}"))
+            path.rename(self._hidden[-1])
+        else:
+            super().remove(folder, name)
+
+    def remove_folder(self, folder: Any, name: str) -> None:
+        self._let_go()
+        super().remove_folder(folder, name)
+
+    def _let_go(self) -> None:
+        for path in self._hidden:
+            if path.exists() and not self._is_open(path):
+                path.unlink()
+
+    def _is_open(self, path: Path) -> bool:
+        found = path.stat()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                other = os.fstat(int(fd))
+            except OSError:
+                continue
+            if (other.st_dev, other.st_ino) == (found.st_dev, found.st_ino):
+                return True
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at what is open, in /proc")
+def test_the_staging_folder_goes_where_an_open_file_stays_when_it_is_removed(
+    source: StoreBuilder, tmp_path: Path
+) -> None:
+    source.model("a:1", [("model", weights(3000))])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    with StoreSink(target, disk=HidingDisk()) as sink:
+        copy(plan(store, sink, store.names()), store, sink)
+    assert tree(target.root) == tree(source.root)
+    assert not (target.root / ".ollama-ferry").exists()
+
+
 class CountingDisk(WatchedDisk):
     """Counts the calls, and what listing a folder gave."""
 

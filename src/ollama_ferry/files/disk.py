@@ -19,6 +19,7 @@ from ollama_ferry.files.identity import turn
 from ollama_ferry.wording import human_size
 
 _OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_THE_LINK_ITSELF = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 NOT_OFFERED = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EMLINK}
 )
@@ -103,7 +104,7 @@ class Disk:
     def link(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         """Give a file a second name, which must be free."""
         with turn:
-            os.link(folder.spell(name), to.spell(new), src_dir_fd=folder.fd, dst_dir_fd=to.fd, follow_symlinks=False)
+            os.link(folder.spell(name), to.spell(new), src_dir_fd=folder.fd, dst_dir_fd=to.fd, **_THE_LINK_ITSELF)
 
     def replace(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         """Rename a file over whatever file has that name."""

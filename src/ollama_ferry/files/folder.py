@@ -112,7 +112,7 @@ def open_nearest(path: Path) -> tuple[Folder, list[str]]:
         NotPermitted: root was led there by somebody else's link.
         FerryError: something on the way is no folder.
     """
-    path = Path(os.path.abspath(path))
+    path = path.absolute()
     if not is_root() or not HAS_DESCRIPTORS:
         missing: list[str] = []
         while not os.path.lexists(path) and path.parent != path:

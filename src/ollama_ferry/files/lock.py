@@ -63,7 +63,10 @@ class Lock:
 
 def same_file(one: os.stat_result | None, other: os.stat_result) -> bool:
     """Tell whether two looks found one file."""
-    return one is not None and (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    if one is None or one.st_ino != other.st_ino:
+        return False
+    # On Windows a look by name and one by descriptor need not number the volume alike.
+    return os.name == "nt" or one.st_dev == other.st_dev
 
 
 def _open(disk: Disk, folder: Folder, name: str) -> int:
