@@ -118,6 +118,11 @@ ODD: dict[str, tuple[bytes, str]] = {
         with_weights(header(b"x/", len(RIGHT)) + RIGHT),
         "is a folder by its name",
     ),
+    "a folder by its name": (with_weights(RIGHT, before=header(b"blobs/", 0, b"\0")), "is a folder by its name"),
+    "a global header at the end": (
+        with_weights(RIGHT, after=pax({b"comment": b"x"}, b"g")),
+        "a global header is its last member",
+    ),
     "a folder with a size": (with_weights(header(b"x", len(RIGHT), b"5") + RIGHT), "the folder 'x' has"),
     "SUN.holesdata": (with_weights(pax({b"SUN.holesdata": b" 100 2400"}) + RIGHT), "'SUN.holesdata'"),
     "SCHILY.realsize": (with_weights(pax({b"SCHILY.realsize": b"9000"}) + RIGHT), "'SCHILY.realsize'"),

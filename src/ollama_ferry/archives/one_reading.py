@@ -163,7 +163,7 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
         raise odd(f"{shown} is {_shown(names[0])} where PAX headers are passed over, and needs none for its name")
     if kind == _FOLDER and size:
         raise odd(f"the folder {shown} has {size} bytes, which GNU tar and 7-Zip pass over and others read as headers")
-    if _is_folder(names[-1], kind) and int(block[_MODE].strip(b"\0 ") or b"0", 8) & 0o700 != 0o700:
+    if kind == _FOLDER and int(block[_MODE].strip(b"\0 ") or b"0", 8) & 0o700 != 0o700:
         raise odd(f"the folder {shown} may not be written, and BusyBox tar can put nothing into it")
     sizes = {value for key, value in records if key == b"size"}
     if sizes - {b"%d" % size}:
@@ -232,12 +232,8 @@ def _check_name(name: bytes, kind: bytes, size: int) -> None:
         raise odd(f"the name {shown} is longer than file systems take, and BusyBox tar ends there")
     if kind == _FOLDER:
         return
-    if parts[-1] in (b"", b".") and not (kind == b"\0" and parts[-1] == b"" and not size):
+    if parts[-1] in (b"", b"."):
         raise odd(f"the file {shown} is a folder by its name: some readers pass over its {size} bytes, others don't")
-
-
-def _is_folder(name: bytes, kind: bytes) -> bool:
-    return kind == _FOLDER or name.endswith(b"/")
 
 
 def _is_number(field: bytes) -> bool:

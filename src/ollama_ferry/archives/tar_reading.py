@@ -84,6 +84,8 @@ class TarReader:
             self._finish_member()
             header = self._next_header(count)
             if header is None:
+                if globals_in_a_row and self._strict:
+                    raise odd("a global header is its last member, which is damage to Python's tarfile")
                 return
             count += 1
             if count > MEMBER_LIMIT:
