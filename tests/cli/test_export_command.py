@@ -357,7 +357,7 @@ def test_sparse_store_too_large_for_the_disk_is_refused_ahead(source: StoreBuild
     source.manifest("huge", json.dumps({"layers": [{"digest": f"sha256:{digest}", "size": size}]}).encode())
     started = time.monotonic()
     done = export(source, "huge", tmp_path / "h.tar")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
     assert_one_clear_error(done, 6)
     assert not list(tmp_path.glob("h.tar*"))
 

@@ -130,9 +130,9 @@ def test_a_pull_that_is_interrupted_leaves_no_temporary_name(double: ServerDoubl
     environ = {**os.environ, "OLLAMA_HOST": double.address}
     command = [*COMMAND, "import", str(archive), "--via-server", "--model", "qwen3:8b"]
     process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert double.slow.wait(30)
+    assert double.slow.wait(120)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in said
     assert not listed(double)
 

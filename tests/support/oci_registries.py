@@ -107,7 +107,7 @@ def docker_registry(
     with log.open("wb") as output:
         server = subprocess.Popen([program, "serve", str(folder / "config.yml")], stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break

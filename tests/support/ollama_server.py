@@ -70,7 +70,7 @@ def serving(models: Path, folder: Path) -> Iterator[Ollama]:
     with (folder / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen([BINARY, "serve"], env=server.environ, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while server.run("list").returncode:
                 assert process.poll() is None and time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.1)
