@@ -86,14 +86,14 @@ def test_warnings_alone_exit_with_0(models: StoreBuilder) -> None:
 def test_findings_are_bounded(source: StoreBuilder, tmp_path: Path) -> None:
     for number in range(40):
         source.manifest(f"m:{number}", json.dumps({"layers": [{"digest": f"sha256:{number:064x}"}]}).encode())
-    for number in range(20_000):
+    for number in range(2_000):
         (source.root / "blobs" / f"stray {number}").touch()
     report = checked(source, tmp_path)
     assert codes(report).count("missing-blob") == LISTED_AT_MOST
     assert [(more.code, more.count) for more in report.omitted] == [("missing-blob", 40 - LISTED_AT_MOST)]
     assert report.count(Severity.PROBLEM) == 40
     stray = one(report, "stray-file")
-    assert stray.text.startswith("20000 files") and len(stray.concerns) == LISTED_AT_MOST
+    assert stray.text.startswith("2000 files") and len(stray.concerns) == LISTED_AT_MOST
     done = ferry("doctor", "--models", source.root)
     assert f"... and {40 - LISTED_AT_MOST} more like this" in done.stdout
     assert len(done.stdout) < 30_000
