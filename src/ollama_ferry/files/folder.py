@@ -18,6 +18,7 @@ HAS_DESCRIPTORS = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, o
 
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 # Linux: looks names up in folders that can't be listed.
 _ONLY_LOOK_UP = getattr(os, "O_PATH", 0)
 # As many as Linux follows in one path: path_resolution(7).
@@ -135,7 +136,7 @@ def open_file(path: Path) -> BinaryIO:
         OSError: it can't be opened.
     """
     if not is_root() or not HAS_DESCRIPTORS:
-        return path.open("rb", buffering=0)
+        return open(path, "rb", buffering=0, opener=_open_without_waiting)
     links: list[tuple[Path, int]] = []
     while True:
         folder, missing = open_nearest(path.parent)
@@ -144,7 +145,8 @@ def open_file(path: Path) -> BinaryIO:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
             found = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
             if not stat.S_ISLNK(found.st_mode):
-                file = os.fdopen(os.open(path.name, os.O_RDONLY | _NO_LINKS, dir_fd=folder.fd), "rb", buffering=0)
+                fd = os.open(path.name, os.O_RDONLY | _NO_LINKS | _NO_WAITING, dir_fd=folder.fd)
+                file = os.fdopen(fd, "rb", buffering=0)
                 break
             links.append((path, found.st_uid))
             if len(links) > _MOST_LINKS:
@@ -159,6 +161,11 @@ def open_file(path: Path) -> BinaryIO:
                 hint="Run it as the store's owner, or put the file itself there.",
             )
     return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file, and refuse to wait for somebody who writes to a FIFO."""
+    return os.open(path, flags | _NO_WAITING)
 
 
 class _Walk:
