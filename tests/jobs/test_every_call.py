@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.errors import AlreadyExists, FerryError
-from support.faulty_disk import FaultyDisk, HastyDisk
+from support.faulty_disk import FaultyDisk, HastyDisk, RenumberingDisk
 from support.served import serve_process
 from support.writing_jobs import DYING_JOB, JOBS, Material
 
@@ -30,6 +30,16 @@ def test_a_job_finishes_without_a_fault(material: Material, tmp_path: Path, job_
     assert not job.is_done()
     job.run(HastyDisk())
     assert job.is_done()
+
+
+@pytest.mark.parametrize("job_name", JOBS)
+def test_a_file_system_that_makes_another_file_of_a_renamed_one_will_do(
+    material: Material, tmp_path: Path, job_name: str
+) -> None:
+    job = JOBS[job_name](material, tmp_path / "t")
+    job.prepare()
+    job.run(RenumberingDisk())
+    assert job.is_done(), job.leftovers()
 
 
 # What a job shares with another one, and what takes long.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from typing import Any, NoReturn
 
 from ollama_ferry.files.disk import Disk
@@ -92,6 +93,19 @@ class HastyDisk(Disk):
 
     def sync_folder(self, folder: Folder) -> None:
         pass
+
+
+class RenumberingDisk(HastyDisk):
+    """A file system that shows an object store: no second names, and what is renamed is another file."""
+
+    def link(self, folder: Folder, name: str, to: Folder, new: str) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    def replace(self, folder: Folder, name: str, to: Folder, new: str) -> None:
+        source, target = os.path.join(folder.path, name), os.path.join(to.path, new)
+        shutil.copyfile(source, target + ".copy")
+        os.unlink(source)
+        os.replace(target + ".copy", target)
 
 
 class LinklessDisk(Disk):

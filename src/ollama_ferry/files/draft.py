@@ -158,12 +158,13 @@ class Draft:
         self.rewind()
         return sha256_of(self, cancel)
 
-    def publish(self, folder: Folder, name: str, *, replace: bool = True) -> None:
+    def publish(self, folder: Folder, name: str, *, replace: bool = True, sha256: str = "") -> None:
         """Give the file its name, and make that safe; its bytes are to be safe already.
 
         Args:
             folder, name: the name; the folder is on the same file system.
             replace: whether a file of that name is replaced.
+            sha256: of its bytes, where that is known; see :meth:`is_named`.
 
         Raises:
             FileExistsError: the name is taken, and not to be replaced.
@@ -178,11 +179,41 @@ class Draft:
             self._disk.replace(self.folder, self.name, folder, name)
         else:
             self._name_if_free(folder, name)
-        if not same_file(self._disk.status(folder, name), self._mine):
+        if not self.is_named(folder, name, sha256):
             remove_if_there(self._disk, folder, name)
             raise _replaced(folder.named(name))
         self.folder, self.name = folder, name
         self._disk.sync_folder(folder)
+
+    def is_named(self, folder: Folder, name: str, sha256: str = "") -> bool:
+        """Tell whether a name is that of this file.
+
+        Some file systems, such as those that show an object store, make another file of one that is renamed: that has
+        to have the same bytes.
+
+        Args:
+            folder, name: the name.
+            sha256: of the file's bytes, in hexadecimal; an empty text has them read through its descriptor.
+        """
+        found = self._disk.status(folder, name)
+        if same_file(found, self._mine):
+            return True
+        size = self.size if self._fd is None else self.length
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return False
+        try:
+            other = Draft(self._disk, folder, name, self._disk.open(folder, name, write=False))
+        except OSError:
+            return False
+        try:
+            if other.sha256(Cancel()) != (sha256 or self.sha256(Cancel())):
+                return False
+        except (OSError, ValueError):
+            return False
+        finally:
+            other.close()
+        self._mine = other.status
+        return True
 
     def discard(self) -> None:
         """Remove the file, unless another one has taken its place, and let go of it.

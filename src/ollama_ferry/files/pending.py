@@ -101,7 +101,7 @@ class PendingFile:
         """
         try:
             self._draft.sync()
-            self._draft.publish(self._folder, self.path.name, replace=self._replace)
+            self._draft.publish(self._folder, self.path.name, replace=self._replace, sha256=self.sha256)
         except FileExistsError:
             raise self._exists() from None
         except OSError as error:

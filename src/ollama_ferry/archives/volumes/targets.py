@@ -129,7 +129,7 @@ class Growing(Target):
                 raise FerryError(
                     f"{self.path} was changed by somebody else while it was being written: it is not kept", hint=LEFT
                 )
-            self._draft.publish(self._folder, self.path.name, replace=False)
+            self._draft.publish(self._folder, self.path.name, replace=False, sha256=self.sha256)
         except FileExistsError:
             raise of_another(self.path) from None
         except OSError as error:

@@ -18,7 +18,6 @@ from ollama_ferry.errors import FerryError, Vanished
 from ollama_ferry.files.disk import NOT_OFFERED, Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, remove_if_there
 from ollama_ferry.files.folder import Folder
-from ollama_ferry.files.lock import same_file
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
@@ -168,7 +167,7 @@ class Publisher:
                 self._replace(blob)
             except OSError as error:
                 self._rename(blob, error)
-            if not same_file(self._disk.status(blobs, name), held.status):
+            if not held.is_named(blobs, name, blob.digest.hex):
                 remove_if_there(self._disk, blobs, name)
                 raise FerryError(
                     f"the blob {blob.digest} was replaced by somebody else while it got its name: it is not published",
@@ -220,7 +219,7 @@ class Publisher:
                             made.append((folder, part))
                         folder = self._folders.below(folder, part)
                         held.append(folder)
-                    draft.publish(folder, name.tag)
+                    draft.publish(folder, name.tag, sha256=Digest.of(raw).hex)
                 finally:
                     draft.close()
                 for above, _ in made:

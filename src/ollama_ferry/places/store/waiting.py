@@ -238,7 +238,7 @@ class WaitingBlobs:
                     f"the blob {blob.digest} was changed while it arrived: it is not published",
                     hint="Run the same command again.",
                 )
-            draft.publish(self.folder, blob.digest.file_name)
+            draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex)
         except BaseException:
             self._whole.pop(blob.digest, None)
             draft.close()
