@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def archive_of(store: Store, path: Path) -> Path:
     if not path.name.startswith("plain"):
         in_our_form(store, path)
     elif path.suffix == ".zip":
-        subprocess.run(["7z", "a", "-tzip", "-bso0", "-bsp0", path, "blobs", "manifests"], cwd=store.root, check=True)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(store.root.rglob("*")):
+                packed.write(file, file.relative_to(store.root))
     else:
         subprocess.run(["tar", "-C", store.root, "-caf", path, "blobs", "manifests"], check=True)
     return path
