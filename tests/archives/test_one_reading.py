@@ -119,6 +119,11 @@ ODD: dict[str, tuple[bytes, str]] = {
         "is a folder by its name",
     ),
     "a folder by its name": (with_weights(RIGHT, before=header(b"blobs/", 0, b"\0")), "is a folder by its name"),
+    "an owner above 2^32": (with_weights(pax({b"uid": b"8589934592"}) + RIGHT), "'uid' with a value"),
+    "a file again that may not be written to": (
+        with_weights(resum(RIGHT, 100, b"0000444\0") + RIGHT),
+        "comes again and may not be written to",
+    ),
     "a global header at the end": (
         with_weights(RIGHT, after=pax({b"comment": b"x"}, b"g")),
         "a global header is its last member",

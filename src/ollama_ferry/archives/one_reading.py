@@ -40,7 +40,8 @@ _PART_LIMIT = 255
 
 # Records that change no name, size or content. Numbers are of those forms that every reader takes.
 _TIME_VALUE = re.compile(rb"-?[0-9]{1,12}(\.[0-9]{1,20})?")
-_ID_VALUE = re.compile(rb"[0-9]{1,10}")
+# GNU tar ends with an error above 2^32.
+_ID_VALUE = re.compile(rb"[0-3]?[0-9]{1,9}")
 _TEXT_VALUE = re.compile(rb"[^\0]*", re.DOTALL)
 _ANY_VALUE = re.compile(rb".*", re.DOTALL)
 _RECORDS: dict[bytes, re.Pattern[bytes]] = {
@@ -169,6 +170,11 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
     if sizes - {b"%d" % size}:
         raise odd(f"{shown} has its size in a PAX header, which BusyBox tar ignores; its header has {size}")
     return names
+
+
+def is_read_only(block: bytes) -> bool:
+    """Tell whether a member's owner may not write to it once it is restored."""
+    return not int(block[_MODE].strip(b"\0 "), 8) & 0o200
 
 
 def names_of(block: bytes, extensions: Sequence[Extension], records: Records) -> tuple[bytes, ...]:

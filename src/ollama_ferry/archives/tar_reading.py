@@ -19,6 +19,7 @@ from ollama_ferry.archives.one_reading import (
     check_member,
     check_records,
     check_start,
+    is_read_only,
     names_of,
     odd,
     sums_of,
@@ -68,6 +69,7 @@ class TarReader:
         self._strict = not lenient
         self.comments: list[bytes] = []
         self._comment_bytes = 0
+        self._read_only: set[int] = set()
         self._data = data
         self._left = 0
         self._padding = 0
@@ -203,12 +205,21 @@ class TarReader:
             check_records(records)
             check_block(header)
             check_member(header, extensions, records, own_size)
+            self._check_again(name, header)
         # Links, devices and folders have no content, whatever their size says (POSIX, "ustar").
         has_content = kind is MemberKind.FILE or type_flag == b"D"
         self._left = size if has_content else 0
         self._padding = -self._left % BLOCK
         check = header[CHECK] if header[257:265] == b"ustar  \0" else b""
         return Member(name, kind, self._left, self._data.position, check if any(check) else b"", tuple(others))
+
+    def _check_again(self, name: str, header: bytes) -> None:
+        """Refuse a second member in the place of one that may not be written to."""
+        key = hash("/".join(part for part in name.split("/") if part not in ("", ".")))
+        if key in self._read_only:
+            raise odd(f"{name[:200]!a} comes again and may not be written to, at which Python's tarfile ends")
+        if is_read_only(header):
+            self._read_only.add(key)
 
     def _take_global(self, header: bytes) -> None:
         """Let comments and times pass; what would rename or resize every member is refused."""
