@@ -69,7 +69,9 @@ def _restored(folder: Path, extension: str, archives: Sequence[bytes]) -> list[d
         (place / f"a{extension}").write_bytes(archive)
         for tool in TOOLS:
             (place / tool).mkdir()
-            (place / tool).chmod(0o777)
+            if os.geteuid() == 0:
+                # An archive may have an entry for the folder itself, whose mode only its owner can set.
+                os.chown(place / tool, NOBODY, NOBODY)
     running = {tool: _start(tool, folder, extension, len(archives)) for tool in TOOLS}
     found: list[dict[str, Restored]] = [{tool: Restored() for tool in TOOLS} for _ in archives]
     for tool, process in running.items():
