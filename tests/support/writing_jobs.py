@@ -231,8 +231,16 @@ class _Repair(_IntoStore):
         repair(store, verify_place(store, store.names()), self.material.archive, disk=disk)
 
     def faults(self) -> list[str]:
+        # What is still damaged, or was put aside as something else had got its name: no model was whole before.
         zeros = {path.name for path in (self.target / "blobs").iterdir() if not any(path.read_bytes())}
-        return [fault for fault in super().faults() if fault.partition(" ")[0] not in zeros]
+        gone = {path.name for path in (self.material.source / "blobs").iterdir()} - set(
+            os.listdir(self.target / "blobs")
+        )
+        return [
+            fault
+            for fault in super().faults()
+            if fault.partition(" ")[0] not in zeros and fault.rpartition(" lacks ")[2] not in gone
+        ]
 
 
 JOBS: dict[str, type[WritingJob]] = {

@@ -87,17 +87,26 @@ class Publisher:
 
         Returns:
             How many got their name.
+
+        Raises:
+            Vanished: one that had arrived has gone; the others got theirs.
         """
         self._waiting.finish()
         count = 0
+        gone: Vanished | None = None
         for blob in blobs:
             if (again or blob.digest in self.published) and self.has(blob):
                 continue
-            with self._waiting.writing(blob):
-                count += self._publish(blob)
+            try:
+                with self._waiting.writing(blob):
+                    count += self._publish(blob)
+            except Vanished as error:
+                gone = gone or error
         if count:
             with writing(f"the blobs' folder {self._folders.blobs.path}", left=KEPT):
                 self._disk.sync_folder(self._folders.blobs)
+        if gone is not None:
+            raise gone
         return count
 
     def outlast_pruning(self) -> None:
@@ -161,20 +170,27 @@ class Publisher:
             if held is None:
                 return False
             self._touch(staging, name)
-            try:
-                self._disk.link(staging, name, blobs, name)
-            except FileExistsError:
-                self._replace(blob)
-            except OSError as error:
-                self._rename(blob, error)
-            if not held.is_named(blobs, name, blob.digest.hex):
+            for _ in range(_ATTEMPTS):
+                self._name(blob)
+                if held.is_named(blobs, name, blob.digest.hex):
+                    break
+                # Somebody was between the two: what has the name now is not what was hashed.
                 remove_if_there(self._disk, blobs, name)
-                raise FerryError(
-                    f"the blob {blob.digest} was replaced by somebody else while it got its name: it is not published",
-                    hint="Find out who writes to the store, then run the same command again.",
-                )
+                if not held.is_named(staging, name, blob.digest.hex):
+                    raise _replaced(blob)
+            else:
+                raise _replaced(blob)
         self.published[blob.digest] = blob.size
         return True
+
+    def _name(self, blob: Descriptor) -> None:
+        name = blob.digest.file_name
+        try:
+            self._disk.link(self._waiting.folder, name, self._folders.blobs, name)
+        except FileExistsError:
+            self._replace(blob)
+        except OSError as error:
+            self._rename(blob, error)
 
     def _touch(self, staging: Folder, name: str) -> None:
         # Recent servers spare what is young; it may have waited here for days.
@@ -255,3 +271,10 @@ class Publisher:
     def tidy(self) -> None:
         """Remove what a broken-off manifest has left."""
         remove_if_there(self._disk, self._manifest_folder, MANIFEST_IN_WORK)
+
+
+def _replaced(blob: Descriptor) -> FerryError:
+    return FerryError(
+        f"the blob {blob.digest} was replaced by somebody else while it got its name: it is not published",
+        hint="Find out who writes to the store, then run the same command again.",
+    )

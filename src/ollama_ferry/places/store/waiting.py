@@ -18,7 +18,7 @@ from types import TracebackType
 
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, Damaged, FerryError
+from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Vanished
 from ollama_ferry.files.disk import Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, is_ours, remove_if_there, set_mode
 from ollama_ferry.files.folder import Folder
@@ -295,6 +295,9 @@ class WaitingBlobs:
         """Hold the file of a blob that waits, whose bytes are right; None where none does.
 
         It is the one that was hashed when it arrived. Where that can't be told, it is hashed now.
+
+        Raises:
+            Vanished: it arrived in this run, and somebody has removed or replaced it.
         """
         name = blob.digest.file_name
         waits = self._whole.get(blob.digest)
@@ -344,8 +347,14 @@ class WaitingBlobs:
 
     def _drop(self, blob: Descriptor) -> None:
         with self.writing(blob):
-            self._whole.pop(blob.digest, None)
+            waited = self._whole.pop(blob.digest, None)
             remove_if_there(self._disk, self.folder, blob.digest.file_name)
+        if waited is not None and waited.status is not None:
+            raise Vanished(
+                f"the blob {blob.digest} had arrived, and was removed or replaced by somebody else",
+                hint="Find out who writes to the store, then run the same command again.",
+                digest=str(blob.digest),
+            )
 
     def has_moved(self, blob: Descriptor) -> None:
         """Note that a blob that waited has got its name, and waits no more."""
