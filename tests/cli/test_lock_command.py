@@ -132,6 +132,24 @@ def test_signed_lock_vouches_for_what_has_no_file(models: StoreBuilder, key: Pat
     assert "lab@example.org has signed" in done.stderr
 
 
+def test_repair_takes_no_manifest_that_is_not_signed(
+    models: StoreBuilder, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = exported(models, tmp_path / "signed.tar", "qwen3:8b", "--sign", key)
+    models.model("qwen3:8b", [("model", weights(200_000, 66))])
+    other = exported(models, tmp_path / "other.tar", "qwen3:8b")
+    monkeypatch.setenv("OLLAMA_FERRY_SIGNERS", str(key.with_name("allowed")))
+    store = tmp_path / "store"
+    assert ferry("import", signed, "--models", store).returncode == 0
+    manifest = store / "manifests/registry.ollama.ai/library/qwen3/8b"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"{torn")
+    done = ferry("verify", "--models", store, "--repair", other)
+    assert done.returncode == 4 and "not signed" in done.stderr and manifest.read_bytes() == b"{torn"
+    assert ferry("verify", "--models", store, "--repair", other, "--repair", signed).returncode == 0
+    assert manifest.read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     "words",
     [

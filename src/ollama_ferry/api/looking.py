@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.lock import Lock
     from ollama_ferry.model.names import ModelName
+    from ollama_ferry.places.store.store import Store
 
 
 def list_models(
@@ -165,7 +166,8 @@ def verify(
         threads: how many hash at once; 0 is one a core, up to 8.
         lock: a file that :func:`lock` wrote: the place has exactly these models; where some were named, these of them.
         signers: a file of allowed signers (ssh-keygen(1)), one of whom must have signed the archive's models, or the
-            lock.
+            lock; with ``repair``, each archive that a manifest is taken from: then None takes that of
+            ``OLLAMA_FERRY_SIGNERS`` in the environment.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
@@ -180,21 +182,23 @@ def verify(
     """
     run = Run(observer, cancel)
     texts, archives = texts_of(models), paths_of(repair)
-    if (lock is not None or signers is not None) and archives:
+    if archives and (archive is not None or host is not None):
+        raise UsageError("only a store is repaired")
+    if lock is not None and archives:
         raise UsageError("a store is held to a lock, or repaired: first the one, then the other")
+    if archives:
+        return _verify_and_repair(texts, store, archives, signers, threads, run)
     if signers is not None and lock is None and archive is None:
         raise UsageError("of a store or a host the lock is signed, and none was named", remedies=[Remedy("lock")])
     path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
-    if archives and (archive is not None or host is not None):
-        raise UsageError("only a store is repaired")
     if archive is not None:
         if texts:
             raise UsageError("an archive is verified as a whole: name no model of it")
         return _verify_archive(archive, threads, trust, run)
     if host is not None:
         return _verify_host(host, texts, ssh, trust, run)
-    return _verify_store(texts, store, archives, threads, trust, run)
+    return _verify_store(texts, store, threads, trust, run)
 
 
 def verify_volumes(
@@ -239,25 +243,38 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run
         return verify_place(place, names, trust=trust, run=run)
 
 
-def _verify_store(
-    texts: list[str], store: StoreLike, archives: list[Path], threads: int, trust: Trust, run: Run
+def _verify_store(texts: list[str], store: StoreLike, threads: int, trust: Trust, run: Run) -> Report:
+    from ollama_ferry.jobs.verify import verify_place
+
+    place, names = _models_of(texts, store, run)
+    return verify_place(place, names, trust=trust, threads=threads, run=run)
+
+
+def _verify_and_repair(
+    texts: list[str], store: StoreLike, archives: list[Path], signers: PathLike | None, threads: int, run: Run
 ) -> Report:
     from ollama_ferry.jobs.repair import verify_and_repair
-    from ollama_ferry.jobs.select import select
-    from ollama_ferry.jobs.verify import verify_place
     from ollama_ferry.places.archive.file import ArchiveFile
-    from ollama_ferry.places.store.store import Store
 
     for archive in archives:
         # One that is not there is told before hours of hashing.
         with ArchiveFile(archive):
             pass
+    place, names = _models_of(texts, store, run)
+
+    def trust_in(archive: Path) -> Trust:
+        return trust_of(None, signers, archive=archive, part=True)
+
+    return verify_and_repair(place, names, archives, trust_in=trust_in, threads=threads, run=run)
+
+
+def _models_of(texts: list[str], store: StoreLike, run: Run) -> tuple[Store, list[ModelName]]:
+    from ollama_ferry.jobs.select import select
+    from ollama_ferry.places.store.store import Store
+
     located = located_store(store, run)
     place = Store(located.root)
-    names: list[ModelName] = select(located, texts) if texts else list(place.names())
-    if archives:
-        return verify_and_repair(place, names, archives, threads=threads, run=run)
-    return verify_place(place, names, trust=trust, threads=threads, run=run)
+    return place, select(located, texts) if texts else list(place.names())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.report import Report
+from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -32,6 +33,7 @@ def verify_and_repair(
     names: Iterable[ModelName],
     archives: Iterable[Path],
     *,
+    trust_in: Callable[[Path], Trust] = lambda archive: NO_TRUST,
     threads: int = 0,
     run: Run | None = None,
 ) -> Report:
@@ -41,6 +43,7 @@ def verify_and_repair(
         store: the store.
         names: the models, spelt as there.
         archives: where good blobs may be; one that can't be read is noted, and the next one is tried.
+        trust_in: tells what the models of an archive have to be where a manifest is taken from it.
         threads: how many hash at once; 0 is one a core, up to 8.
         run: told of every step; stops it at the next chunk.
 
@@ -58,7 +61,7 @@ def verify_and_repair(
             break
         run.explain(f"repairing from {archive}")
         try:
-            repair(store, report, archive, run=run)
+            repair(store, report, archive, trust=trust_in(archive), run=run)
         except ENDS_ALL:
             raise
         except FerryError as error:
@@ -79,7 +82,15 @@ def _damaged(report: Report) -> set[Digest | ModelName]:
     }
 
 
-def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = None, run: Run | None = None) -> int:
+def repair(
+    store: Store,
+    report: Report,
+    archive: Path,
+    *,
+    trust: Trust = NO_TRUST,
+    disk: Disk | None = None,
+    run: Run | None = None,
+) -> int:
     """Replace what a report found damaged by what an archive has.
 
     What arrived whole is put in place, whatever becomes of the rest of the archive.
@@ -88,6 +99,7 @@ def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = N
         store: the store that the report is about.
         report: what is wrong.
         archive: where good blobs may be; it need not have all of them.
+        trust: what its models have to be where a manifest is taken from it; a blob is what its digest says.
         disk: the calls to write with.
         run: told of every step; stops it at the next chunk.
 
@@ -124,7 +136,7 @@ def repair(store: Store, report: Report, archive: Path, *, disk: Disk | None = N
             count = sink.publish(wanted.values())
     for name in names:
         if name.key in manifests:
-            options = ImportOptions(only=(str(name),), replace=True)
+            options = ImportOptions(only=(str(name),), replace=True, trust=trust)
             import_file(archive, store, options, disk=disk, run=run)
             count += 1
     return count
