@@ -22,6 +22,10 @@ from ollama_ferry.places.store.staging import STAGING, staging_folder
 from ollama_ferry.places.store.store import Store
 
 NO_MODES = "the file system of the store does not take the modes of files: they are as it makes them"
+# Folders between ``manifests`` and a manifest: host, namespace and model.
+_DEPTH = 3
+# FAT keeps times in steps of two seconds.
+_CLOCK_STEP = 2.0
 
 
 class StoreFolders:
@@ -93,6 +97,32 @@ class StoreFolders:
     def reopen_manifests(self) -> None:
         """Open ``manifests/`` anew, which a server removes at its start when it is empty."""
         self.manifests = self._part("manifests")
+
+    def sync_names(self, since: float) -> None:
+        """Make names safe on the disk that a run has given and, as it was broken off, perhaps not synced.
+
+        Args:
+            since: when it began: in folders that have not changed since then it has named nothing.
+
+        Raises:
+            OSError: they are not safe.
+        """
+        for folder, depth in ((self.root, 0), (self.blobs, 0), (self.manifests, _DEPTH)):
+            self._sync_names(folder, since - _CLOCK_STEP, depth)
+
+    def _sync_names(self, folder: Folder, since: float, depth: int) -> None:
+        if folder.status().st_mtime >= since:
+            self._disk.sync_folder(folder)
+        names: list[str] = []
+        with suppress(PermissionError):
+            names = self._disk.names(folder) if depth else []
+        for name in names:
+            found = self._disk.status(folder, name)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                continue
+            # A server may remove what is empty; and where we may not pass, nothing of ours is.
+            with suppress(FileNotFoundError, PermissionError), self.below(folder, name) as inner:
+                self._sync_names(inner, since, depth - 1)
 
     def make(self, folder: Folder, name: str, *, shared: bool = True) -> bool:
         """Make a folder, where nothing has its name.

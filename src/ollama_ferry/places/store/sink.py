@@ -84,6 +84,9 @@ class StoreSink:
         try:
             self._folders.open()
             self._waiting.open(wait=self._wait)
+            if self._waiting.broken_off is not None:
+                # What it has named counts as here from now on, and a power cut might take it yet.
+                self._folders.sync_names(self._waiting.broken_off)
         except OSError as error:
             self.__exit__()
             raise write_error(error, self.store.root) from error

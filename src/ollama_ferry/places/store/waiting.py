@@ -71,9 +71,11 @@ class WaitingBlobs:
 
     Attributes:
         folder: the folder.
+        broken_off: when the earlier run began that has left the folder, by the file system's clock; None for none.
     """
 
     folder: Folder
+    broken_off: float | None = None
 
     def __init__(self, folders: StoreFolders, disk: Disk, run: Run, note: Callable[[str], None]) -> None:
         self._folders = folders
@@ -134,6 +136,8 @@ class WaitingBlobs:
                 folder.close()
                 return False
             self.folder, self._lock = folder, lock
+            if not lock.made:
+                self.broken_off = os.fstat(lock.fd).st_mtime
             if lock.made and not set_mode(self._disk, lock.fd, 0o644 | folder.status().st_mode & 0o020):
                 self._note(NO_MODES)
             return True
