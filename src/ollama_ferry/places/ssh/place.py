@@ -28,7 +28,7 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh import scripts, writing
 from ollama_ferry.places.ssh.line import Call, Line
-from ollama_ferry.places.ssh.lock import Lock
+from ollama_ferry.places.ssh.lock import PATIENCE, Lock
 from ollama_ferry.places.ssh.looking import Looked, read_look
 from ollama_ferry.wording import human_size
 
@@ -50,10 +50,12 @@ class SshPlace:
     Args:
         line: the line to the host.
         root: the store's folder there; empty finds it as Ollama's defaults say.
+        patience: after how many seconds without a heartbeat another send counts as dead.
     """
 
-    def __init__(self, line: Line, root: str = "") -> None:
+    def __init__(self, line: Line, root: str = "", *, patience: int = PATIENCE) -> None:
         self.line = line
+        self._patience = patience
         self.label = f"{line.host}:{root}" if root else line.host
         self._wanted_root = root
         self._looked: Looked | None = None
@@ -189,7 +191,7 @@ class SshPlace:
         """
         if self._lock is None:
             looked = self.looked
-            lock = Lock(self.line, self.label, looked.root, looked.staging)
+            lock = Lock(self.line, self.label, looked.root, looked.staging, patience=self._patience)
             lock.take(looked.read_staging, wait=wait, run=run)
             self._lock = lock
         return self._lock
