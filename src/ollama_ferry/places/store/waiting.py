@@ -315,7 +315,7 @@ class WaitingBlobs:
                 self._drop(blob)
             yield waits.draft if right else None
             return
-        file = self._opened(name, found)
+        file = _opened(self._disk, self.folder, name, found)
         if file is None or not self._is_right(blob, file, waits.status):
             if file is not None:
                 file.close()
@@ -329,14 +329,6 @@ class WaitingBlobs:
                 # A name more or another time, given meanwhile, are no change.
                 self._whole[blob.digest] = _Whole(blob.size, file.now())
             file.close()
-
-    def _opened(self, name: str, found: os.stat_result | None) -> Draft | None:
-        if found is None or not is_ours(self._disk, self.folder, name, found, alone=False):
-            return None
-        try:
-            return Draft(self._disk, self.folder, name, self._disk.open(self.folder, name, write=False))
-        except OSError:
-            return None
 
     def _is_right(self, blob: Descriptor, file: Draft, known: os.stat_result | None) -> bool:
         found = file.now()
@@ -354,11 +346,7 @@ class WaitingBlobs:
             waited = self._whole.pop(blob.digest, None)
             remove_if_there(self._disk, self.folder, blob.digest.file_name)
         if waited is not None and waited.status is not None:
-            raise Vanished(
-                f"the blob {blob.digest} had arrived, and was removed or replaced by somebody else",
-                hint="Find out who writes to the store, then run the same command again.",
-                digest=str(blob.digest),
-            )
+            raise _gone(blob)
 
     def has_moved(self, blob: Descriptor) -> None:
         """Note that a blob that waited has got its name, and waits no more."""
@@ -371,6 +359,23 @@ class WaitingBlobs:
         for ending in ("", PARTIAL):
             with self.writing(blob):
                 remove_if_there(self._disk, self.folder, blob.digest.file_name + ending)
+
+
+def _opened(disk: Disk, folder: Folder, name: str, found: os.stat_result | None) -> Draft | None:
+    if found is None or not is_ours(disk, folder, name, found, alone=False):
+        return None
+    try:
+        return Draft(disk, folder, name, disk.open(folder, name, write=False))
+    except OSError:
+        return None
+
+
+def _gone(blob: Descriptor) -> Vanished:
+    return Vanished(
+        f"the blob {blob.digest} had arrived, and was removed or replaced by somebody else",
+        hint="Find out who writes to the store, then run the same command again.",
+        digest=str(blob.digest),
+    )
 
 
 class ArrivingBlob:
