@@ -5,11 +5,9 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-import struct
 import subprocess
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +26,6 @@ from support.hostile import (
     END,
     MADE,
     OTHER,
-    ZipEntry,
     blob_name,
     frame_of,
     gzip_of,
@@ -40,11 +37,9 @@ from support.hostile import (
     padded,
     pax,
     sha256,
-    zip_entries,
-    zip_of,
     zstd_of,
 )
-from support.stores import tree
+from support.stores import published, tree
 
 GNU = b"ustar  \0"
 WEIGHTS = blob_name(MADE.weights)
@@ -68,11 +63,6 @@ def with_weights(weights: bytes, *, before: bytes = b"", after: bytes = b"", end
         + after
         + end
     )
-
-
-def published(store: Path) -> dict[str, bytes]:
-    """Return what has its name in a store; what arrived before an import was given up waits beside it."""
-    return {path: content for path, content in tree(store).items() if not path.startswith(".ollama-ferry/")}
 
 
 def resum(block: bytes, at: int, value: bytes) -> bytes:
@@ -371,51 +361,6 @@ def test_long_names_of_others_that_tars_differ_in_do_no_harm(tmp_path: Path) -> 
     require_tools()
     with restoring(".tar", [data]) as (made,):
         assert not difference(MADE.files, made)
-
-
-# -- zip
-
-ZIPS: dict[str, tuple[Callable[[list[ZipEntry]], bytes], str]] = {
-    "another size before a content": (lambda e: zip_of([replace(e[0], local_size=1), *e[1:]]), "another size or sum"),
-    "something before the first": (lambda e: zip_of(e, before=b"PK\3\4more"), "belong to none"),
-    "an end in the comment": (lambda e: zip_of(e, comment=b"PK\5\6" + bytes(18)), "several ends"),
-    "something behind the end": (lambda e: zip_of(e) + b"more", "something behind its end"),
-    "another name in an extra field": (
-        lambda e: zip_of([*e, ZipEntry(b"x", b"x", extra=b"\x75\x70\x09\0\1" + bytes(4) + b"evil")]),
-        "another name in an extra field",
-    ),
-    "a folder that is a file": (lambda e: zip_of([*e, ZipEntry(b"x/", b"text")]), "a folder for some readers"),
-    "an encrypted one": (lambda e: zip_of([*e, ZipEntry(b"x", b"text", flags=1)]), "is encrypted"),
-    "one of another method": (lambda e: zip_of([*e, ZipEntry(b"x", b"text", method=14)]), "packed in a way"),
-    "a blob again under a folded name": (lambda e: zip_of([*e, ZipEntry(WEIGHTS.upper().encode(), b"x")]), "fold case"),
-    "a hidden member": (lambda e: hidden_in_a_zip(e), "belong to none"),
-}
-
-
-def hidden_in_a_zip(entries: list[ZipEntry]) -> bytes:
-    """Return a zip of which the directory passes over the first member."""
-    whole = zip_of([ZipEntry(WEIGHTS.encode(), WRONG), *entries])
-    first = whole.index(b"PK\1\2")
-    second = whole.index(b"PK\1\2", first + 4)
-    end = whole.index(b"PK\5\6")
-    return (
-        whole[:first]
-        + whole[second:end]
-        + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, len(entries), len(entries), end - second, first, 0)
-    )
-
-
-@pytest.mark.parametrize("what", ZIPS)
-def test_zip_that_readers_differ_in_is_refused(tmp_path: Path, what: str) -> None:
-    make, why = ZIPS[what]
-    archive = tmp_path / "a.zip"
-    archive.write_bytes(make(zip_entries(MADE)))
-    with pytest.raises(ReadDifferently) as raised:
-        verify_file(archive)
-    assert why in raised.value.message
-    with pytest.raises(ReadDifferently):
-        ollama_ferry.import_archive(archive, store=tmp_path / "models")
-    assert not published(tmp_path / "models")
 
 
 # -- packing

@@ -303,7 +303,9 @@ class ZipEntry:
         size, packed_size, crc: what both headers say.
         local_size, local_name: what the local header says, if something else.
         offset: where the directory says that the local header is.
-        extra: the directory's extra field.
+        extra, local_extra: the extra fields of the directory and of the local header.
+        made_by, needs: the systems and versions that the directory and both headers name.
+        attributes: all external ones, instead of the mode.
     """
 
     name: bytes
@@ -319,6 +321,10 @@ class ZipEntry:
     local_name: bytes | None = None
     offset: int | None = None
     extra: bytes = b""
+    local_extra: bytes = b""
+    made_by: int = 0x031E
+    needs: int = 20
+    attributes: int | None = None
 
 
 def zip_of(
@@ -353,14 +359,25 @@ def zip_of(
         local_name = one.name if one.local_name is None else one.local_name
         local_size = size if one.local_size is None else one.local_size
         local = struct.pack(
-            "<IHHHHHIIIHH", 0x04034B50, 20, one.flags, method, 0, 0x21, crc, packed_size, local_size, len(local_name), 0
+            "<IHHHHHIIIHH",
+            0x04034B50,
+            one.needs,
+            one.flags,
+            method,
+            0,
+            0x21,
+            crc,
+            packed_size,
+            local_size,
+            len(local_name),
+            len(one.local_extra),
         )
         directory.append(
             struct.pack(
                 "<IHHHHHHIIIHHHHHII",
                 0x02014B50,
-                0x031E,
-                20,
+                one.made_by,
+                one.needs,
                 one.flags,
                 method,
                 0,
@@ -373,14 +390,14 @@ def zip_of(
                 0,
                 0,
                 0,
-                one.mode << 16,
+                one.mode << 16 if one.attributes is None else one.attributes,
                 position if one.offset is None else one.offset,
             )
             + one.name
             + one.extra
         )
-        parts += [local, local_name, packed]
-        position += len(local) + len(local_name) + len(packed)
+        parts += [local, local_name, one.local_extra, packed]
+        position += len(local) + len(local_name) + len(one.local_extra) + len(packed)
     whole = b"".join(directory)
     parts.append(whole)
     count = min(len(directory), 0xFFFF)

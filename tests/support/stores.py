@@ -83,6 +83,11 @@ def tree(root: Path) -> dict[str, bytes]:
     return found
 
 
+def published(store: Path) -> dict[str, bytes]:
+    """Return what has its name in a store; what arrived before an import was given up waits beside it."""
+    return {path: content for path, content in tree(store).items() if not path.startswith(".ollama-ferry/")}
+
+
 def weights(size: int, seed: int = 1) -> bytes:
     """Return bytes that are spread as quantised weights are: they shrink by some percent."""
     import random

@@ -2,13 +2,17 @@
 
 A zip tells everything twice. Python, 7-Zip and unzip go by the directory at its end (or what they take for it), others
 by the headers as they come: bsdtar from a pipe, tools that repair or scan. Names in extra fields, gaps, a
-second end record or other numbers in the second place make two archives of one.
+second end record or other numbers in the second place make two archives of one. Attributes and extra fields can make
+a link of a file, each for some readers. So this is a list of what is accepted: what the writers in use produce.
 
-Source: PKWARE's APPNOTE 6.3.10: 4.3.7 (local header), 4.3.9 (data descriptor), 4.3.16 (end), 4.4.4 (flags), 4.6.9.
+Sources: PKWARE's APPNOTE 6.3.10: 4.3.7 (local header), 4.3.9 (data descriptor), 4.3.16 (end), 4.4.2 (made by), 4.4.4
+(flags), 4.4.15 (attributes), 4.5 and 4.6 (extra fields); Info-ZIP's ``proginfo/extrafld.txt``; Microsoft, "File
+Attribute Constants".
 """
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import zipfile
@@ -20,12 +24,39 @@ from ollama_ferry.archives.one_reading import odd
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _END = b"PK\x05\x06"
 _TAIL = 65_557
-_UNICODE_PATH = 0x7075
 _DESCRIBED = 0x8
 # What a compressor tells of itself, sizes behind the content, UTF-8 names.
 _FLAGS = 0x2 | 0x4 | _DESCRIBED | 0x800
 _FULL = 0xFFFFFFFF
 _DOS_FOLDER = 0x10
+_UNIX, _DARWIN = 3, 19
+# FAT, Unix, NTFS in PKWARE's list and in Info-ZIP's, Darwin. Readers differ in what the attributes of others mean.
+_MADE_BY = (0, _UNIX, 10, 11, _DARWIN)
+# Read-only, hidden, folder, archive, normal; sparse, packed and not indexed, as 7-Zip has them from NTFS. What has a
+# reparse point (0x400) is a link for 7-Zip.
+_ATTRIBUTES = 0x1 | 0x2 | _DOS_FOLDER | 0x20 | 0x80 | 0x200 | 0x800 | 0x2000
+# That the upper half is a Unix mode, by 7-Zip and by macOS.
+_MODE_MARKS = 0xC000
+_ZIP64 = 0x0001
+_UNICODE_PATH = 0x7075
+_ALIGNED = 0xD935
+_PATTERNS: dict[int, re.Pattern[bytes]] = {
+    _ZIP64: re.compile(rb".{8,28}", re.DOTALL),
+    # Times of NTFS, the only attribute that was ever defined.
+    0x000A: re.compile(rb".{4}(\x01\x00\x18\x00.{24})?", re.DOTALL),
+    # Security descriptors of NTFS, by Info-ZIP.
+    0x4453: re.compile(rb".+", re.DOTALL),
+    # Times and owners.
+    0x5455: re.compile(rb"[\x00-\x07].{0,12}", re.DOTALL),
+    0x5855: re.compile(rb".{8,16}", re.DOTALL),
+    0x7855: re.compile(rb"(.{4})?", re.DOTALL),
+    0x7875: re.compile(rb"\x01\x04.{4}\x04.{4}|\x01\x08.{8}\x08.{8}|\x01\x02.{2}\x02.{2}", re.DOTALL),
+    _UNICODE_PATH: re.compile(rb"\x01.{4}.+", re.DOTALL),
+    # The mark of jars.
+    0xCAFE: re.compile(rb""),
+    # What aligns a content, by Android's tools: a number and zeros.
+    _ALIGNED: re.compile(rb".{0,2}\x00*", re.DOTALL),
+}
 
 
 def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) -> None:
@@ -54,12 +85,16 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
         local = file.read(_LOCAL.size)
         if len(local) < _LOCAL.size:
             raise odd(f"the member {shown} has no header before its content")
-        _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack(local)
+        _, version, flags, method, _, _, crc, packed, size, name_size, extra_size = _LOCAL.unpack(local)
         extra = file.read(name_size + extra_size)[name_size:]
         _check_member(info, shown)
+        # bsdtar takes the upper half for the system that made the member, though only the directory tells that.
+        if version >> 8 or info.reserved or info.volume:
+            raise odd(f"the member {shown} is of a system or a volume that some readers do not know")
         if (flags, method) != (info.flag_bits, info.compress_type):
             raise odd(f"the member {shown} is packed in another way by the header before its content")
-        _check_names(info, extra, shown)
+        for field in (info.extra, extra):
+            _check_extra(info, field, shown)
         position = info.header_offset + _LOCAL.size + name_size + extra_size + info.compress_size
         told, known = (crc, packed, size), (info.CRC, info.compress_size, info.file_size)
         if flags & _DESCRIBED and all(one in (0, _FULL, right) for one, right in zip(told, known, strict=True)):
@@ -75,6 +110,7 @@ def _check_member(info: zipfile.ZipInfo, shown: str) -> None:
         raise odd(f"the member {shown} is encrypted, or packed in a way that not every reader knows")
     if "\0" in info.orig_filename or not info.orig_filename:
         raise odd(f"the name {shown} has a NUL in it, at which some readers end, or is empty")
+    _check_attributes(info, shown)
     named = info.orig_filename.endswith("/")
     mode = info.external_attr >> 16
     marked = bool(info.external_attr & _DOS_FOLDER) or stat.S_ISDIR(mode)
@@ -82,25 +118,49 @@ def _check_member(info: zipfile.ZipInfo, shown: str) -> None:
         raise odd(f"the member {shown} is a folder for some readers, and a file for others")
 
 
-def _check_names(info: zipfile.ZipInfo, extra: bytes, shown: str) -> None:
-    """Refuse another name in an extra field, which 7-Zip and unzip go by and Python does not."""
-    for field in (info.extra, extra):
-        for kind, content in _fields(field):
-            if kind == _UNICODE_PATH and content[5:] != info.orig_filename.encode("utf-8", "surrogateescape"):
-                raise odd(f"the member {shown} has another name in an extra field")
+def _check_attributes(info: zipfile.ZipInfo, shown: str) -> None:
+    """Refuse attributes that make something else than a file or a folder of a member, for whichever reader."""
+    unix = info.create_system in (_UNIX, _DARWIN)
+    if info.create_system not in _MADE_BY:
+        raise odd(f"the member {shown} was made by the system {info.create_system}, whose attributes readers differ in")
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise odd(f"the member {shown} has the mode of something that is neither file nor folder")
+    other = info.external_attr & 0xFFFF & ~_ATTRIBUTES & ~(_MODE_MARKS if unix else 0x8000)
+    if other:
+        raise odd(f"the member {shown} has the attributes {other:#x}, a link, a device or a system file for some")
 
 
-def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+def _check_extra(info: zipfile.ZipInfo, extra: bytes, shown: str) -> None:
+    """Check an extra field: nothing in it is a name, a mode or a size of its own for any reader."""
+    kinds = set()
+    for kind, content in _fields(extra, shown):
+        form = _PATTERNS.get(kind)
+        if form is None:
+            raise odd(f"the member {shown} has an extra field of the kind {kind:#06x}, which some readers go by")
+        if not form.fullmatch(content) or kind in kinds:
+            raise odd(f"the member {shown} has an extra field of the kind {kind:#06x} that readers differ in")
+        kinds.add(kind)
+        # 7-Zip and unzip go by it, Python does not.
+        if kind == _UNICODE_PATH and content[5:] != info.orig_filename.encode("utf-8", "surrogateescape"):
+            raise odd(f"the member {shown} has another name in an extra field")
+
+
+def _fields(extra: bytes, shown: str) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, at)
+    # Old zipalign fills up with zeros that are no field.
+    while extra[at : at + 4].strip(b"\0"):
+        kind, length = struct.unpack_from("<HH", extra, at) if at + 4 <= len(extra) else (0, len(extra))
+        if at + 4 + length > len(extra):
+            raise odd(f"the member {shown} has an extra field that is cut short")
         yield kind, extra[at + 4 : at + 4 + length]
         at += 4 + length
+    if len(extra) - at > 3:
+        raise odd(f"the member {shown} has an extra field without a kind")
 
 
 def _same(told: tuple[int, int, int], info: zipfile.ZipInfo, extra: bytes) -> bool:
     crc, packed, size = told
-    large = next((content for kind, content in _fields(extra) if kind == 1), b"")
+    large = next((content for kind, content in _fields(extra, "") if kind == _ZIP64), b"")
     if size == _FULL and len(large) >= 8:
         size, large = int.from_bytes(large[:8], "little"), large[8:]
     if packed == _FULL and len(large) >= 8:
