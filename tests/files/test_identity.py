@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -78,6 +80,26 @@ def test_ids_are_given_up_and_taken_back() -> None:
         with pytest.raises(FerryError), acting_as(0, 0):
             pass
     assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+def test_group_of_a_folder_whose_owner_is_no_member_is_not_acted_with() -> None:
+    nobody = pwd.getpwnam("nobody")
+    for gid in (0, grp.getgrnam("daemon").gr_gid, nobody.pw_gid):
+        with acting_as(nobody.pw_uid, gid):
+            assert (os.getegid(), os.getgroups()) == (nobody.pw_gid, [nobody.pw_gid])
+    for gid in (0, grp.getgrnam("daemon").gr_gid):
+        with acting_as(OWNER, gid):
+            assert (os.getegid(), os.getgroups()) == (65534, [65534])
+
+
+def test_what_is_made_with_another_group_is_not_open_to_it(archive: Path, open_folder: Path) -> None:
+    root = owned_store(open_folder)
+    os.chown(root, OWNER, 0)
+    root.chmod(0o775)
+    import_file(archive, Store(root), ImportOptions())
+    for path in root.rglob("*"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (OWNER, 65534), path
+        assert not path.stat().st_mode & 0o020, path
 
 
 def test_every_thread_gives_them_up() -> None:
@@ -177,6 +199,21 @@ def test_a_planted_link_leads_root_nowhere(archive: Path, open_folder: Path, pla
     assert tree(outside) == {"marker": b"must stay"}
     assert [path.name for path in outside.iterdir()] == ["marker"]
     assert outside.stat().st_uid == 0
+
+
+@pytest.mark.parametrize("place", ["manifests", "blobs"])
+def test_link_of_the_owner_leads_to_nothing_of_root_that_they_may_write(
+    archive: Path, open_folder: Path, place: str
+) -> None:
+    root = owned_store(open_folder)
+    outside = open_folder / "outside"
+    outside.mkdir()
+    outside.chmod(0o777)
+    (root / place).symlink_to(outside)
+    os.lchown(root / place, OWNER, GROUP)
+    with pytest.raises(NotPermitted, match=f"a link of user {OWNER}"):
+        import_file(archive, Store(root), ImportOptions())
+    assert not list(outside.iterdir())
 
 
 @pytest.mark.parametrize("of_whom", ["owner", "root"])

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 
 from ollama_ferry.errors import FerryError, NotPermitted
 
+# Of a user without a name whose folder has the group of others; where that has a name, it is `nogroup`.
+_NO_GROUP = 65534
+
 
 @dataclass
 class _Ids:
@@ -55,7 +58,7 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 
     Args:
         uid: the user's number.
-        gid: the group that new files get.
+        gid: the group of what is written to; new files get it where the user is a member, see :func:`group_of`.
 
     Raises:
         NotPermitted: the system does not allow it.
@@ -99,15 +102,41 @@ def as_started() -> Iterator[None]:
                 _give_up()
 
 
-def groups_of(uid: int, gid: int) -> tuple[int, ...]:
+def group_of(uid: int, gid: int) -> int:
+    """Return the group to act with for a user, in whose folder new files are to have a group.
+
+    A folder may have root's group, or another one that its owner is no member of: who works with that group reaches
+    what the owner does not.
+
+    Args:
+        uid: the user's number.
+        gid: the folder's group.
+
+    Returns:
+        The folder's group, where the user is a member; else the user's first one. Who has no name here is known to be
+        a member of none that has one: the folder's group is taken only where that has no name either.
+    """
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        with suppress(KeyError):
+            gid = grp.getgrgid(gid) and _NO_GROUP
+        return gid or _NO_GROUP
+    return gid if gid in os.getgrouplist(user.pw_name, user.pw_gid) else user.pw_gid
+
+
+def _groups_of(uid: int, gid: int) -> tuple[int, ...]:
     """Return the numbers of all groups of a user; of one without a name, the one group given."""
     import pwd
 
     try:
-        name = pwd.getpwuid(uid).pw_name
+        user = pwd.getpwuid(uid)
     except KeyError:
         return (gid,)
-    return tuple({gid, *os.getgrouplist(name, gid)})
+    return tuple({gid, *os.getgrouplist(user.pw_name, user.pw_gid)})
 
 
 def _enter(uid: int, gid: int) -> None:
@@ -123,7 +152,8 @@ def _enter(uid: int, gid: int) -> None:
         from ollama_ferry.files.late_imports import LateImports
 
         _IDS.first_gid, _IDS.first_groups = os.getegid(), tuple(os.getgroups())
-        _IDS.gid, _IDS.groups = gid, groups_of(uid, gid)
+        _IDS.gid = group_of(uid, gid)
+        _IDS.groups = _groups_of(uid, _IDS.gid)
     _IDS.uid = uid
     try:
         if uid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
 import random
@@ -110,13 +111,29 @@ def test_busybox_alone_can_do_it(open_folder: Path) -> None:
     assert {path.stat().st_uid for path in root.rglob("*")} == {STRANGER[0]}
 
 
-def test_group_of_root_is_not_handed_on(open_folder: Path) -> None:
+@pytest.mark.parametrize("group", ["root", "daemon"])
+def test_group_that_the_owner_is_no_member_of_is_not_handed_on(open_folder: Path, group: str) -> None:
     far = FarSide(open_folder / "far")
     root = open_folder / "models"
     root.mkdir()
-    give((STRANGER[0], 0), root)
+    give((STRANGER[0], grp.getgrnam(group).gr_gid), root)
     assert send(far, root) == ["end"]
     assert {path.stat().st_gid for path in root.rglob("*")} == {65534}
+
+
+@pytest.mark.parametrize("place", ["manifests", "blobs"])
+def test_link_of_the_owner_leads_to_nothing_of_root_that_they_may_write(
+    far: FarSide, open_folder: Path, place: str
+) -> None:
+    root, outside = open_folder / "models", open_folder / "outside"
+    root.mkdir()
+    outside.mkdir()
+    outside.chmod(0o777)
+    (root / place).symlink_to(outside)
+    give(STRANGER, root, root / place)
+    staging = f"blobs/{STAGING}" if place == "blobs" else STAGING
+    assert send(far, root, staging=staging) == [f"error link {root}/{place}"]
+    assert not list(outside.iterdir())
 
 
 def test_store_that_only_root_can_get_at(open_folder: Path) -> None:

@@ -30,7 +30,8 @@ def bare(*parts: str) -> str:
 
 COMMON = r"""
 LC_ALL=C; export LC_ALL; umask 022; unset CDPATH; set +C
-me=$(id -u)
+# Whose links may lead anywhere: not those of an owner that root acts for.
+me=$(id -u); own=$me; [ "$1" != as ] || own=0
 say() { printf '%s\n' "$*"; }
 die() { say "error $*"; exit 3; }
 here() { env pwd -P 2>/dev/null || pwd -P; }
@@ -88,7 +89,10 @@ as() {
 become() {
     set -- $(ls -ld .); name=$3
     [ "$(id -u "$name" 2>/dev/null)" = "$uid" ] && gid=$(id -g "$name") || name=
-    # The group of root is not handed on to whoever has been given a folder.
+    # The group of root is not handed on to whoever has been given a folder, nor any other that lists its members.
+    [ -n "$name" ] || while IFS=: read -r group word n members; do
+        [ "$n" != "$gid" ] || gid=65534
+    done 2>/dev/null </etc/group
     [ "$gid" != 0 ] || gid=65534
     wanted="$uid $gid $(inode_of .)"
     for way in setpriv chroot sudo su nsenter chpst su-exec perl; do
@@ -145,7 +149,7 @@ locate() {
     fi
     keeper=$(cd -P "./$1" 2>/dev/null && [ "$(here)" = "$place" ] && owner_of .) || die "closed $store/$1"
     case $maker in
-    0 | "$me") ;;
+    0 | "$own") ;;
     *) [ "$place" = "$store/$1" ] || [ "$keeper" = "$maker" ] || die "link $store/$1";;
     esac
     [ "$(owner_of "$1")" = "$maker" ] || die "link $store/$1"

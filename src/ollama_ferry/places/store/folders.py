@@ -15,7 +15,7 @@ from ollama_ferry.errors import FerryError, NotPermitted
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.files.draft import set_mode
 from ollama_ferry.files.folder import Folder, open_nearest
-from ollama_ferry.files.identity import acting_as
+from ollama_ferry.files.identity import acting_as, is_root
 from ollama_ferry.files.lock import same_file
 from ollama_ferry.files.mounts import is_mount_point
 from ollama_ferry.places.store.staging import STAGING, staging_folder
@@ -138,8 +138,8 @@ class StoreFolders:
             self._disk.make_folder(folder, name)
         except FileExistsError:
             return False
-        mode = 0o755 | (folder.status().st_mode & 0o2020 if shared else 0)
         with self.below(folder, name) as made:
+            mode = 0o755 | (shared_mode(folder, made.status().st_gid) if shared else 0)
             if made.fd is not None and not set_mode(self._disk, made.fd, mode):
                 self._note(NO_MODES)
         return True
@@ -210,7 +210,7 @@ class StoreFolders:
         return folder
 
     def _follow(self, name: str) -> Folder:
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
+        if is_root():
             folder, missing = open_nearest(Path(self.root.named(name)))
             if missing:
                 folder.close()
@@ -221,3 +221,9 @@ class StoreFolders:
     def _hold(self, folder: Folder) -> Folder:
         self._held.callback(folder.close)
         return folder
+
+
+def shared_mode(folder: Folder, gid: int) -> int:
+    """Return the mode bits by which what is made in a folder is as open to the group as that, if it has its group."""
+    found = folder.status()
+    return found.st_mode & 0o2020 if found.st_gid == gid else 0

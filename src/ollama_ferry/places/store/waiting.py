@@ -25,7 +25,7 @@ from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import Lock, same_file
 from ollama_ferry.files.pending import PARTIAL
 from ollama_ferry.model.manifests import Descriptor, Digest
-from ollama_ferry.places.store.folders import NO_MODES, StoreFolders
+from ollama_ferry.places.store.folders import NO_MODES, StoreFolders, shared_mode
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.wording import human_size
 
@@ -136,9 +136,10 @@ class WaitingBlobs:
                 folder.close()
                 return False
             self.folder, self._lock = folder, lock
+            shared = shared_mode(folder, os.fstat(lock.fd).st_gid) & 0o020
             if not lock.made:
                 self.broken_off = os.fstat(lock.fd).st_mtime
-            if lock.made and not set_mode(self._disk, lock.fd, 0o644 | folder.status().st_mode & 0o020):
+            elif not set_mode(self._disk, lock.fd, 0o644 | shared):
                 self._note(NO_MODES)
             return True
 
