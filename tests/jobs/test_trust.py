@@ -12,9 +12,12 @@ import pytest
 from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.errors import NotAsLocked, NotFound, UsageError
 from ollama_ferry.jobs.export import ExportOptions, export_to_file, export_to_stream, plan_export
-from ollama_ferry.jobs.import_ import import_file, import_stream
+from ollama_ferry.jobs.import_ import import_file, import_source, import_stream
 from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.send import SendOptions, send
+from ollama_ferry.jobs.send_targets import FolderTarget
 from ollama_ferry.jobs.trust import Trust, lock_of, read_lock, signature_beside
+from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.store.store import Store
@@ -156,3 +159,36 @@ def test_stream_is_signed_in_its_index(filled: Store, tmp_path: Path, key: Path)
     path.write_bytes(out.getvalue())
     with ArchiveFile(path) as file:
         assert file.index is not None and file.index.signature.startswith("-----BEGIN SSH SIGNATURE-----")
+
+
+class Changing(Store):
+    """A store whose owner exchanges a manifest when it has been read so many times."""
+
+    def __init__(self, root: Path, reads: int, other: Manifest) -> None:
+        super().__init__(root)
+        self._left = reads
+        self._other = other
+
+    def manifest(self, name: ModelName) -> Manifest:
+        self._left -= 1
+        return super().manifest(name) if self._left >= 0 else self._other
+
+
+@pytest.mark.parametrize("reads", range(8))
+@pytest.mark.parametrize("job", ["fetch", "send"])
+def test_what_was_looked_at_is_what_is_carried(filled: Store, tmp_path: Path, job: str, reads: int) -> None:
+    name, other = ModelName.parse("qwen3:8b"), ModelName.parse("gemma3:4b")
+    lock = lock_of(filled, [name])
+    source = Changing(filled.root, reads, filled.manifest(other))
+    target = Store(tmp_path / "target")
+    trust = Trust(lock, part=True)
+    try:
+        if job == "fetch":
+            import_source(source, target, ImportOptions(only=(str(name),), trust=trust))
+        else:
+            (sent,) = send(source, [name], [FolderTarget(target.root)], SendOptions(trust=trust))
+            assert sent.error is None
+    except NotAsLocked:
+        assert not list(target.names())
+    else:
+        assert target.manifest(name).digest == lock.models[name]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.engine.copy import Copied, copy_whole, plan
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_blob
+from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
-from ollama_ferry.engine.ports import Expects, Inspectable, Readable, Source
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import ModelNotFound
@@ -61,27 +61,6 @@ class Imported:
         return sum(blob.size for blob in self.blobs)
 
 
-class _Renamed:
-    """An archive whose models have the names that they get in the store."""
-
-    def __init__(self, source: Source, names: dict[ModelName, ModelName]) -> None:
-        self._source = source
-        self._names = names
-
-    def names(self) -> Iterator[ModelName]:
-        yield from self._names
-
-    def manifest(self, name: ModelName) -> Manifest:
-        return self._source.manifest(self._names[name])
-
-    def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
-        return self._source.open(blob, offset)
-
-    def expect(self, blobs: Iterable[Descriptor]) -> None:
-        if isinstance(self._source, Expects):
-            self._source.expect(blobs)
-
-
 def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | None = None) -> Imported:
     """Find out what an import of a file would do, and whether it can; nothing is written.
 
@@ -110,8 +89,8 @@ def plan_source(source: Inspectable, store: Store, options: ImportOptions, run: 
     """
     run = run or Run()
     contents = _contents(source)
-    chosen, names = _choose(source, store, options)
-    planned = plan(_Renamed(source, names), store, names)
+    chosen, pinned = _choose(source, store, options)
+    planned = plan(pinned, store, pinned.names())
     _require_blobs(source, planned)
     folder = next(path for path in (store.blobs_folder, *store.blobs_folder.parents) if path.exists())
     require_space(folder, planned.size, f"importing from {source.label}")
@@ -151,9 +130,9 @@ def import_file(
         if options.only or options.rename:
             # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
             scanned = _scanned(file, run)
-            chosen, names = _choose(scanned, store, options)
-            wanted = plan(_Renamed(scanned, names), None, names).needed_by.keys()
-            if not names:
+            chosen, pinned = _choose(scanned, store, options)
+            wanted = plan(pinned, None, pinned.names()).needed_by.keys()
+            if not any(pinned.names()):
                 return _nothing_to_do(file.label, chosen, scanned.contents, disk, run)
         run.tell(Started(0, 0, file.size))
         return _import_stream(file.stream(), store, options, wanted, disk, run)
@@ -187,25 +166,23 @@ def import_source(
     """Import models of a place that can be searched; see :func:`import_file`."""
     run = run or Run()
     contents = _contents(source)
-    chosen, names = _choose(source, store, options)
-    if not names:
+    chosen, pinned = _choose(source, store, options)
+    if not any(pinned.names()):
         return _nothing_to_do(source.label, chosen, contents, disk, run)
-    renamed = _Renamed(source, names)
     # Before anything is touched: is all of it there?
-    _require_blobs(source, plan(renamed, store, names))
+    _require_blobs(source, plan(pinned, store, pinned.names()))
     if isinstance(source, ArchiveSource):
         source.check_repeated(run.cancel)
     with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
-        chosen, names = _choose(source, store, options)
-        renamed = _Renamed(source, names)
+        chosen, pinned = _choose(source, store, options)
 
         def make_plan() -> Plan:
-            planned = chosen.without_unchanged(plan(renamed, sink, names))
+            planned = chosen.without_unchanged(plan(pinned, sink, pinned.names()))
             _require_blobs(source, planned)
             return planned
 
-        planned = copy_whole(make_plan, renamed, sink, run)
+        planned = copy_whole(make_plan, pinned, sink, run)
     return _result(source.label, chosen, planned, contents, run)
 
 
@@ -242,11 +219,12 @@ def _import_stream(
     return _result(stream.label, chosen, copied, stream.contents, run)
 
 
-def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[Choices, dict[ModelName, ModelName]]:
+def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[Choices, Pinned]:
     """Decide on the models of an archive whose contents are known.
 
     Returns:
-        The decisions, and for each model that is to be copied its name in the store and in the archive.
+        The decisions, and the models that are to be copied, under their names in the store and by the manifests that
+        were decided on.
     """
     if isinstance(source, ArchiveSource) and not source.contents.models:
         raise _nothing_found(source.label, source.contents, options.only)
@@ -255,13 +233,13 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     trust = options.trust.signed(_contents(source).signature)
     trust.check({name: manifests[name] for name in picked}, manifests, source.label)
     chosen = Choices(store, options, source.label)
-    names: dict[ModelName, ModelName] = {}
+    taken: dict[ModelName, Manifest] = {}
     for name in picked:
         target = chosen.take(name, manifests[name])
         if target is not None:
-            names[target] = name
+            taken[target] = manifests[name]
     chosen.refuse_conflicts(done="nothing was imported")
-    return chosen, names
+    return chosen, Pinned(source, taken)
 
 
 def _contents(source: Inspectable) -> Contents:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.inspect import require_whole
+from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import PlannedModel
-from ollama_ferry.engine.ports import Inspectable
+from ollama_ferry.engine.ports import Inspectable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Vanished
 from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
@@ -121,11 +122,12 @@ def push(
         repositories = _repositories(wanted, places, client, oci=options.oci)
         _refuse_conflicts(repositories, places, options)
         known: dict[Digest, str] = {}
+        pinned = Pinned(source, {model.name: model.manifest for model in wanted})
         for repository in repositories:
             if dry_run:
-                repository.foretell(source, done)
+                repository.foretell(pinned, done)
             else:
-                repository.fill(source, done, known, options, run)
+                repository.fill(pinned, done, known, options, run)
             for model in repository.models:
                 done.models.append(
                     PushedModel(
@@ -151,7 +153,7 @@ class _Repository:
     models: list[PlannedModel]
     were_there: list[PlannedModel] = field(default_factory=list)
 
-    def foretell(self, source: Inspectable, done: Pushed) -> None:
+    def foretell(self, source: Source, done: Pushed) -> None:
         """Find out what would be sent."""
         planned = plan(source, self.sink, [model.name for model in self.models])
         done.blobs += planned.blobs
@@ -159,7 +161,7 @@ class _Repository:
 
     def fill(
         self,
-        source: Inspectable,
+        source: Source,
         done: Pushed,
         known: dict[Digest, str],
         options: PushOptions,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.copy import copy_whole, plan
 from ollama_ferry.engine.inspect import require_whole
+from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
@@ -94,9 +95,10 @@ def _carry(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, opt
         for delivery in deliveries:
             delivery.attempt(delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum)
         sink = Deliveries(deliveries)
+        pinned = Pinned(store, {model.name: model.manifest for model in wanted.models})
         names = {name for delivery in deliveries for name in delivery.names if delivery.sent.error is None}
         try:
-            copy_whole(lambda: plan(store, sink, names), store, sink, run)
+            copy_whole(lambda: plan(pinned, sink, names), pinned, sink, run)
         except AllFailed:
             return
         except Vanished as error:
