@@ -24,6 +24,7 @@ from ollama_ferry.places.store.store import Store
 NO_MODES = "the file system of the store does not take the modes of files: they are as it makes them"
 # Folders between ``manifests`` and a manifest: host, namespace and model.
 _DEPTH = 3
+_ATTEMPTS = 100
 # FAT keeps times in steps of two seconds.
 _CLOCK_STEP = 2.0
 
@@ -91,8 +92,16 @@ class StoreFolders:
 
     def open_staging(self) -> Folder:
         """Open the folder where blobs wait, made if need be; whoever calls closes it."""
-        self._make_safely(self.staging_parent, STAGING)
-        return self.below(self.staging_parent, STAGING)
+        attempts_left = _ATTEMPTS
+        while True:
+            try:
+                self._make_safely(self.staging_parent, STAGING)
+                return self.below(self.staging_parent, STAGING)
+            except FileNotFoundError:
+                # Whoever had it has removed it just now; or the store itself has gone.
+                attempts_left -= 1
+                if not attempts_left:
+                    raise
 
     def reopen_manifests(self) -> None:
         """Open ``manifests/`` anew, which a server removes at its start when it is empty."""
