@@ -108,7 +108,7 @@ class WritingJob:
         return self.is_complete() and not self.faults() and not self.leftovers()
 
 
-class _Export(WritingJob):
+class Export(WritingJob):
     options = ExportOptions()
 
     @property
@@ -130,7 +130,7 @@ class _Export(WritingJob):
         return [name for name in os.listdir(self.target) if name != self.path.name]
 
 
-class _ExportOver(_Export):
+class _ExportOver(Export):
     """An export that replaces an archive."""
 
     options = ExportOptions(replace=True)
@@ -143,7 +143,7 @@ class _ExportOver(_Export):
         return [] if self.path.exists() and self.path.read_bytes() == b"earlier" else super().faults()
 
 
-class _Split(_Export):
+class _Split(Export):
     options = ExportOptions(split=VOLUME)
 
     def parts(self) -> list[bytes]:
@@ -178,7 +178,7 @@ class _IntoStore(WritingJob):
         StoreBuilder(self.target).model("neighbour", [("model", b"must stay"), ("template", b"one")])
 
     def faults(self) -> list[str]:
-        stays = tree(self.target).get("manifests/registry.ollama.ai/library/neighbour/latest")
+        stays = (self.target / "manifests/registry.ollama.ai/library/neighbour/latest").exists()
         return faults_of(self.target) + ([] if stays else ["the neighbour is gone"])
 
     def is_complete(self) -> bool:
@@ -244,7 +244,7 @@ class _Repair(_IntoStore):
 
 
 JOBS: dict[str, type[WritingJob]] = {
-    "export": _Export,
+    "export": Export,
     "export over another": _ExportOver,
     "split": _Split,
     "import": _Import,
