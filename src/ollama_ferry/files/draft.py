@@ -40,7 +40,11 @@ class Draft:
         self._disk = disk
         self._fd: int | None = fd
         self._unsynced = 0
-        self._mine = os.fstat(fd)
+        try:
+            self._mine = os.fstat(fd)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, disk: Disk, folder: Folder, name: str, mode: int = 0o644) -> Draft:

@@ -47,12 +47,17 @@ class Lock:
                     # The folder itself has gone.
                     raise
                 continue
-            if not lock(fd):
-                os.close(fd)
-                return None
-            if same_file(disk.status(folder, name), os.fstat(fd)):
-                return cls(fd, made=found is None)
-            os.close(fd)
+            held = cls(fd, made=found is None)
+            try:
+                if not lock(fd):
+                    held.close()
+                    return None
+                if same_file(disk.status(folder, name), os.fstat(fd)):
+                    return held
+            except BaseException:
+                held.close()
+                raise
+            held.close()
 
     def close(self) -> None:
         """Let go of it; a second call does nothing."""

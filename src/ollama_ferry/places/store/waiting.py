@@ -244,13 +244,13 @@ class WaitingBlobs:
                     hint="Run the same command again.",
                 )
             draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex)
+            # Windows gives no name to an open file.
+            hold = os.name != "nt" and len(self._held_open) < _HELD_OPEN
+            self._whole[blob.digest] = _Whole(blob.size, draft.now(), draft if hold else None)
         except BaseException:
             self._whole.pop(blob.digest, None)
             draft.close()
             raise
-        # Windows gives no name to an open file.
-        hold = os.name != "nt" and len(self._held_open) < _HELD_OPEN
-        self._whole[blob.digest] = _Whole(blob.size, draft.now(), draft if hold else None)
         if hold:
             self._held_open.append(draft)
         else:
@@ -317,18 +317,20 @@ class WaitingBlobs:
             yield waits.draft if right else None
             return
         file = _opened(self._disk, self.folder, name, found)
-        if file is None or not self._is_right(blob, file, waits.status):
-            if file is not None:
-                file.close()
+        if file is None:
             self._drop(blob)
             yield None
             return
         try:
-            yield file
-        finally:
-            if blob.digest in self._whole:
+            right = self._is_right(blob, file, waits.status)
+            if not right:
+                file.close()
+                self._drop(blob)
+            yield file if right else None
+            if right and blob.digest in self._whole:
                 # A name more or another time, given meanwhile, are no change.
                 self._whole[blob.digest] = _Whole(blob.size, file.now())
+        finally:
             file.close()
 
     def _is_right(self, blob: Descriptor, file: Draft, known: os.stat_result | None) -> bool:
