@@ -85,7 +85,7 @@ class LoopDisk:
 
     def restart(self) -> None:
         """Mount it as it is found after a cut; nothing on it may be open any more."""
-        assert self._unmounted(), "something on it is still open"
+        assert self._unmounted(), f"something on it is still open: {_open_below(self.root)}"
         self._mount()
 
     def sync(self) -> None:
@@ -189,7 +189,15 @@ class KilledDisk(WatchedDisk):
 
 def close_files_below(folder: Path) -> None:
     """Let go of all that this process has open below a folder, as the end of a process does."""
+    for number in _open_below(folder):
+        os.close(number)
+
+
+def _open_below(folder: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            if Path(os.readlink(f"/proc/self/fd/{number}")).is_relative_to(folder):
-                os.close(int(number))
+            path = os.readlink(f"/proc/self/fd/{number}")
+            if Path(path).is_relative_to(folder):
+                found[int(number)] = path
+    return found
