@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from ollama_ferry.places.ssh.scripts import LOOK
 from ollama_ferry.places.ssh.writing import COMMIT, LOCK, PUT
 from support.far_side import FarSide, Holder
 from support.stores import tree, weights
+from support.tools import require_tool
 
 CONTENT = weights(50_000)
 NAME = f"sha256-{hashlib.sha256(CONTENT).hexdigest()}"
@@ -211,6 +213,38 @@ def test_blobs_on_another_disk_wait_there(far: FarSide, root: Path) -> None:
     assert staging == f"blobs/{STAGING}"
     assert send(far, root, staging=staging) == ["end"]
     assert tree(root) == {f"blobs/{NAME}": CONTENT, "manifests/registry.ollama.ai/library/m/tag": b"{}"}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+def test_blobs_that_are_a_part_of_the_same_disk_mounted_again(
+    far: FarSide, root: Path, open_folder: Path, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BusyBox's df shows the same for both; where no file lists the mounts, what was copied is not believed."""
+    synced = open_folder / "synced"
+    synced.touch(0o666)
+    far.shim("sync", f"""[ "$1" = --help ] || echo "$PWD $*" >> '{synced}'; exec $REAL "$@" """)
+    volume = open_folder / "a \\ volume"
+    volume.mkdir()
+    root = root.with_name("a \\ store 100%")
+    blobs = root / "blobs"
+    blobs.mkdir(parents=True)
+    if subprocess.run([require_tool("mount"), "--bind", volume, blobs], check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        if told:
+            assert look(far, root)["staging"] == f"blobs/{STAGING}"
+            assert send(far, root, staging=f"blobs/{STAGING}") == ["end"]
+        else:
+            assert "/proc/self/fd" in COMMIT
+            monkeypatch.setattr(sys.modules[__name__], "COMMIT", COMMIT.replace("/proc/self/mountinfo", "/nowhere"))
+            assert send(far, root) == ["end"]
+            assert any(f"{blobs} " in line and line.endswith(NAME) for line in synced.read_text().splitlines()), (
+                synced.read_text()
+            )
+    finally:
+        subprocess.run(["umount", blobs], check=True)
+    assert tree(volume) == {NAME: CONTENT}
 
 
 @AS_ROOT

@@ -130,9 +130,24 @@ enter() {
     store=$(here); lord=$(owner_of .)
 }
 
-# Is a folder a link, or on another disk?
+# Is a folder a mount of its own, as far as the system tells: maybe of the same disk, which nothing else shows?
+mounted() (
+    [ -r /proc/self/mountinfo ] || exit 1
+    while read -r id above device top point more; do
+        plain=
+        while :; do
+            case $point in *\\???*) ;; *) break;; esac
+            code=${point#*\\}; more=${code#???}; code=${code%"$more"}
+            plain=$plain${point%%\\*}$(printf "\\$code"); point=$more
+        done
+        [ "$plain$point" != "$1" ] || exit 0
+    done </proc/self/mountinfo
+    exit 1
+)
+
+# Is a folder a link, or on another disk? From there nothing is renamed into it.
 apart() {
-    [ ! -h "$1" ] || return 0
+    [ ! -h "$1" ] && ! mounted "$(cd -P "./$1" 2>/dev/null && here)" || return 0
     df -P . "$1" 2>/dev/null | {
         read -r head; read -r fs blocks used free percent point; read -r fs2 blocks used free percent point2
         [ "$fs $point" != "$fs2 $point2" ]

@@ -244,6 +244,9 @@ say end
 COMMIT = bare(
     COMMON,
     _WRITING,
+    "hashing() {",
+    HASHING,
+    "}",
     r"""
 enter "$@"
 find_blobs
@@ -259,6 +262,17 @@ held=; if [ -d /proc/self/fd/ ] && [ -r . ] && [ -r blobs ]; then
     out=$held/4
 fi
 
+# What was copied, and not renamed, is hashed and made safe again.
+require() {
+    hashing
+    for f; do
+        [ -f "$f" ] || die "missing $f"
+        h=$(hash < "$f")
+        [ "sha256-${h%% *}" = "$f" ] || { rm -f "$@"; die "bad $f"; }
+    done
+    persist "$@" || { rm -f "$@"; die "sync blobs"; }
+}
+
 # Both work on $wants: up to 200 times `NAME:SIZE`, with blanks around.
 named() { for w in $wants; do set -- "$@" "${w%:*}"; done; ls "$@" 2>/dev/null; }
 publish() (
@@ -272,7 +286,11 @@ publish() (
     done <<EOT
 $found
 EOT
-    [ $# = 0 ] || mv -f "$@" "$out/" || die write
+    [ $# != 0 ] || exit 0
+    inodes=$(ls -i "$@")
+    mv -f "$@" "$out/" || die write
+    cd -P "$out" && [ "$(here)" = "$blobs" ] || die "link $blobs"
+    [ "$(ls -i "$@" 2>/dev/null)" = "$inodes" ] || require "$@"
 )
 present() (
     into_blobs
@@ -323,7 +341,9 @@ hold() { write_manifest "$1"; [ -z "$held" ] || { exec 5<.; from=$held/5/$1; }; 
         into "$part" "$at"
     done
     [ ! -d "./$tag" ] || die "write $at/$tag is a folder"
+    inode=$(inode_of "$from")
     mv -f $exact "$from" "./$tag" || die write
+    [ "$(inode_of "./$tag")" = "$inode" ] || persist "./$tag" || die "sync $at"
     persist . || die "sync $at"
 ) || exit 3
 check
