@@ -77,7 +77,12 @@ def follow_all(lines: list[str], folder: Path, root: Path) -> None:
     ollama = _OLLAMA.format(path=[str(Path(sys.modules["ollama_ferry"].__file__ or "").parents[1])], root=str(root))
     (programs / "server.py").write_text(ollama)
     server = f'exec "{sys.executable}" "{programs}/server.py" "$@"'
-    scripts = {"sudo": 'exec "$@"', "ollama": server, "systemctl": server, "ollama-ferry": "exit 0"}
+    scripts = {
+        "sudo": '[ "$1" != -u ] || shift 2; exec "$@"',
+        "ollama": server,
+        "systemctl": server,
+        "ollama-ferry": "exit 0",
+    }
     for name in ("useradd", "setfacl"):
         scripts[name] = "exit 0"
     for name, text in scripts.items():
@@ -153,6 +158,37 @@ def test_odd_stores_are_odd_and_advice_is_given(tmp_path: Path) -> None:
 
 def changing(lines: list[str] | tuple[str, ...]) -> list[str]:
     return [line for line in lines if not line.startswith(("#", "ollama"))]
+
+
+@root_only
+@pytest.mark.parametrize("whose", ["store", "folder above"])
+def test_lines_for_root_are_run_as_the_owner_of_the_way(tmp_path: Path, whose: str) -> None:
+    odd = OddStore(tmp_path)
+    (odd.blobs / "zz.sh").write_text("theirs")
+    owned = odd.root if whose == "store" else odd.root.parent
+    os.chown(owned, 65534, 65534)
+    report = checked(odd.store, tmp_path, later=HOURS)
+    (line,) = changing(next(finding.mend for finding in report.findings if finding.code == "stray-file"))
+    assert line.startswith("sudo -u nobody mv -nT ")
+    os.chown(owned, 4242, 4242)
+    report = checked(odd.store, tmp_path, later=HOURS)
+    (line,) = changing(next(finding.mend for finding in report.findings if finding.code == "stray-file"))
+    assert line.startswith("sudo -u '#4242' mv -nT ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mv knows no -T here")
+def test_link_to_a_folder_that_is_planted_later_leads_nothing_there(tmp_path: Path) -> None:
+    """As another member of a group store may do it, who knows under which name a file is set aside."""
+    odd = OddStore(tmp_path)
+    (odd.blobs / "zz.sh").write_text("theirs")
+    report = checked(odd.store, tmp_path, later=HOURS)
+    lines = [line for finding in report.findings for line in finding.mend]
+    planted = tmp_path / "profile.d"
+    planted.mkdir()
+    (odd.root / "zz.sh").symlink_to(planted)
+    follow_all(lines, tmp_path, odd.root)
+    assert any("zz.sh" in line for line in lines)
+    assert not list(planted.iterdir()) and (odd.blobs / "zz.sh").exists()
 
 
 @root_only

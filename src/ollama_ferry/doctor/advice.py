@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST
@@ -99,7 +101,7 @@ class Advice:
                 number += 1
                 target = f"{aside}.{number}"
             taken.add(target)
-            lines.append(as_owner(f"mv -n {quoted(path)} {quoted(target)}", os.path.dirname(path)))
+            lines.append(as_owner(move(path, target), os.path.dirname(path)))
         return lines
 
     def own_folders(self) -> list[str]:
@@ -160,8 +162,45 @@ class Advice:
 
 
 def as_owner(line: str, folder: Path | str) -> str:
-    """Put sudo before a line that changes a folder, where this user can't do that."""
-    return line if os.name == "nt" or os.access(folder, os.W_OK) else f"sudo {line}"
+    """Put sudo before a line that changes a folder, where this user can't do that, or is root and should not.
+
+    Whoever owns a folder on the way can turn it elsewhere before the line is run. As that user it hurts nobody else.
+    """
+    if os.name == "nt":
+        return line
+    owner = next((uid for uid in _owners_of_way(folder) if uid), 0)
+    if os.access(folder, os.W_OK) and (os.geteuid() or not owner):
+        return line
+    if owner in (0, os.geteuid()):
+        return f"sudo {line}"
+    return f"sudo -u {quoted(login_name(owner))} {line}"
+
+
+def move(path: str, target: str) -> str:
+    """Return the line that gives a file another name, which is free now.
+
+    Somebody may have put a link to a folder there when it is run: it must not lead the file into that. ``-T`` is known
+    to GNU and BusyBox.
+    """
+    return f"mv -n{'T' if sys.platform == 'linux' else ''} {quoted(path)} {quoted(target)}"
+
+
+def login_name(uid: int) -> str:
+    """Return what sudo calls a user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _owners_of_way(folder: Path | str) -> Iterable[int]:
+    """Give the owners of a folder and of those that it is in, from the deepest one that is there."""
+    real = Path(os.path.realpath(folder))
+    for part in (real, *real.parents):
+        with suppress(OSError):
+            yield os.stat(part).st_uid
 
 
 def is_home(folder: str) -> bool:
