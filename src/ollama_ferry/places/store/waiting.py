@@ -45,18 +45,22 @@ _LOOK_AGAIN_AFTER = 0.1
 _HELD_OPEN = 100
 
 
+# Device, inode and time of the last change: an inode's number may be given to another file, but that has another time.
+_Mark = tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class _Whole:
     """A whole blob that waits.
 
     Attributes:
         size: in bytes.
-        status: of the file that was hashed; None where an earlier run left it, and nobody has hashed it yet.
+        mark: of the file that was hashed; None where an earlier run left it, and nobody has hashed it yet.
         draft: the file itself, held open so that no other one can be taken for it; None where too many wait.
     """
 
     size: int
-    status: os.stat_result | None
+    mark: _Mark | None
     draft: Draft | None = None
 
 
@@ -136,10 +140,10 @@ class WaitingBlobs:
                 folder.close()
                 return False
             self.folder, self._lock = folder, lock
-            shared = shared_mode(folder, os.fstat(lock.fd).st_gid) & 0o020
+            found = os.fstat(lock.fd)
             if not lock.made:
-                self.broken_off = os.fstat(lock.fd).st_mtime
-            elif not set_mode(self._disk, lock.fd, 0o644 | shared):
+                self.broken_off = found.st_mtime
+            elif not set_mode(self._disk, lock.fd, 0o644 | shared_mode(folder, found.st_gid) & 0o020):
                 self._note(NO_MODES)
             return True
 
@@ -228,7 +232,7 @@ class WaitingBlobs:
         """Take a blob whose bytes are all there: it becomes whole when it is safe, on another thread."""
         while len(self._syncing) >= _SYNCS_WAITING:
             self._await_sync()
-        self._whole[blob.digest] = _Whole(blob.size, draft.status)
+        self._whole[blob.digest] = _Whole(blob.size, _mark(draft.status))
         self._syncing.append(self._syncs.submit(self._settle, blob, draft, resumed))
 
     def _settle(self, blob: Descriptor, draft: Draft, resumed: bool) -> None:
@@ -246,7 +250,7 @@ class WaitingBlobs:
             draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex)
             # Windows gives no name to an open file.
             hold = os.name != "nt" and len(self._held_open) < _HELD_OPEN
-            self._whole[blob.digest] = _Whole(blob.size, draft.now(), draft if hold else None)
+            self._whole[blob.digest] = _Whole(blob.size, _mark(draft.now()), draft if hold else None)
         except BaseException:
             self._whole.pop(blob.digest, None)
             draft.close()
@@ -290,7 +294,7 @@ class WaitingBlobs:
         waits = self._whole.get(blob.digest)
         if waits is None or waits.size != blob.size:
             return False
-        if waits.status is not None:
+        if waits.mark is not None:
             return True
         with self.hold(blob) as held:
             return held is not None
@@ -322,24 +326,20 @@ class WaitingBlobs:
             yield None
             return
         try:
-            right = self._is_right(blob, file, waits.status)
+            right = self._is_right(blob, file, waits.mark)
             if not right:
                 file.close()
                 self._drop(blob)
             yield file if right else None
             if right and blob.digest in self._whole:
                 # A name more or another time, given meanwhile, are no change.
-                self._whole[blob.digest] = _Whole(blob.size, file.now())
+                self._whole[blob.digest] = _Whole(blob.size, _mark(file.now()))
         finally:
             file.close()
 
-    def _is_right(self, blob: Descriptor, file: Draft, known: os.stat_result | None) -> bool:
-        found = file.now()
-        if found.st_size != blob.size:
-            return False
-        # An inode's number may be given to another file, but that has a time of its own.
-        if known is not None and same_file(known, found) and known.st_ctime_ns == found.st_ctime_ns:
-            return True
+    def _is_right(self, blob: Descriptor, file: Draft, known: _Mark | None) -> bool:
+        if (found := file.now()).st_size != blob.size or known == _mark(found):
+            return found.st_size == blob.size
         if blob.size >= _TOLD_FROM:
             self._run.note(f"hashing {human_size(blob.size)} that has arrived already: {blob.digest.short}")
         return file.sha256(self._run.cancel) == blob.digest.hex
@@ -348,7 +348,7 @@ class WaitingBlobs:
         with self.writing(blob):
             waited = self._whole.pop(blob.digest, None)
             remove_if_there(self._disk, self.folder, blob.digest.file_name)
-        if waited is not None and waited.status is not None:
+        if waited is not None and waited.mark is not None:
             raise _gone(blob)
 
     def has_moved(self, blob: Descriptor) -> None:
@@ -379,6 +379,10 @@ def _gone(blob: Descriptor) -> Vanished:
         hint="Find out who writes to the store, then run the same command again.",
         digest=str(blob.digest),
     )
+
+
+def _mark(found: os.stat_result) -> _Mark:
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 class ArrivingBlob:
