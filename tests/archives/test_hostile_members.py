@@ -192,7 +192,7 @@ HARMLESS_MEMBERS = {
     "blob of another algorithm": member(f"blobs/sha512-{'a' * 128}", b"x"),
     "blob in capital letters": member(f"blobs/sha256-{'A' * 64}", b"x"),
     "archive in an archive": member(b"inner.tar", OTHER.tar()),
-    "long name": member(b"x/" * 300 + b"y", b"content"),
+    "long name": member(b"folder/" * 90 + b"y", b"content"),
     "size in base 256": header(b"x", base256(4)) + padded(b"text"),
 }
 

@@ -231,15 +231,24 @@ def check_records(records: Records, *, of_all: bool = False) -> None:
         raise odd("a PAX header says the same thing twice")
 
 
+def check_lengths(name: bytes) -> None:
+    """Check that a name is no longer than Linux takes, and none of its parts.
+
+    Raises:
+        ReadDifferently: it is.
+    """
+    if len(name) >= _PATH_LIMIT or max(map(len, name.split(b"/"))) > _PART_LIMIT:
+        raise odd(f"the name {_shown(name)} is longer than file systems take, and BusyBox tar ends there")
+
+
 def _check_name(name: bytes, kind: bytes, size: int) -> None:
-    shown = _shown(name)
-    parts = name.split(b"/")
-    if len(name) >= _PATH_LIMIT or max(map(len, parts)) > _PART_LIMIT:
-        raise odd(f"the name {shown} is longer than file systems take, and BusyBox tar ends there")
+    check_lengths(name)
     if kind == _FOLDER:
         return
-    if parts[-1] in (b"", b"."):
-        raise odd(f"the file {shown} is a folder by its name: some readers pass over its {size} bytes, others don't")
+    if name.endswith((b"/", b"/.")) or name in (b"", b"."):
+        raise odd(
+            f"the file {_shown(name)} is a folder by its name: some readers pass over its {size} bytes, others don't"
+        )
 
 
 def _is_number(field: bytes) -> bool:

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from ollama_ferry.archives.one_reading import odd
+from ollama_ferry.archives.one_reading import check_lengths, odd
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _END = b"PK\x05\x06"
@@ -110,6 +110,7 @@ def _check_member(info: zipfile.ZipInfo, shown: str) -> None:
         raise odd(f"the member {shown} is encrypted, or packed in a way that not every reader knows")
     if "\0" in info.orig_filename or not info.orig_filename:
         raise odd(f"the name {shown} has a NUL in it, at which some readers end, or is empty")
+    check_lengths(info.orig_filename.encode("utf-8", "surrogateescape"))
     _check_attributes(info, shown)
     named = info.orig_filename.endswith("/")
     mode = info.external_attr >> 16
