@@ -222,11 +222,7 @@ class WaitingBlobs:
 
     def begun_size(self, digest: Digest) -> int:
         """Return how many bytes of a blob have arrived."""
-        try:
-            found = self._disk.status(self.folder, digest.file_name + PARTIAL)
-        except OSError:
-            return 0
-        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
+        return _size(self._disk, self.folder, digest.file_name + PARTIAL)
 
     def settle(self, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
         """Take a blob whose bytes are all there: it becomes whole when it is safe, on another thread."""
@@ -371,6 +367,14 @@ def _opened(disk: Disk, folder: Folder, name: str, found: os.stat_result | None)
         return Draft(disk, folder, name, disk.open(folder, name, write=False))
     except OSError:
         return None
+
+
+def _size(disk: Disk, folder: Folder, name: str) -> int:
+    try:
+        found = disk.status(folder, name)
+    except OSError:
+        return 0
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
 
 
 def _gone(blob: Descriptor) -> Vanished:
