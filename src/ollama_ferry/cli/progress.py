@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -67,19 +67,20 @@ class _Words:
 
 
 class _Lines(_Words):
-    def __init__(self, what: str, output: Output) -> None:
+    def __init__(self, what: str, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(output)
         self._what = what
+        self._clock = clock
         self._total = 0
         self._done = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._told = clock()
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, Started):
             # Begins anew with each copy; what an earlier one moved may move once more.
             self._total, self._done = event.total, 0
-            self._started = time.monotonic()
+            self._started = self._clock()
             models = f"{counted(event.models, 'model')}: {counted(event.blobs, 'blob')}"
             # An archive that is read as a stream tells its bytes, if that, and what is in it later.
             what = models if event.models else "the archive"
@@ -87,8 +88,9 @@ class _Lines(_Words):
             self.say(f"{self._what} {what}{size}")
         elif isinstance(event, Advanced):
             self._done += event.amount
-            now = time.monotonic()
-            if now - self._told >= _LINE_EVERY and self._total:
+            now = self._clock()
+            # A stream tells of what it unpacks before it takes in more of its file.
+            if now - self._told >= _LINE_EVERY and self._total and self._done:
                 self._told = now
                 seconds = now - self._started
                 left = (self._total - self._done) * seconds / self._done
