@@ -143,24 +143,49 @@ def open_file(path: Path) -> BinaryIO:
         with folder:
             if missing:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-            found = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
-            if not stat.S_ISLNK(found.st_mode):
+            link = _read_link(path.name, folder)
+            if link is None:
                 fd = os.open(path.name, os.O_RDONLY | _NO_LINKS | _NO_WAITING, dir_fd=folder.fd)
                 file = os.fdopen(fd, "rb", buffering=0)
                 break
-            links.append((path, found.st_uid))
+            target, of = link
+            links.append((path, of))
             if len(links) > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-            path = Path(folder.path, os.readlink(path.name, dir_fd=folder.fd))
+            path = Path(folder.path, target)
     owner = os.fstat(file.fileno()).st_uid
-    for link, of in links:
+    for where, of in links:
         if of not in (0, owner):
             file.close()
             raise NotPermitted(
-                f"{link} is a link of user {of} to a file of user {owner}, which root does not read for them",
+                f"{where} is a link of user {of} to a file of user {owner}, which root does not read for them",
                 hint="Run it as the store's owner, or put the file itself there.",
             )
     return file
+
+
+def _read_link(name: str, folder: Folder) -> tuple[str, int] | None:
+    """Return where a link in a folder leads and whose it is, both of one and the same link; None for anything else.
+
+    Raises:
+        OSError: there is nothing of that name.
+    """
+    if _ONLY_LOOK_UP:
+        # The descriptor is of the link itself, whatever gets its name meanwhile.
+        fd = os.open(name, _ONLY_LOOK_UP | _NO_LINKS | getattr(os, "O_CLOEXEC", 0), dir_fd=folder.fd)
+        try:
+            found = os.fstat(fd)
+            return (os.readlink("", dir_fd=fd), found.st_uid) if stat.S_ISLNK(found.st_mode) else None
+        finally:
+            os.close(fd)
+    while True:
+        found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        if not stat.S_ISLNK(found.st_mode):
+            return None
+        target = os.readlink(name, dir_fd=folder.fd)
+        again = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        if (found.st_dev, found.st_ino, found.st_ctime_ns) == (again.st_dev, again.st_ino, again.st_ctime_ns):
+            return target, found.st_uid
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -183,14 +208,14 @@ class _Walk:
             while self._ahead:
                 name, of_link = self._ahead[0]
                 try:
-                    found = os.stat(name, dir_fd=self._here.fd, follow_symlinks=False)
+                    link = _read_link(name, self._here)
                 except FileNotFoundError:
                     if of_link or any(name == os.pardir for name, _ in self._ahead):
                         raise FerryError(f"{self._asked} leads nowhere: a link on its way has no end") from None
                     break
                 self._ahead.popleft()
-                if stat.S_ISLNK(found.st_mode):
-                    self._follow(name, found.st_uid)
+                if link is not None:
+                    self._follow(name, *link)
                 else:
                     self._step(name)
             self._require_trusted_links()
@@ -208,11 +233,10 @@ class _Walk:
         here.close()
         self._here = below
 
-    def _follow(self, name: str, owner: int) -> None:
+    def _follow(self, name: str, target: str, owner: int) -> None:
         self._links.append((self._here.named(name), owner))
         if len(self._links) > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._asked)
-        target = os.readlink(name, dir_fd=self._here.fd)
         parts = Path(target).parts
         if os.path.isabs(target):
             self._here.close()

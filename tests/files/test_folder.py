@@ -1,0 +1,71 @@
+"""Folders held open: a link is followed for root only as whose it is, and not as whose it was."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ollama_ferry.errors import FerryError
+from ollama_ferry.files.folder import open_file, open_nearest
+
+RENAME_EXCHANGE = 2
+STRANGER = 65534
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or not Path("/proc/self/fd").is_dir(), reason="needs root on Linux"
+)
+
+
+@pytest.fixture
+def exchanged(tmp_path: Path) -> Iterator[Path]:
+    """A folder of a stranger, who exchanges root's link in it for one of their own all the time."""
+    tmp_path.chmod(0o755)
+    top = tmp_path / "of a stranger"
+    top.mkdir()
+    for name in ("home", "big", "victim"):
+        (top / name).mkdir()
+        (top / name / "file").write_text(name)
+    for name in ("home", "big", "big/file"):
+        os.chown(top / name, STRANGER, STRANGER)
+    home = top / "home"
+    os.symlink(top / "big", home / "models")
+    os.symlink(top / "victim", home / "own")
+    os.lchown(home / "own", STRANGER, STRANGER)
+    stop = home / "stop"
+    child = os.fork()
+    if not child:
+        try:
+            libc = ctypes.CDLL(None)
+            one, other = os.fsencode(home / "models"), os.fsencode(home / "own")
+            while not stop.exists():
+                for _ in range(1000):
+                    libc.renameat2(-100, one, -100, other, RENAME_EXCHANGE)
+        finally:
+            os._exit(0)
+    yield home
+    stop.touch()
+    os.waitpid(child, 0)
+
+
+def test_a_link_is_read_as_whose_it_is(exchanged: Path, long: bool) -> None:
+    victim = exchanged.parent / "victim"
+    for _ in range(100_000 if long else 3_000):
+        try:
+            folder, _ = open_nearest(exchanged / "models")
+        except (FerryError, OSError):
+            continue
+        with folder:
+            assert folder.path != str(victim)
+
+
+def test_a_file_behind_a_link_is_read_as_whose_the_link_is(exchanged: Path, long: bool) -> None:
+    for _ in range(50_000 if long else 1_500):
+        try:
+            with open_file(exchanged / "models" / "file") as file:
+                assert file.read(10) != b"victim"
+        except (FerryError, OSError):
+            continue
