@@ -225,3 +225,13 @@ def test_without_permission_the_line_to_run_is_given(models: StoreBuilder, tmp_p
     done = ferry_as_nobody("verify", "--models", models.root)
     assert_one_clear_error(done, 5)
     assert "sudo /usr/local/bin/ollama-ferry verify" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="what root is told")
+def test_lines_that_mend_are_for_root_run_as_the_owner(source: StoreBuilder) -> None:
+    source.model("m:1", [("model", b"weights")])
+    path = blob_of(source, "m:1", "model")
+    flip(path, 0)
+    os.chown(source.root / "blobs", 65534, 65534)
+    done = ferry("verify", "--models", source.root)
+    assert f"sudo -u nobody rm {path} && ollama pull m:1" in done.stderr

@@ -34,6 +34,7 @@ from ollama_ferry.api.registries import plan_push as plan_push
 from ollama_ferry.api.registries import pull as pull
 from ollama_ferry.api.registries import push as push
 from ollama_ferry.api.serving import serve as serve
+from ollama_ferry.api.stores import as_owner as as_owner
 from ollama_ferry.api.stores import doctor as doctor
 from ollama_ferry.api.stores import find_store as find_store
 from ollama_ferry.api.stores import find_target as find_target

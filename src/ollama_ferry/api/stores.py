@@ -124,6 +124,13 @@ def doctor(store: PathLike | None = None, *, observer: Observer = ignore) -> Mac
     return check_machine(system, path_of(store))
 
 
+def as_owner(line: str, folder: PathLike) -> str:
+    """Put before a shell line that changes a folder of a store what it takes: nothing, or ``sudo`` for somebody."""
+    from ollama_ferry.doctor.advice import as_owner as put
+
+    return put(line, Path(folder))
+
+
 def write_sample_store(folder: PathLike) -> list[ModelName]:
     """Write a small store to try things out with: two models that share 4 MB of weights.
 

@@ -214,7 +214,7 @@ def _advice(report: Report, store: Store | None) -> str:
             for problem in model.problems
             if problem.blob is not None and problem.in_the_way
         ]
-        remove = f"rm {shlex.join(files[:5])} && " if files else ""
+        remove = api.as_owner(f"rm {shlex.join(files[:5])}", store.blobs_folder) + " && " if files else ""
         lines.append(f"  {remove}ollama pull {shlex.quote(str(model.name))}")
     return "\n".join(lines[:20])
 
