@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,13 +34,14 @@ def hash_all(place: Hashable, blobs: Iterable[Descriptor], threads: int, run: Ru
     keep_freed_buffers()
     # The largest first, lest it be the last one and run alone.
     ordered = sorted(blobs, key=lambda blob: (-blob.size, blob.digest))
-    work = _Work(place, Cancel())
+    work = _Work(place, Cancel(), deque(ordered))
     found: dict[Digest, Problem] = {}
     left = len(ordered)
-    pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="verify")
+    workers = threads or min(8, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="verify")
     try:
-        for blob in ordered:
-            pool.submit(work.hash, blob)
+        for _ in range(workers):
+            pool.submit(work.hash_waiting)
         while left:
             run.check()
             try:
@@ -56,8 +58,9 @@ def hash_all(place: Hashable, blobs: Iterable[Descriptor], threads: int, run: Ru
                 if problem is not None:
                     found[digest] = problem
     finally:
+        work.waiting.clear()
         work.stop.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
     return found
 
 
@@ -76,11 +79,18 @@ class _Work:
 
     place: Hashable
     stop: Cancel
+    waiting: deque[Descriptor]
     reports: queue.SimpleQueue[int | tuple[Digest, Problem | None] | BaseException] = field(
         default_factory=queue.SimpleQueue
     )
 
-    def hash(self, blob: Descriptor) -> None:
+    def hash_waiting(self) -> None:
+        """Hash one blob after the other; a task for each of 50,000 would take more memory than all else."""
+        with suppress(IndexError):
+            while True:
+                self._hash(self.waiting.popleft())
+
+    def _hash(self, blob: Descriptor) -> None:
         try:
             problem = self._look(blob)
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread

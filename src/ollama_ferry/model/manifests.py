@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -233,4 +234,5 @@ def _descriptor(fields: Any) -> Descriptor:
         raise Damaged(f"the manifest gives {digest[:100]!a} the size {str(size)[:40]!a}")
     if not isinstance(media_type, str) or not isinstance(name, str):
         raise Damaged(f"the manifest gives {digest[:100]!a} a media type or name that is no text")
-    return Descriptor(Digest.parse(digest), size, media_type, name)
+    # Thousands of layers have the same few media types.
+    return Descriptor(Digest.parse(digest), size, sys.intern(media_type), name)
