@@ -77,3 +77,8 @@ def test_models_are_those_of_the_lock_or_the_error_says_which() -> None:
         lock.require(ONE, MODELS[TWO], "the archive")
     with pytest.raises(NotAsLocked, match="qwen3:8b of the lock is not in the archive"):
         lock.require_all([TWO], "the archive")
+
+
+def test_a_name_stands_in_a_form_that_reads_as_the_very_same() -> None:
+    for name in (ONE, TWO, ModelName("REGISTRY.ollama.ai", "LIBRARY", "x", "y"), ModelName("h", "n", "m", "latest")):
+        assert list(Lock.parse(Lock.of({name: MODELS[ONE]}).text.encode(), "x").models) == [name]

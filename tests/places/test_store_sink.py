@@ -13,7 +13,7 @@ import pytest
 from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.events import Event, Noted
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import FerryError
+from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.sink import StoreSink
@@ -231,3 +231,12 @@ def test_work_grows_in_proportion_to_the_number_of_blobs(tmp_path: Path) -> None
         # Looks are repeated for two seconds where some server has just been started on this machine. A look at each
         # blob for each blob would be 320,000.
         assert count <= (100 if call == "status" else 4) * blobs, (call, count)
+
+
+def test_folders_that_lead_round_in_a_circle_end(tmp_path: Path) -> None:
+    manifests = tmp_path / "store/manifests"
+    manifests.mkdir(parents=True)
+    for number in range(40):
+        (manifests / f"a{number}").symlink_to(".")
+    with pytest.raises(Damaged, match="more than 60000 folders"):
+        list(Store(tmp_path / "store").names())

@@ -24,6 +24,7 @@ from ollama_ferry.api.arguments import (
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.wording import quoted
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.ports import Inspectable
@@ -256,7 +257,7 @@ class _Push:
                 raise UsageError(
                     f"{self.archive} has no index, so that its blobs can't be read in order",
                     hint=f"Import it first, or unpack it; only archives of export, plain tars and zips are pushed:\n"
-                    f"  ollama-ferry import {self.archive}",
+                    f"  ollama-ferry import {quoted(self.archive)}",
                 )
             yield source, pick(source, texts, source.label) if texts else list(source.names())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     """Return the command to copy.
 
-    sudo has a PATH of its own and drops ``OLLAMA_MODELS``, so the program is given by its full path and the store by
-    an option.
+    sudo has a PATH of its own and drops variables, so the program is given by its full path, and by options the store
+    and whose signature is asked for.
 
     Args:
         argv: as this process was started, the program first.
@@ -21,12 +22,22 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     """
     program, *arguments = argv
     if Path(program).name == "__main__.py":
-        command = ["sudo", sys.executable, "-m", "ollama_ferry"]
+        # Isolated: root is to load nothing out of the folder that the user stands in.
+        command = ["sudo", sys.executable, "-I", "-m", "ollama_ferry"]
     else:
         command = ["sudo", shutil.which(program) or str(Path(program).resolve())]
     models = environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
     if models and not any(a == "--models" or a.startswith("--models=") for a in arguments):
         arguments = [*arguments, "--models", models]
+    signers = environ.get("OLLAMA_FERRY_SIGNERS", "")
+    if signers and _takes_models(arguments) and not any(a.partition("=")[0] == "--signers" for a in arguments):
+        arguments = [*arguments, "--signers", os.path.abspath(signers)]
     line = shlex.join([*command, *arguments])
     # What was piped in has to be piped in again.
     return f"... | {line}" if "-" in arguments and "import" in arguments else line
+
+
+def _takes_models(arguments: list[str]) -> bool:
+    """Tell whether a command takes models from somewhere, which have to be signed where that is asked for."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return command in ("import", "fetch", "pull") or (command == "verify" and "--repair" in arguments)

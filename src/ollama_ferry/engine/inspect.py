@@ -6,9 +6,11 @@ that every place answers by the same rule. No blob is read but a config.
 
 from __future__ import annotations
 
-from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable
-from ollama_ferry.errors import CloudStub, ModelNotFound
-from ollama_ferry.model.manifests import CONFIG_LIMIT, Descriptor, Manifest, remote_host
+from collections.abc import Iterable
+
+from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable, Source
+from ollama_ferry.errors import CloudStub, Damaged, ModelNotFound
+from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFESTS_LIMIT, Descriptor, Manifest, remote_host
 from ollama_ferry.model.names import ModelName, nearest
 
 
@@ -41,6 +43,38 @@ def not_found(place: Searchable, name: ModelName) -> ModelNotFound:
 def leaves_out(place: object, blob: Descriptor) -> bool:
     """Tell whether a place lacks a blob on purpose, for its target has it."""
     return isinstance(place, LeavesBlobsOut) and place.leaves_out(blob.digest)
+
+
+def manifests_of(
+    place: Source, names: Iterable[ModelName]
+) -> tuple[dict[ModelName, Manifest], dict[ModelName, Damaged]]:
+    """Read the manifests of some models.
+
+    Returns:
+        Those that can be read, and what is wrong with the others. A model that was removed meanwhile is in neither.
+
+    Raises:
+        NotPermitted: they can't be read at all.
+    """
+    whole: dict[ModelName, Manifest] = {}
+    broken: dict[ModelName, Damaged] = {}
+    left = MANIFESTS_LIMIT
+    for name in names:
+        try:
+            manifest = place.manifest(name)
+            _ = manifest.blobs
+            left -= len(manifest.raw)
+            if left < 0:
+                raise Damaged(
+                    f"the manifest of {name} is not read: all together have more than {MANIFESTS_LIMIT} bytes"
+                )
+        except ModelNotFound:
+            continue
+        except Damaged as error:
+            broken[name] = error
+        else:
+            whole[name] = manifest
+    return whole, broken
 
 
 def require_blob(place: Inspectable, blob: Descriptor, name: ModelName | None = None) -> None:

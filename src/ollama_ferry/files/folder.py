@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from ollama_ferry.errors import FerryError, NotPermitted
+from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.files.identity import is_root
 
 HAS_DESCRIPTORS = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
@@ -145,6 +145,7 @@ def open_file(path: Path) -> BinaryIO:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
             link = _read_link(path.name, folder)
             if link is None:
+                _require_file(os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False), path)
                 fd = os.open(path.name, os.O_RDONLY | _NO_LINKS | _NO_WAITING, dir_fd=folder.fd)
                 file = os.fdopen(fd, "rb", buffering=0)
                 break
@@ -162,6 +163,14 @@ def open_file(path: Path) -> BinaryIO:
                 hint="Run it as the store's owner, or put the file itself there.",
             )
     return file
+
+
+def _require_file(found: os.stat_result, path: Path) -> None:
+    """Refuse what is no regular file before it is opened: for some devices that alone does something."""
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise Damaged(f"{path} is not a regular file")
 
 
 def _read_link(name: str, folder: Folder) -> tuple[str, int] | None:

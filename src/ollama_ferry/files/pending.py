@@ -16,6 +16,7 @@ from ollama_ferry.files.disk import Disk, write_error
 from ollama_ferry.files.draft import Draft, remove_if_there, remove_twin
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import Lock
+from ollama_ferry.wording import quoted
 
 PARTIAL = ".partial"
 """What the name of a file ends in that is not whole yet."""
@@ -47,7 +48,7 @@ class PendingFile:
         try:
             self._folder = self._disk.open_folder(str(path.parent))
         except FileNotFoundError as error:
-            raise UsageError(f"can't write {path}: its folder is not there", hint=f"mkdir -p {path.parent}") from error
+            raise folder_missing(path) from error
         except OSError as error:
             raise write_error(error, path) from error
         try:
@@ -133,3 +134,8 @@ class PendingFile:
                     lock.close()
         except OSError as error:
             raise write_error(error, self.path) from error
+
+
+def folder_missing(path: Path) -> UsageError:
+    """Return the error for a file whose folder is not there."""
+    return UsageError(f"can't write {path}: its folder is not there", hint=f"mkdir -p {quoted(path.parent)}")

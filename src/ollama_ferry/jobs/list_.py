@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ollama_ferry.engine.inspect import leaves_out, require_whole, runs_at
+from ollama_ferry.engine.inspect import leaves_out, manifests_of, require_whole, runs_at
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.errors import CloudStub, Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -57,17 +57,9 @@ def survey(store: Inspectable) -> list[ModelSummary]:
     Raises:
         NotPermitted: the store can't be read.
     """
-    manifests: dict[ModelName, Manifest] = {}
-    problems: dict[ModelName, str] = {}
-    for name in store.names():
-        try:
-            manifests[name] = store.manifest(name)
-            _ = manifests[name].blobs
-        except Damaged as error:
-            manifests.pop(name, None)
-            problems[name] = str(error)
+    manifests, broken = manifests_of(store, store.names())
     users = usage(manifests.values())
-    summaries = [ModelSummary(name, None, None, problem) for name, problem in problems.items()]
+    summaries = [ModelSummary(name, None, None, str(error)) for name, error in broken.items()]
     for name, manifest in manifests.items():
         own = sum(blob.size for blob in manifest.blobs if users[blob.digest] == 1)
         problem = remote = ""

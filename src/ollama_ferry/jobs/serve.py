@@ -20,6 +20,7 @@ from ollama_ferry.serving.addresses import is_loopback
 from ollama_ferry.serving.page import pull_line, rename_line
 from ollama_ferry.serving.server import Server
 from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
+from ollama_ferry.wording import quoted
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def choose_of_archive(
             raise UsageError(
                 f"can't serve out of this archive: {why}",
                 hint="Import it and serve the store, or let ollama-ferry export it anew:\n"
-                f"  ollama-ferry import {path}\n  ollama-ferry serve MODEL...",
+                f"  ollama-ferry import {quoted(path)}\n  ollama-ferry serve MODEL...",
             )
         names = pick(source, only, source.label) if only else list(source.names())
         if not names:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ollama_ferry.archives.volumes.reading import Volumes
+from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Source, StreamSource
 from ollama_ferry.errors import NotAsLocked, NotFound, Remedy
 from ollama_ferry.files.pending import PendingFile
@@ -176,4 +177,7 @@ def lock_of(place: Source, names: Iterable[ModelName]) -> Lock:
     Raises:
         ModelNotFound, Damaged: one is not there, or its manifest is not readable.
     """
-    return Lock.of({name: place.manifest(name) for name in names})
+    manifests, broken = manifests_of(place, names)
+    for error in broken.values():
+        raise error
+    return Lock.of(manifests)

@@ -8,13 +8,14 @@ from typing import Protocol, runtime_checkable
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
 from ollama_ferry.engine.events import Started
+from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.ports import BlobEntry, Inspectable, KeepsUnfinished
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Damaged, ModelNotFound
+from ollama_ferry.errors import Damaged
 from ollama_ferry.jobs.hash_blobs import hash_all, hash_of
 from ollama_ferry.jobs.report import Fault, Models, Problem, Report, content_problem
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
-from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
+from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
 from ollama_ferry.places.archive.file import ArchiveFile
@@ -127,20 +128,8 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TR
 
 
 def _models(place: Inspectable, names: Iterable[ModelName]) -> Models:
-    manifests: dict[ModelName, Manifest] = {}
-    broken: dict[ModelName, Problem] = {}
-    for name in names:
-        try:
-            manifest = place.manifest(name)
-            _ = manifest.blobs
-        except ModelNotFound:
-            # Removed since it was listed.
-            continue
-        except Damaged as error:
-            broken[name] = Problem(Fault.MANIFEST, str(error))
-        else:
-            manifests[name] = manifest
-    return Models(manifests, broken)
+    manifests, broken = manifests_of(place, names)
+    return Models(manifests, {name: Problem(Fault.MANIFEST, str(error)) for name, error in broken.items()})
 
 
 def _models_in(contents: Contents) -> Models:

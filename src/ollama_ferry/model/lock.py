@@ -47,7 +47,7 @@ class Lock:
         """Lock some models."""
         lines = [_TITLE]
         for name, manifest in sorted(models.items()):
-            lines.append(f"{name} {manifest.digest} {len(manifest.raw)}")
+            lines.append(f"{_spelt(name)} {manifest.digest} {len(manifest.raw)}")
             for blob in sorted(manifest.blobs, key=lambda blob: blob.digest):
                 lines.append(f"  {blob.digest} {blob.size} {re.sub(r'[^!-~]', '?', blob.kind)[:200]}")
         digests = {name: manifest.digest for name, manifest in models.items()}
@@ -107,3 +107,9 @@ class Lock:
         missing = sorted(self.models.keys() - set(names))
         if missing:
             raise NotAsLocked(f"{', '.join(map(str, missing))} of the lock is not in {where}", model=str(missing[0]))
+
+
+def _spelt(name: ModelName) -> str:
+    """Return a name in the form that reads as the very same: the short one leaves out defaults in whatever case."""
+    short = str(name)
+    return short if ModelName.parse(short) == name else f"{name.host}/{name.namespace}/{name.model}:{name.tag}"

@@ -20,6 +20,9 @@ from ollama_ferry.errors import Damaged
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """The largest manifest that is read, in bytes. 5,000 layers take about 1.3 MB."""
 
+MANIFESTS_LIMIT = 128 * 1024 * 1024
+"""The most that all manifests of a place together may have, in bytes; 20,000 ordinary models have 20 MB."""
+
 CONFIG_LIMIT = 1024 * 1024
 """The largest config that is read, in bytes; one has some hundred. A larger one tells of no cloud model."""
 

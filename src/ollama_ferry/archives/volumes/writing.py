@@ -18,7 +18,7 @@ from ollama_ferry.archives.volumes.targets import Elsewhere, Growing, Target, Wh
 from ollama_ferry.engine.hashing import BackgroundHash
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, free_space
-from ollama_ferry.files.pending import PARTIAL
+from ollama_ferry.files.pending import PARTIAL, folder_missing
 from ollama_ferry.wording import human_size
 
 
@@ -67,7 +67,7 @@ class PendingVolumes:
         volumes.require_plain_name()
         folder = volumes.whole.parent
         if not folder.is_dir():
-            raise UsageError(f"can't write {volumes.path(1)}: its folder is not there", hint=f"mkdir -p {folder}")
+            raise folder_missing(volumes.path(1))
         self._mounted = _mount_point_of(folder)
         self._medium: Medium | None = self._enter_medium()
         # Where media are changed, volumes before those that are here are on others.

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +27,10 @@ from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import quoted
+
+# One for each model at most, and some above them; links can make it endless.
+_FOLDERS_LIMIT = 60_000
 
 
 class Store:
@@ -65,7 +70,7 @@ class Store:
             NotPermitted: the folders can't be read.
         """
         with as_started():
-            found = sorted(_names_below(str(self.manifests_folder), ()))
+            found = sorted(_names_below(str(self.manifests_folder), (), count()))
         yield from found
 
     def manifest(self, name: ModelName) -> Manifest:
@@ -192,7 +197,7 @@ class Store:
 
 def mending(name: ModelName, blob: Path) -> str:
     """Say how a damaged blob is got rid of: ``ollama pull`` takes one that is there as good."""
-    return f"Ollama keeps a damaged blob until it is deleted:\n  rm {blob}\n  ollama pull {name}"
+    return f"Ollama keeps a damaged blob until it is deleted:\n  rm {quoted(blob)}\n  ollama pull {name}"
 
 
 def not_readable(path: Path, error: OSError) -> NotPermitted:
@@ -200,8 +205,13 @@ def not_readable(path: Path, error: OSError) -> NotPermitted:
     return NotPermitted(f"not permitted to read {path}: {error.strerror}")
 
 
-def _names_below(folder: str, above: tuple[str, ...]) -> Iterator[ModelName]:
-    """Find the files four levels below ``manifests/`` whose path is a name."""
+def _names_below(folder: str, above: tuple[str, ...], folders: Iterator[int]) -> Iterator[ModelName]:
+    """Find the files four levels below ``manifests/`` whose path is a name; ``folders`` counts those looked into."""
+    if next(folders) > _FOLDERS_LIMIT:
+        raise Damaged(
+            f"there are more than {_FOLDERS_LIMIT} folders below manifests/; the last one looked into is {folder}",
+            hint="Do links lead round in a circle there? find -L says so.",
+        )
     try:
         with os.scandir(folder) as found:
             entries = list(found)
@@ -213,7 +223,7 @@ def _names_below(folder: str, above: tuple[str, ...]) -> Iterator[ModelName]:
         parts = (*above, entry.name)
         if len(parts) < 4:
             if entry.is_dir():
-                yield from _names_below(entry.path, parts)
+                yield from _names_below(entry.path, parts, folders)
         elif entry.is_file():
             with suppress(InvalidName):
                 yield ModelName.from_path(parts)
