@@ -49,7 +49,7 @@ _HELD_OPEN = 100
 _Mark = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Whole:
     """A whole blob that waits.
 
