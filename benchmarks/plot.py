@@ -48,11 +48,11 @@ def plot(figures: Figures) -> str:
 
 
 class _Axis:
-    """Places a ratio; the range is that of the ratios, out to the next tick."""
+    """Places a ratio; the range is that of the ratios, out to the next on_read."""
 
     def __init__(self, least: float, most: float) -> None:
-        self.least = max((tick for tick in _TICKS if tick <= least), default=_TICKS[0])
-        self.most = min((tick for tick in _TICKS if tick >= most), default=_TICKS[-1])
+        self.least = max((on_read for on_read in _TICKS if on_read <= least), default=_TICKS[0])
+        self.most = min((on_read for on_read in _TICKS if on_read >= most), default=_TICKS[-1])
         if self.most <= self.least:
             self.most = self.least * 2
 
@@ -62,17 +62,17 @@ class _Axis:
 
     @property
     def ticks(self) -> list[float]:
-        return [tick for tick in _TICKS if self.least <= tick <= self.most]
+        return [on_read for on_read in _TICKS if self.least <= on_read <= self.most]
 
 
 def _panel(title: str, rows: Sequence[Row], axis: _Axis, top: int) -> list[str]:
     bottom = top + 16 + len(rows) * _LINE
     drawn = [_text(16, top + 8, title, size=14, bold=True)]
-    for tick in axis.ticks:
-        x = axis.at(tick)
-        colour = _FAINT if tick == 1 else _GRID
+    for on_read in axis.ticks:
+        x = axis.at(on_read)
+        colour = _FAINT if on_read == 1 else _GRID
         drawn.append(f'<line x1="{x:.1f}" y1="{top + 12}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}"/>')
-        drawn.append(_text(x, bottom + 15, f"{tick:g}×", colour=_FAINT, anchor="middle", size=11))
+        drawn.append(_text(x, bottom + 15, f"{on_read:g}×", colour=_FAINT, anchor="middle", size=11))
     for number, row in enumerate(rows):
         drawn += _row(row, axis, top + 16 + number * _LINE + _LINE // 2)
     return drawn

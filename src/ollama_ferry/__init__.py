@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ollama_ferry.model.names import ModelName as ModelName
     from ollama_ferry.places.store.store import Store as Store
 
-_HOMES = {
+_DEFINED_IN = {
     "export": "api",
     "import_archive": "api",
     "inventory": "api",
@@ -53,15 +53,15 @@ _HOMES = {
     "Report": "jobs.report",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted(_DEFINED_IN)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
 
 
 def __dir__() -> list[str]:

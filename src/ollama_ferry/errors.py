@@ -218,7 +218,7 @@ class Cancelled(FerryError):
     exit_code = 130
 
 
-ENDS_ALL = (Cancelled, NoSpace, NotPermitted)
+FATAL_FOR_ALL = (Cancelled, NoSpace, NotPermitted)
 """What would happen to the next of several archives too: there is no use in trying it."""
 
 EXIT_CODES: dict[int, str] = {

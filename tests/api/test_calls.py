@@ -135,7 +135,7 @@ def test_names_of_the_store_and_words_that_are_none(models: StoreBuilder, tmp_pa
 
 
 def test_types_of_results_are_loaded_when_they_are_asked_for() -> None:
-    for name in api._HOMES:
+    for name in api._DEFINED_IN:
         assert isinstance(getattr(api, name), type), name
     with pytest.raises(AttributeError):
         _ = api.nothing

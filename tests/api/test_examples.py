@@ -20,6 +20,7 @@ from support.tools import require_tool
 DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
 # What reads a word of the command line, and no job.
 WORDS = {
+    "as_owner",
     "Host",
     "has_model",
     "kind_of",

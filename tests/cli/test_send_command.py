@@ -17,7 +17,7 @@ from ollama_ferry.jobs.deliveries import Sent
 from ollama_ferry.jobs.send import SendOptions, send
 from ollama_ferry.jobs.send_targets import SshTarget
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.store import Store
 from support.command_line import COMMAND, assert_one_clear_error, ferry
@@ -182,7 +182,7 @@ def test_folder_on_a_stick_both_ways(models: StoreBuilder, tmp_path: Path) -> No
     assert not faults_of(tmp_path / "got") and len(tree(tmp_path / "got")) == 5
 
 
-class CutLine(Line):
+class CutLine(SshConnection):
     """A line that is cut when so many bytes have been sent, however long that takes."""
 
     def __init__(self, server: Sshd, cut_at: int | None = None) -> None:
@@ -243,7 +243,7 @@ def test_line_that_is_cut_at_random_moments(
 def test_present_model_costs_one_call(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
     assert attempt(models, sshd, tmp_path / "there")[0].error is None
     store = Store(models.root)
-    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+    with SshConnection("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
         place = SshPlace(line, str(tmp_path / "there"))
         (done,) = send(store, [ModelName.parse("qwen3:8b")], [SshTarget(place)], SendOptions())
         assert done.error is None and done.were_there == [ModelName.parse("qwen3:8b")]
@@ -253,7 +253,7 @@ def test_present_model_costs_one_call(models: StoreBuilder, sshd: Sshd, tmp_path
 def test_many_small_blobs_travel_in_few_calls(source: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
     source.model("tensors", [("tensor", f"{number}".encode() * 50) for number in range(1200)])
     store = Store(source.root)
-    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+    with SshConnection("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
         (done,) = send(store, store.names(), [SshTarget(SshPlace(line, str(tmp_path / "far")))], SendOptions())
         assert done.error is None, done.error
         assert line.calls < 8
@@ -271,7 +271,7 @@ def test_without_tar_there_it_is_slower_and_works(models: StoreBuilder, sshd: Ss
             return looked
 
     store = Store(models.root)
-    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+    with SshConnection("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
         (done,) = send(store, store.names(), [SshTarget(Tarless(line, str(tmp_path / "far")))], SendOptions())
     assert done.error is None, done.error
     assert tree(tmp_path / "far") == tree(models.root)

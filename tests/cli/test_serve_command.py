@@ -57,7 +57,7 @@ def test_archive_without_an_index_is_refused_with_what_to_do(filled: StoreBuilde
     with tarfile.open(tmp_path / "plain.tar", "w") as tar:
         tar.add(filled.root, ".")
     with ollama_ferry.serve("*/*/*:*", archive=tmp_path / "plain.tar", listen="127.0.0.1:0") as server:
-        assert len(server.shelf.models) == 3
+        assert len(server.served_models.models) == 3
 
 
 @pytest.mark.parametrize(

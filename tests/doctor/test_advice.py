@@ -387,7 +387,7 @@ def test_leftovers_of_a_send(tmp_path: Path, linked: bool, name: str) -> None:
     finding = one(checked(odd.store, tmp_path), "leftovers")
     assert str(staging) in finding.concerns and finding.mend == ()
     assert "50.0 kB" in finding.text and "less than a minute ago" in finding.text
-    assert "same send" in finding.text and "goes on from there" in finding.text
+    assert "same send" in finding.text and "resumes" in finding.text
     finding = one(checked(odd.store, tmp_path, later=HOURS), "leftovers")
     follow_all(list(finding.mend), tmp_path, odd.root)
     assert not staging.exists() and len(whole_models(odd.root)) == 3

@@ -196,7 +196,7 @@ def test_leftovers_of_an_import(models: StoreBuilder, tmp_path: Path, linked: bo
     (models.root / "manifests/.ollama-ferry-manifest").write_bytes(b"{")
     finding = one(checked(models, tmp_path), "leftovers")
     assert finding.severity is Severity.WARNING
-    assert "50.0 kB" in finding.text and "goes on from there" in finding.text
+    assert "50.0 kB" in finding.text and "resumes" in finding.text
     # It may be at work.
     assert finding.mend == ()
     follow(one(checked(models, tmp_path, later=HOURS), "leftovers"))

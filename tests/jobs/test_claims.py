@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
+from ollama_ferry.jobs.claims import Claims, ExistingModel, require_distinct, require_one
 
 
 def test_a_free_name_and_the_same_model_are_no_conflict() -> None:
     claims = Claims("the store", replace=False)
     assert claims.claim("a", "a", "a", None)
-    assert claims.claim("b", "b", "b", There(same=True, id="0123"))
+    assert claims.claim("b", "b", "b", ExistingModel(same=True, id="0123"))
     claims.settle("nothing was done")
 
 
 def test_another_model_keeps_its_name_unless_it_may_be_replaced() -> None:
     claims = Claims("the store", replace=False)
-    assert not claims.claim("a", "a", "a", There(same=False, id="0123456789ab"))
-    assert not claims.claim("b", "b", "b", There(same=False))
+    assert not claims.claim("a", "a", "a", ExistingModel(same=False, id="0123456789ab"))
+    assert not claims.claim("b", "b", "b", ExistingModel(same=False))
     assert claims.conflicts
     with pytest.raises(AlreadyExists) as caught:
         claims.settle("nothing was sent")
@@ -27,7 +27,7 @@ def test_another_model_keeps_its_name_unless_it_may_be_replaced() -> None:
         "(nothing was sent)"
     )
     assert [remedy.parameter for remedy in caught.value.remedies] == ["replace", "rename", "models"]
-    assert Claims("the store", replace=True).claim("a", "a", "a", There(same=False, id="0123456789ab"))
+    assert Claims("the store", replace=True).claim("a", "a", "a", ExistingModel(same=False, id="0123456789ab"))
 
 
 def test_names_that_differ_in_case_only_are_one() -> None:

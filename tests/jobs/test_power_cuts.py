@@ -25,7 +25,7 @@ from ollama_ferry.jobs.send import SendOptions, send
 from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.registry.references import parse_reference
-from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
@@ -197,13 +197,13 @@ class SendToHost(SendToFolder):
     """
 
     def run(self, disk: Disk, run: Run) -> None:
-        with Line("root@there", None, SshOptions(tuple(self.given.ssh.split()))) as line:
+        with SshConnection("root@there", None, SshOptions(tuple(self.given.ssh.split()))) as line:
             self.send(SshTarget(SshPlace(line, str(self.root), patience=2)), run)
 
 
 class Fetch(IntoStore):
     def run(self, disk: Disk, run: Run) -> None:
-        with Line("root@there", None, SshOptions(tuple(self.given.ssh.split()))) as line:
+        with SshConnection("root@there", None, SshOptions(tuple(self.given.ssh.split()))) as line:
             place = SshPlace(line, str(self.given.models.root))
             import_source(place, self.store, ImportOptions(only=("*/*/*:*",)), disk=disk, run=run)
 

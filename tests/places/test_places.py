@@ -22,7 +22,7 @@ from ollama_ferry.places.archive.sink import ArchiveSink
 from ollama_ferry.places.registry.references import Reference
 from ollama_ferry.places.registry.sink import RegistrySink
 from ollama_ferry.places.registry.source import RegistrySource
-from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
@@ -141,7 +141,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     @contextmanager
     def over_ssh() -> Iterator[SshPlace]:
         with (
-            Line("root@there", None, SshOptions(tuple(server.ssh.split()))) as line,
+            SshConnection("root@there", None, SshOptions(tuple(server.ssh.split()))) as line,
             SshPlace(line, str(tmp_path / "far away")) as place,
         ):
             yield place

@@ -105,7 +105,7 @@ class SwapsStaged(HastyDisk):
 def test_what_is_published_is_what_was_hashed(
     source: StoreBuilder, tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ollama_ferry.places.store.waiting._HELD_OPEN", held)
+    monkeypatch.setattr("ollama_ferry.places.store.staged._HELD_OPEN", held)
     source.model("a:1", [("model", weights(3000))])
     store, target = Store(source.root), Store(tmp_path / "target")
     with pytest.raises(FerryError, match="somebody else"), StoreSink(target, disk=SwapsStaged()) as sink:

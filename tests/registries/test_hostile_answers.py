@@ -16,8 +16,8 @@ from ollama_ferry.errors import Damaged, FerryError, Refused
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.pull import pull_into_store, references_of
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.registries.address_scope import Reach, may_name, reach_of
 from ollama_ferry.registries.challenges import parse_challenge
-from ollama_ferry.registries.reach import Reach, may_name, reach_of
 from support.oci_registries import QUICK, Answered, Fault, FaultyHandler, FaultyRegistry, faulty_registry, quick_access
 
 # More than the buffers of both systems hold, so that a client that reads on is seen to.

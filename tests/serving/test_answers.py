@@ -15,8 +15,8 @@ import ollama_ferry
 from ollama_ferry.errors import UsageError
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.serving.served_models import ServedModel, ServedModels
 from ollama_ferry.serving.server import Server
-from ollama_ferry.serving.shelf import ServedModel, Shelf
 from support.command_line import ferry
 from support.served import get, raw
 from support.served_here import BIG, PATH, WEIGHTS, blob_of, error_code, served
@@ -257,10 +257,10 @@ def test_models_of_two_hosts_do_not_meet_in_one_path(source: StoreBuilder) -> No
         assert get(server.port, f"{PATH}/manifests/4m")[0] == 200
 
 
-def test_shelf_takes_names_that_somebody_else_chose(filled: StoreBuilder) -> None:
+def test_served_models_take_names_that_somebody_else_chose(filled: StoreBuilder) -> None:
     store = Store(filled.root)
     name = ModelName.parse("hf.co/Org/Repo-GGUF:Q4_K_M")
-    shelf = Shelf(store, [ServedModel(name, store.manifest(name), "ferry/x", "t")])
-    with Server(shelf) as server:
+    served_models = ServedModels(store, [ServedModel(name, store.manifest(name), "ferry/x", "t")])
+    with Server(served_models) as server:
         assert get(server.port, "/v2/ferry/x/manifests/t")[0] == 200
         assert get(server.port, "/v2/Org/Repo-GGUF/manifests/Q4_K_M")[0] == 404

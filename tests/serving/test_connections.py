@@ -20,7 +20,7 @@ import ollama_ferry
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.serving.room import Limits
+from ollama_ferry.serving.connection_slots import Limits
 from ollama_ferry.serving.server import Served
 from support.served import get, raw, read_all
 from support.served_here import BIG, PATH, WEIGHTS, blob_of, error_code, served, until_logged

@@ -11,7 +11,7 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import Address
 from ollama_ferry.serving.page import page
-from ollama_ferry.serving.shelf import ServedModel
+from ollama_ferry.serving.served_models import ServedModel
 from support.served import get
 from support.served_here import served
 from support.stores import StoreBuilder

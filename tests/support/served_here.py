@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.serving.room import Limits
+from ollama_ferry.serving.connection_slots import Limits
+from ollama_ferry.serving.served_models import ServedModel, ServedModels
 from ollama_ferry.serving.server import Served, Server
-from ollama_ferry.serving.shelf import ServedModel, Shelf
 from support.stores import StoreBuilder, weights
 
 BIG = 3_000_000
@@ -32,9 +32,9 @@ def served(
     """Serve models in a thread; give the server and its log."""
     store = source or Store(builder.root)
     parsed = [ModelName.parse(name) for name in names or ("tiny:4m", "hf.co/Org/Repo-GGUF:Q4_K_M")]
-    shelf = Shelf(store, [ServedModel.of(name, store.manifest(name)) for name in parsed])
+    served = ServedModels(store, [ServedModel.of(name, store.manifest(name)) for name in parsed])
     log: list[Served] = []
-    with Server(shelf, token=token, log=log.append, limits=limits) as server:
+    with Server(served, token=token, log=log.append, limits=limits) as server:
         yield server, log
 
 

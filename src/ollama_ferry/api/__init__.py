@@ -24,11 +24,11 @@ from ollama_ferry.api.hosts import send as send
 from ollama_ferry.api.imports import import_archive as import_archive
 from ollama_ferry.api.imports import import_via_server as import_via_server
 from ollama_ferry.api.imports import plan_import as plan_import
-from ollama_ferry.api.looking import list_models as list_models
-from ollama_ferry.api.looking import lock as lock
-from ollama_ferry.api.looking import show as show
-from ollama_ferry.api.looking import verify as verify
-from ollama_ferry.api.looking import verify_volumes as verify_volumes
+from ollama_ferry.api.inspection import list_models as list_models
+from ollama_ferry.api.inspection import lock as lock
+from ollama_ferry.api.inspection import show as show
+from ollama_ferry.api.inspection import verify as verify
+from ollama_ferry.api.inspection import verify_volumes as verify_volumes
 from ollama_ferry.api.registries import plan_pull as plan_pull
 from ollama_ferry.api.registries import plan_push as plan_push
 from ollama_ferry.api.registries import pull as pull
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from ollama_ferry.places.store.store import Store as Store
     from ollama_ferry.serving.server import Served as Served
 
-_HOMES = {
+_DEFINED_IN = {
     "Descriptor": "model.manifests.Descriptor",
     "MachineReport": "doctor.machine.MachineReport",
     "Exported": "jobs.export.Exported",
@@ -109,9 +109,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module, _, own_name = _HOMES[name].rpartition(".")
+    module, _, own_name = _DEFINED_IN[name].rpartition(".")
     return getattr(import_module(f"ollama_ferry.{module}"), own_name)

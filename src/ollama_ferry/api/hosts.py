@@ -227,7 +227,7 @@ def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
     Raises:
         UsageError: ssh's command can't be split into words, the rate is none, or the host is none.
     """
-    from ollama_ferry.places.ssh.line import Line, SshOptions
+    from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
     from ollama_ferry.places.ssh.place import SshPlace
 
     ssh = ssh or Ssh()
@@ -236,7 +236,7 @@ def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
     except ValueError as error:
         raise UsageError(f"the command of ssh, {ssh.command!r}, can't be split into words: {error}") from None
     options = SshOptions(command, ssh.compress, ssh.sudo, rate_of(ssh.rate))
-    return SshPlace(stack.enter_context(Line(host.name, host.port, options)), host.path)
+    return SshPlace(stack.enter_context(SshConnection(host.name, host.port, options)), host.path)
 
 
 def _send(

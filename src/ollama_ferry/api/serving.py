@@ -44,7 +44,7 @@ def serve(
     Raises:
         FerryError: a model is not there or not whole, the archive can't be searched, or the address is taken.
     """
-    from ollama_ferry.jobs.serve import Serving, shelve_archive, shelve_store
+    from ollama_ferry.jobs.serve import Serving, serve_archive, serve_store
     from ollama_ferry.serving.addresses import Address, outward
     from ollama_ferry.serving.server import Server, log_nothing
     from ollama_ferry.serving.tokens import check_token
@@ -54,10 +54,12 @@ def serve(
     secret = check_token(token) if token else ""
     with ExitStack() as stack:
         if archive is not None:
-            shelved = stack.enter_context(shelve_archive(Path(archive).expanduser(), texts))
+            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), texts))
         else:
             located = located_store(store, Run(observer))
-            shelved = shelve_store(located, texts, everything=not texts)
-        server = stack.enter_context(Server(shelved.shelf, address, token=secret, log=log or log_nothing))
+            to_serve = serve_store(located, texts, everything=not texts)
+        server = stack.enter_context(Server(to_serve.served_models, address, token=secret, log=log or log_nothing))
         host = outward(address, server.host, server.port)
-        yield Serving(server, shelved.shelf, shelved.left_out, shelved.place, host, token_needed=bool(secret))
+        yield Serving(
+            server, to_serve.served_models, to_serve.left_out, to_serve.place, host, token_needed=bool(secret)
+        )

@@ -6,7 +6,7 @@ import unicodedata
 from hashlib import blake2b
 
 from ollama_ferry.archives.members import MEMBER_LIMIT
-from ollama_ferry.archives.one_reading import odd
+from ollama_ferry.archives.portable_tar import odd
 from ollama_ferry.errors import Damaged
 
 # Of parts of a path; a model's has 5 or 6. What packs well would have thousands of folders in every path.
@@ -21,7 +21,7 @@ class Paths:
     folder (some readers replace it, some end there), and a path beside one that counts which a file system that folds
     case or Unicode takes for the same. Some 300 bytes of memory a path, however long it is; the time is in
     proportion to the paths' bytes, where their parts are of a length that file systems take
-    (:func:`~ollama_ferry.archives.one_reading.check_lengths`).
+    (:func:`~ollama_ferry.archives.portable_tar.check_lengths`).
     """
 
     def __init__(self) -> None:

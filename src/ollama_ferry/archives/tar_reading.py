@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
-from ollama_ferry.archives.one_reading import (
+from ollama_ferry.archives.portable_tar import (
     Extension,
     Records,
     check_block,
@@ -58,7 +58,7 @@ class TarReader:
 
     Args:
         data: the unpacked archive.
-        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`), among it a
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`), among it a
             second archive that follows the end of the first (``cat a.tar b.tar``).
 
     Attributes:

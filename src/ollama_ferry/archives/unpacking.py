@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ollama_ferry.archives.one_reading import odd
+from ollama_ferry.archives.portable_tar import odd
 from ollama_ferry.archives.zstd_library import load_zstd
 from ollama_ferry.errors import Damaged, UsageError
 

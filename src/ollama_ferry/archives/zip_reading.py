@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import IO, BinaryIO
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
-from ollama_ferry.archives.one_reading_of_zip import check_zip
+from ollama_ferry.archives.portable_zip import check_zip
 from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557

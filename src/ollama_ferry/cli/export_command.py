@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.media import MediumPrompt
+from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
     complete_models,

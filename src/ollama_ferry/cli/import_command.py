@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.media import MediumPrompt
+from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
     dry_run_option,
@@ -26,7 +26,7 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
-from ollama_ferry.errors import ENDS_ALL, FerryError, UsageError
+from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, UsageError
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _import_all(asked: _Asked, output: Output) -> None:
                 _print_done(done[-1], output, dry_run=asked.dry_run)
         except FerryError as error:
             failed.append(error)
-            if archive == asked.archives[-1] or isinstance(error, ENDS_ALL):
+            if archive == asked.archives[-1] or isinstance(error, FATAL_FOR_ALL):
                 break
             # The others may be whole.
             say(f"failed: {error.message}", err=True)

@@ -100,7 +100,7 @@ def _check_partials(subject: Subject, blobs: Blobs) -> None:
         subject.add(
             Severity.WARNING,
             "unfinished",
-            f"{text} `ollama pull` of its model goes on from there (which model that is, the files do not "
+            f"{text} `ollama pull` of its model resumes (which model that is, the files do not "
             f"tell). {subject.deletes('it')}",
             parts[:1],
             _after("# To give it up:", lines),

@@ -20,7 +20,7 @@ ENTRIES_AT_MOST = 500_000
 """How many entries of one folder are looked at."""
 
 _BLOB = re.compile(r"sha256([-:])([0-9a-f]{64})")
-# Newer servers download tensors into NAME.tmp, and go on from there.
+# Newer servers download tensors into NAME.tmp, and resume.
 _PARTIAL = re.compile(r"sha256-([0-9a-f]{64})(?:-partial(?:-[0-9]+)?|\.tmp)")
 
 Look = Callable[[str, os.stat_result], None]

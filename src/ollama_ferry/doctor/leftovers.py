@@ -40,7 +40,7 @@ def _check(subject: Subject, name: str, what: str, again: str, more: list[Path])
         Severity.WARNING if seen.size else Severity.NOTE,
         "leftovers",
         f"{what} was interrupted, or is at work: {human_size(seen.size)} wait{when}. {again} "
-        f"{'again ' if name == STAGING else ''}goes on from there.",
+        f"{'again ' if name == STAGING else ''}resumes.",
         paths,
         [] if _at_work(seen, old) else _lines(subject, paths, seen),
     )

@@ -110,7 +110,7 @@ def copy(
         run.tell(BlobStarted(blob))
         owners = ", ".join(str(model.name) for model in needed_by.get(blob.digest, ())) or "the source"
         try:
-            _carry(blob, owners, source, sink, run)
+            _copy_blob(blob, owners, source, sink, run)
         except Damaged as error:
             if pass_over is None:
                 raise
@@ -150,15 +150,15 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
     return planned
 
 
-def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) -> None:
-    """Copy one blob, going on from what an earlier copy left where the sink keeps that."""
+def _copy_blob(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) -> None:
+    """Copy one blob, resuming what an earlier copy left where the sink keeps that."""
     begun = sink.unfinished(blob) if isinstance(sink, Resumes) else None
     if begun is not None and isinstance(sink, Resumes):
         try:
             with begun as arriving, Verified(blob, owners, run) as verified:
-                offset = verified.prime(arriving)
+                offset = verified.hash_existing(arriving)
                 with source.open(blob, offset) as data:
-                    verified.follow(data)
+                    verified.read_from(data)
                     arriving.append(verified)
                 verified.confirm_end()
             return
@@ -166,6 +166,6 @@ def _carry(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) 
             # Either what was there is wrong, as after a power cut, or what comes is: the whole will tell.
             sink.discard(blob)
     with source.open(blob) as data, Verified(blob, owners, run) as verified:
-        verified.follow(data)
+        verified.read_from(data)
         sink.put(blob, verified)
         verified.confirm_end()

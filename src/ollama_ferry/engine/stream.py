@@ -127,7 +127,7 @@ class _Taken:
     def _put(self, entry: BlobEntry, *, again: bool) -> None:
         """Put a blob into the sink; one that comes again is of no use, and still has to be what it says."""
         with Verified(entry.blob, "the stream", self._run.unobserved()) as verified:
-            verified.follow(entry.data)
+            verified.read_from(entry.data)
             if again:
                 while verified.read(_CHUNK):
                     pass

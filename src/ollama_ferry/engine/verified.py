@@ -29,7 +29,7 @@ class Verified:
         self._count = 0
         self._confirmed = False
 
-    def prime(self, data: Readable) -> int:
+    def hash_existing(self, data: Readable) -> int:
         """Take bytes that are at the target already; return how many.
 
         Raises:
@@ -42,7 +42,7 @@ class Verified:
             self._refuse(f"is there with more than its {self._blob.size} bytes")
         return self._count
 
-    def follow(self, data: Readable) -> None:
+    def read_from(self, data: Readable) -> None:
         """Give these bytes from now on."""
         self._data = data
 
@@ -73,7 +73,7 @@ class Verified:
 
     def _take(self, size: int) -> bytes:
         self._run.check()
-        assert self._data is not None  # noqa: S101 -- prime() or follow() comes first
+        assert self._data is not None  # noqa: S101 -- hash_existing() or read_from() comes first
         try:
             chunk = self._data.read(size)
         except OSError as error:

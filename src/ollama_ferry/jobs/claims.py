@@ -18,7 +18,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class There:
+class ExistingModel:
     """What a target has under a name.
 
     Attributes:
@@ -30,9 +30,9 @@ class There:
     id: str = ""
 
     @classmethod
-    def of(cls, here: Manifest | None, manifest: Manifest) -> There | None:
+    def of(cls, here: Manifest | None, manifest: Manifest) -> ExistingModel | None:
         """Compare the manifest at a target with the one that comes."""
-        return There(here.raw == manifest.raw, here.digest.short) if here is not None else None
+        return ExistingModel(here.raw == manifest.raw, here.digest.short) if here is not None else None
 
 
 class Claims:
@@ -50,7 +50,7 @@ class Claims:
         self._conflicts: list[str] = []
         self._remedies: dict[str, None] = {}
 
-    def claim(self, source: object, name: object, key: Hashable, there: There | None) -> bool:
+    def claim(self, source: object, name: object, key: Hashable, there: ExistingModel | None) -> bool:
         """Decide on one model.
 
         Args:

@@ -24,4 +24,4 @@ def open_contents(path: Path, run: Run) -> ArchiveSource:
         return read_contents(path)
     run.explain(f"{path} has no index: reading it to its end")
     run.tell(Started(0, 0, size))
-    return read_contents(path, tick=run.advanced)
+    return read_contents(path, on_read=run.advanced)

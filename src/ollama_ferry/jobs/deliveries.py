@@ -13,7 +13,7 @@ from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Cancelled, FerryError, Vanished, exhaustion_of
-from ollama_ferry.jobs.claims import Claims, There
+from ollama_ferry.jobs.claims import Claims, ExistingModel
 from ollama_ferry.jobs.send_targets import Target
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -96,7 +96,7 @@ class Delivery:
         claims = Claims(self.sent.target, replace=replace)
         for model in wanted.models:
             spelt, here = found[model.name]
-            there = There.of(here, model.manifest)
+            there = ExistingModel.of(here, model.manifest)
             if not claims.claim(model.name, spelt, spelt.key, there):
                 continue
             if there is not None and there.same and all(self.target.has(blob) for blob in model.manifest.blobs):

@@ -183,7 +183,7 @@ def export_to_file(
         run: told of every step; stops it at the next chunk.
 
     Raises:
-        FerryError: it could not be done; no file is left, but volumes are, for the next run to go on from.
+        FerryError: it could not be done; no file is left, but volumes are, for the next run to resume from.
     """
     run = run or Run()
     kind = kind_of(path.name)

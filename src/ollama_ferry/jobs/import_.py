@@ -19,7 +19,7 @@ from ollama_ferry.errors import ModelNotFound
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
-from ollama_ferry.jobs.trust import HeldStream
+from ollama_ferry.jobs.trust import TrustedStream
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
@@ -68,7 +68,7 @@ def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | 
         FerryError: it can't be done as asked.
     """
     run = run or Run()
-    with ArchiveFile(path, tick=run.advanced, lenient=options.lenient) as file:
+    with ArchiveFile(path, on_read=run.advanced, lenient=options.lenient) as file:
         if file.note:
             run.note(file.note)
         source = file.source() or _scanned(file, run)
@@ -120,7 +120,7 @@ def import_file(
     """
     run = run or Run()
 
-    with ArchiveFile(path, tick=run.advanced, lenient=options.lenient) as file:
+    with ArchiveFile(path, on_read=run.advanced, lenient=options.lenient) as file:
         if file.note:
             run.note(file.note)
         source = file.source()
@@ -151,7 +151,7 @@ def import_stream(
     run = run or Run()
 
     run.tell(Started(0, 0, 0))
-    stream = ArchiveStream(data, label, tick=run.advanced, lenient=options.lenient)
+    stream = ArchiveStream(data, label, on_read=run.advanced, lenient=options.lenient)
     return _import_stream(stream, store, options, None, disk, run)
 
 
@@ -173,7 +173,7 @@ def import_source(
     _require_blobs(source, plan(pinned, store, pinned.names()))
     if isinstance(source, ArchiveSource):
         source.check_repeated(run.cancel)
-    with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
+    with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
         chosen, pinned = _choose(source, store, options)
 
@@ -203,8 +203,8 @@ def _import_stream(
         taken[name] = manifest
         return chosen.take(name, manifest)
 
-    held = HeldStream(stream, options.trust.signed(stream.contents.signature), taken, stream.label)
-    with StoreSink(store, disk=disk, doubting=options.verify_existing, run=run) as sink:
+    held = TrustedStream(stream, options.trust.signed(stream.contents.signature), taken, stream.label)
+    with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
         chosen = Choices(store, options, stream.label)
         copied = copy_stream(held, sink, choose, run, wanted=wanted, everything=not options.only)
     if not chosen.models and not chosen.conflicts:

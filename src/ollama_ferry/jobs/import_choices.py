@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.jobs.claims import Claims, There, require_one
+from ollama_ferry.jobs.claims import Claims, ExistingModel, require_one
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
@@ -84,7 +84,7 @@ class Choices:
         if self.options.rename is not None:
             require_one(self._asked_for, self.label)
         name = self._spelling.of(self.options.rename or source)
-        there = There.of(self.store.manifest_here(name), manifest)
+        there = ExistingModel.of(self.store.manifest_here(name), manifest)
         if not self._claims.claim(source, name, name.key, there):
             return None
         whole = (
@@ -101,7 +101,7 @@ class Choices:
         moving = {blob.digest for blob in planned.blobs}
         left = []
         for model in planned.models:
-            there = There.of(self.store.manifest_here(model.name), model.manifest)
+            there = ExistingModel.of(self.store.manifest_here(model.name), model.manifest)
             if there is not None and there.same and not any(b.digest in moving for b in model.manifest.blobs):
                 self.models[model.name] = replace(self.models[model.name], was_here=True)
             else:

@@ -63,7 +63,7 @@ def pull_into_store(
     disk: Disk | None = None,
     run: Run | None = None,
 ) -> Imported:
-    """Pull models into a store, as an import does: hashed on the way, listed only when whole, gone on with later.
+    """Pull models into a store, as an import does: hashed on the way, listed only when whole, resumed later.
 
     Args:
         references: what :func:`references_of` returned.

@@ -13,7 +13,7 @@ from ollama_ferry.engine.plan import PlannedModel
 from ollama_ferry.engine.ports import Inspectable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Vanished
-from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
+from ollama_ferry.jobs.claims import Claims, ExistingModel, require_distinct, require_one
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.manifest_forms import is_form_of
@@ -239,7 +239,7 @@ def _refuse_conflicts(
             if found is not None:
                 # Another form of the same model is no conflict, and is written anew.
                 alike = same or is_form_of(found, model.name, model.manifest)
-                there = There(alike, Digest.of(found).short if found else "")
+                there = ExistingModel(alike, Digest.of(found).short if found else "")
             claimed = claims.claim(model.name, reference, reference, there)
             if claimed and same and not repository.sink.look(model.manifest.blobs):
                 repository.were_there.append(model)

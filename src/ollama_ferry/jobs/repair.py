@@ -13,7 +13,7 @@ from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Arriving, Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import ENDS_ALL, FerryError
+from ollama_ferry.errors import FATAL_FOR_ALL, FerryError
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
@@ -62,7 +62,7 @@ def verify_and_repair(
         run.explain(f"repairing from {archive}")
         try:
             repair(store, report, archive, trust=trust_in(archive), run=run)
-        except ENDS_ALL:
+        except FATAL_FOR_ALL:
             raise
         except FerryError as error:
             # The next archive may have what this one has not; what it had is told by the report.
@@ -114,7 +114,7 @@ def repair(
     wanted = {problem.blob.digest: problem.blob for _, problem in problems if problem.blob is not None}
     manifests = {name.key: name for name, problem in problems if problem.blob is None}
     with (
-        ArchiveFile(archive, tick=run.advanced) as file,
+        ArchiveFile(archive, on_read=run.advanced) as file,
         StoreSink(store, disk=disk, run=run) as sink,
     ):
         if file.note:

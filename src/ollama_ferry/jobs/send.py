@@ -84,13 +84,13 @@ def send(
             if delivery.sent.error is None and not delivery.names:
                 delivery.attempt(delivery.target.tidy_up, run)
         if under_way:
-            _carry(store, under_way, run, wanted, options)
+            _send_all(store, under_way, run, wanted, options)
     for delivery in deliveries:
         delivery.sent.seconds = run.seconds
     return [delivery.sent for delivery in deliveries]
 
 
-def _carry(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
+def _send_all(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
     with ExitStack() as stack:
         for delivery in deliveries:
             delivery.attempt(delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum)

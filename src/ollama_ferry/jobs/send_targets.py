@@ -105,7 +105,7 @@ class FolderTarget:
         self.waited = True
         self._disk = disk
         self._store = Store(root)
-        self._doubting = False
+        self._verify_existing = False
 
     def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
         spelling = Spelling(self._store.names())
@@ -113,16 +113,18 @@ class FolderTarget:
         return str(self._store.root), {name: (other, self._store.manifest_here(other)) for name, other in spelt.items()}
 
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
-        self._doubting = True
+        self._verify_existing = True
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
-        return stack.enter_context(StoreSink(self._store, disk=self._disk, doubting=self._doubting, run=run))
+        return stack.enter_context(
+            StoreSink(self._store, disk=self._disk, verify_existing=self._verify_existing, run=run)
+        )
 
     def tidy_up(self, run: Run) -> None:
         StoreSink.tidy_up(self._store, disk=self._disk, run=run)
 
     def has(self, blob: Descriptor) -> bool:
-        return not self._doubting and self._store.has(blob)
+        return not self._verify_existing and self._store.has(blob)
 
     def begun(self, blob: Descriptor) -> int:
         return 0

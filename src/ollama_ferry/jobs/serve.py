@@ -1,4 +1,4 @@
-"""Make a shelf of what a user named: models of a store, or of one archive."""
+"""Choose what is served of what a user named: models of a store, or of one archive."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import is_loopback
 from ollama_ferry.serving.page import pull_line, rename_line
+from ollama_ferry.serving.served_models import NotServable, ServedModel, ServedModels, choose
 from ollama_ferry.serving.server import Server
-from ollama_ferry.serving.shelf import LeftOut, ServedModel, Shelf, choose
 from ollama_ferry.wording import quoted
 
 
 @dataclass(frozen=True)
-class Shelved:
-    """A shelf, and what did not get onto it.
+class ToServe:
+    """A served_models, and what did not get onto it.
 
     Attributes:
-        shelf: what can be served.
+        served_models: what can be served.
         left_out: models that a pattern or all of the place meant, and that can't be served.
         place: what the models come from, for people.
     """
 
-    shelf: Shelf
-    left_out: tuple[LeftOut, ...]
+    served_models: ServedModels
+    left_out: tuple[NotServable, ...]
     place: str
 
 
@@ -44,7 +44,7 @@ class Serving:
 
     Attributes:
         server: the server itself.
-        shelf: what is served.
+        served_models: what is served.
         left_out: models that a pattern or all of the place meant, and that can't be served.
         place: what the models come from, for people.
         host: where others reach it, as ``host:port``, as far as this machine knows.
@@ -52,8 +52,8 @@ class Serving:
     """
 
     server: Server
-    shelf: Shelf
-    left_out: tuple[LeftOut, ...]
+    served_models: ServedModels
+    left_out: tuple[NotServable, ...]
     place: str
     host: str
     token_needed: bool
@@ -76,7 +76,7 @@ class Serving:
     @property
     def models(self) -> Sequence[ServedModel]:
         """The models that are served."""
-        return self.shelf.models
+        return self.served_models.models
 
     def pull_line(self, model: ServedModel) -> str:
         """Return the command that pulls a model elsewhere."""
@@ -91,8 +91,8 @@ class Serving:
         self.server.wait()
 
 
-def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> Shelved:
-    """Make a shelf of models of a store.
+def serve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> ToServe:
+    """Choose models of a store to serve.
 
     Args:
         located: the store.
@@ -105,20 +105,20 @@ def shelve_store(located: Located, texts: Sequence[str], *, everything: bool = F
     store = Store(located.root)
     names = select(located, texts, everything=everything)
     models, left_out = choose(store, names, () if everything else _in_full(store, texts))
-    return Shelved(Shelf(store, models), tuple(left_out), store.label)
+    return ToServe(ServedModels(store, models), tuple(left_out), store.label)
 
 
 @contextmanager
-def shelve_archive(path: Path, only: Sequence[str]) -> Iterator[Shelved]:
-    """Make a shelf of models of an archive, which is open until the block ends; see :func:`choose_of_archive`."""
+def serve_archive(path: Path, only: Sequence[str]) -> Iterator[ToServe]:
+    """Choose models of an archive to serve, which is open until the block ends; see :func:`choose_of_archive`."""
     with choose_of_archive(path, only) as (source, models, left_out):
-        yield Shelved(Shelf(source, models), tuple(left_out), source.label)
+        yield ToServe(ServedModels(source, models), tuple(left_out), source.label)
 
 
 @contextmanager
 def choose_of_archive(
     path: Path, only: Sequence[str]
-) -> Iterator[tuple[ArchiveSource, list[ServedModel], list[LeftOut]]]:
+) -> Iterator[tuple[ArchiveSource, list[ServedModel], list[NotServable]]]:
     """Find the models of an archive that can be served; it is open until the block ends.
 
     Args:

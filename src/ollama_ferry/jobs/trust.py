@@ -85,7 +85,7 @@ NO_TRUST = Trust()
 """Nothing is asked of the models."""
 
 
-class HeldStream:
+class TrustedStream:
     """A stream that ends with an error, before anything of it is published, where its models are not those.
 
     Args:

@@ -19,15 +19,15 @@ from pathlib import Path
 from ollama_ferry.engine.events import Advanced, ModelDone, Started
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Cancelled, FerryError, ModelNotFound, Unreachable
-from ollama_ferry.jobs.claims import Claims, There, require_distinct, require_one
+from ollama_ferry.jobs.claims import Claims, ExistingModel, require_distinct, require_one
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.serve import choose_of_archive
 from ollama_ferry.model.manifests import Digest, Manifest
 from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.ollama.api import ServerApi
 from ollama_ferry.serving.addresses import Address, outward
+from ollama_ferry.serving.served_models import ServedModel, ServedModels
 from ollama_ferry.serving.server import Server
-from ollama_ferry.serving.shelf import ServedModel, Shelf
 
 _LOOPBACK = Address("127.0.0.1", 0)
 _HTTP = 80
@@ -38,7 +38,7 @@ _NOTICE = 3.0
 
 
 @dataclass(frozen=True)
-class GivenModel:
+class ModelOnServer:
     """A model that a server has now.
 
     Attributes:
@@ -75,7 +75,7 @@ class Given:
 
     archive: str
     server: str
-    models: tuple[GivenModel, ...]
+    models: tuple[ModelOnServer, ...]
     size: int
     seconds: float
 
@@ -115,15 +115,15 @@ def import_via_server(
         missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
         claims = Claims(f"the server at {api.address}", replace=options.replace)
         for model in missing:
-            other = There(same=False, id=there[model.name][:12]) if model.name in there else None
+            other = ExistingModel(same=False, id=there[model.name][:12]) if model.name in there else None
             claims.claim(model.served.name, model.name, model.name.key, other)
         claims.settle("nothing was given")
-        shelf = Shelf(source, [model.served for model in missing])
+        served_models = ServedModels(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
         run.tell(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
         arrived = _Arrived(run)
         if missing:
-            with Server(shelf, listen) as server:
+            with Server(served_models, listen) as server:
                 host = outward(listen, server.host, server.port)
                 for model in missing:
                     run.check()
@@ -134,7 +134,7 @@ def import_via_server(
 
 def _seen_there(
     api: ServerApi, wanted: Sequence[_Wanted], missing: Sequence[_Wanted], run: Run
-) -> tuple[GivenModel, ...]:
+) -> tuple[ModelOnServer, ...]:
     """Ask the server what it has now."""
     now = api.models()
     given = []
@@ -142,7 +142,7 @@ def _seen_there(
         found = now.get(model.name)
         if found is None:
             raise FerryError(f"the server at {api.address} does not list {model.name} after all")
-        given.append(GivenModel(model.name, model.served.name, model.served.manifest, found, model not in missing))
+        given.append(ModelOnServer(model.name, model.served.name, model.served.manifest, found, model not in missing))
         if not given[-1].same_id:
             said = (
                 f"{model.name} has the ID {found[:12]} there: this server writes manifests anew; its blobs are the same"

@@ -20,7 +20,7 @@ from urllib3.exceptions import (
 
 from ollama_ferry.errors import Damaged
 from ollama_ferry.registries.connections import Origin
-from ollama_ferry.registries.watching import Watch
+from ollama_ferry.registries.deadlines import Watch
 
 # What an answer that is not read may still hold for its connection to be worth keeping.
 _DRAIN_LIMIT = 64 * 1024
@@ -34,7 +34,7 @@ FAILURES = (HTTPError, OSError, http.client.HTTPException, ValueError)
 """What urllib3 and Python raise where a line fails, or where something comes that is no HTTP."""
 
 
-class LineBroke(Exception):
+class ConnectionBroke(Exception):
     """The line to a host failed, or was silent for too long; the text says how.
 
     Attributes:
@@ -48,15 +48,15 @@ class LineBroke(Exception):
         self.origin: Origin | None = None
 
 
-class NotConnected(LineBroke):
+class NotConnected(ConnectionBroke):
     """There was no connection to begin with."""
 
 
-class TlsEnded(LineBroke):
+class TlsEnded(ConnectionBroke):
     """TLS ended without a word; where there was no answer before, it may well have been refused."""
 
 
-class NotTrusted(LineBroke):
+class NotTrusted(ConnectionBroke):
     """The other side is not who it should be; another try would not help."""
 
 
@@ -113,7 +113,7 @@ class Answer:
             seconds: how long they may take together; None takes what a large piece may take.
 
         Raises:
-            LineBroke: the line failed, or nothing came for too long.
+            ConnectionBroke: the line failed, or nothing came for too long.
         """
         try:
             with self._watch.within(self._socket, _PIECE_SECONDS if seconds is None else seconds):
@@ -126,7 +126,7 @@ class Answer:
 
         Raises:
             Damaged: it has more bytes than the limit.
-            LineBroke: the line failed, or the body took too long to come.
+            ConnectionBroke: the line failed, or the body took too long to come.
         """
         if (self.length or 0) > limit:
             raise Damaged(f"{what} of {self.length} bytes is not read: {limit} is the most")
@@ -137,10 +137,10 @@ class Answer:
             if count > limit:
                 raise Damaged(f"{what} of more than {limit} bytes is not read")
             if time.monotonic() > self._end:
-                raise LineBroke("the answer came too slowly")
+                raise ConnectionBroke("the answer came too slowly")
         # What is cut within its headers looks like an answer without a body.
         if count != self.length if self.length is not None else not parts:
-            raise LineBroke("the answer ended early")
+            raise ConnectionBroke("the answer ended early")
         return b"".join(parts)
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ def retry_after(text: str) -> float:
         return 0.0
 
 
-def broken(error: BaseException) -> LineBroke:
+def broken(error: BaseException) -> ConnectionBroke:
     """Return what a failure of the line means, without the addresses that urllib3 puts into its words."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
@@ -186,7 +186,7 @@ def broken(error: BaseException) -> LineBroke:
         if isinstance(one, NameResolutionError):
             return NotConnected("its name is not known")
     fresh = any(isinstance(one, NewConnectionError | ConnectTimeoutError) for one in seen)
-    kind = NotConnected if fresh else LineBroke
+    kind = NotConnected if fresh else ConnectionBroke
     for one in seen:
         if isinstance(one, OSError) and one.strerror:
             return kind(one.strerror)

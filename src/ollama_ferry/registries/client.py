@@ -21,7 +21,7 @@ from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import (
     FAILURES,
     Answer,
-    LineBroke,
+    ConnectionBroke,
     NotConnected,
     NotTrusted,
     TlsEnded,
@@ -106,14 +106,14 @@ class Client:
             accept: the statuses that are returned; all others raise.
             headers: further headers.
             body: what is sent along.
-            once: try no second time; a failure of the line is told by LineBroke.
+            once: try no second time; a failure of the line is told by ConnectionBroke.
 
         Raises:
             NotPermitted: the registry wants another login.
             NotFound: there is no such thing.
             Unreachable: the registry can't be reached, or has no time for us.
             FerryError: it refuses for another reason.
-            LineBroke: see ``once``.
+            ConnectionBroke: see ``once``.
         """
         request = _Request(method, urllib.parse.urljoin(self.base, url), scope, what, headers or {}, body)
         return self._insist(lambda: self._follow(request), lambda answer: answer, what, accept, once=once)
@@ -194,13 +194,13 @@ class Client:
                     trouble, pause = f"it answers {answer.status}{explanation(answer)}", answer.pause
             except NotTrusted as error:
                 raise self.unreachable(what, str(error), error.origin) from error
-            except LineBroke as error:
+            except ConnectionBroke as error:
                 trouble = str(error)
                 hopeless = isinstance(error, NotConnected | TlsEnded) and not self._answered
                 if hopeless and tries.failures + 1 >= _ATTEMPTS_AT_FIRST:
                     raise self.unreachable(what, trouble) from error
             if once:
-                raise LineBroke(trouble, pause)
+                raise ConnectionBroke(trouble, pause)
             tries.failed(self.unreachable(what, trouble, origin), pause)
 
     def _follow(self, request: _Request) -> Answer:

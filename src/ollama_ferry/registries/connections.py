@@ -18,9 +18,9 @@ from ollama_ferry.engine.rate import Slowed
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, UsageError
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.reach import Reach, may_name, reach_of
+from ollama_ferry.registries.address_scope import Reach, may_name, reach_of
+from ollama_ferry.registries.deadlines import Watch
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE
-from ollama_ferry.registries.watching import Watch
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
 _PORTS = {"http": 80, "https": 443}

@@ -1,4 +1,4 @@
-"""Blobs out of a registry: by ranges, gone on with where the line broke, several at once where a blob is big.
+"""Blobs out of a registry: by ranges, resumed where the line broke, several at once where a blob is big.
 
 Source: ``GET /v2/<name>/blobs/<digest>`` of the OCI distribution specification, RFC 9110 for ranges, and
 ``server/download.go`` of Ollama for a redirect whose target is kept for all ranges of a blob. The bytes are not hashed
@@ -17,7 +17,7 @@ from threading import Condition, Thread
 
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, NotFound, Unreachable
 from ollama_ferry.model.manifests import Descriptor
-from ollama_ferry.registries.answers import Answer, LineBroke
+from ollama_ferry.registries.answers import Answer, ConnectionBroke
 from ollama_ferry.registries.client import Client
 
 _CHUNK = 512 * 1024
@@ -170,8 +170,8 @@ class _Blob:
                     chunk = answer.read(client.rate_limit.chunk(min(_CHUNK, end - position)))
                     self.seconds += time.monotonic() - began
                     if not chunk:
-                        raise LineBroke("the answer ended early")
-                except LineBroke as error:
+                        raise ConnectionBroke("the answer ended early")
+                except ConnectionBroke as error:
                     if answer is not None:
                         answer.close()
                         answer = None
@@ -193,17 +193,17 @@ class _Blob:
         while True:
             try:
                 return self.ask(start, end)
-            except LineBroke as error:
+            except ConnectionBroke as error:
                 tries.failed(self._broken(start, error))
 
-    def _broken(self, position: int, error: LineBroke) -> Unreachable:
+    def _broken(self, position: int, error: ConnectionBroke) -> Unreachable:
         return self.client.unreachable(f"{self._what} failed after {position} bytes", str(error))
 
     def ask(self, start: int, end: int) -> Answer:
         """Ask for a range, and return the answer with its body at ``start``.
 
         Raises:
-            LineBroke: the line failed while bytes that are not wanted passed by.
+            ConnectionBroke: the line failed while bytes that are not wanted passed by.
         """
         headers = {"Range": f"bytes={start}-{end - 1}"}
         answer = self._ask(headers)
@@ -217,7 +217,7 @@ class _Blob:
             while start:
                 passed = len(answer.read(min(_CHUNK, start)))
                 if not passed:
-                    raise LineBroke("the answer ended early")
+                    raise ConnectionBroke("the answer ended early")
                 start -= passed
             return answer
         except BaseException:
@@ -233,11 +233,11 @@ class _Blob:
                 return client.ask(
                     "GET", direct, scope="", what=self._what, accept=_ANSWERED, headers=headers, once=True
                 )
-            except (FerryError, LineBroke) as error:
+            except (FerryError, ConnectionBroke) as error:
                 # A signed address ends after a while, each storage says so in its own way; the registry gives another.
                 if self._direct == direct:
                     self._direct = ""
-                if isinstance(error, Cancelled | LineBroke):
+                if isinstance(error, Cancelled | ConnectionBroke):
                     raise
         try:
             answer = client.ask("GET", self._path, scope=scope, what=self._what, accept=_ANSWERED, headers=headers)

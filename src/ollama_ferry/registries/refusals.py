@@ -7,7 +7,7 @@ import re
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Remedy, Unreachable
 from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.registries.access import Access
-from ollama_ferry.registries.answers import Answer, LineBroke
+from ollama_ferry.registries.answers import Answer, ConnectionBroke
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 """Statuses that name another address."""
@@ -26,7 +26,7 @@ def explanation(answer: Answer) -> str:
         raw = answer.read_whole(_ERROR_LIMIT, "an error")
         first = parse_json(raw).get("errors")[0]
         words = [first[key] for key in ("code", "message") if isinstance(first.get(key), str)]
-    except (LineBroke, Damaged, AttributeError, IndexError, KeyError, TypeError):
+    except (ConnectionBroke, Damaged, AttributeError, IndexError, KeyError, TypeError):
         return ""
     return f" ({ascii(': '.join(words)[:300])[1:-1]})" if words else ""
 
@@ -67,7 +67,7 @@ def unreachable(what: str, host: str, trouble: str, registry: str, access: Acces
         access: where its certificates may be.
         answered: whether any host has answered before.
     """
-    hint, remedies = "Run the same command again: it goes on from what has arrived.", []
+    hint, remedies = "Run the same command again: it resumes.", []
     if "CERTIFICATE_VERIFY_FAILED" in trouble and "match" in trouble:
         hint = "The certificate is one for other names: call the host by one of those, or let it have another."
     elif "CERTIFICATE_VERIFY_FAILED" in trouble:

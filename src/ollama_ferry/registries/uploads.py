@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
 from ollama_ferry.model.manifests import Descriptor
-from ollama_ferry.registries.answers import Answer, LineBroke
+from ollama_ferry.registries.answers import Answer, ConnectionBroke
 from ollama_ferry.registries.client import Client
 
 _CHUNK = 1024 * 1024
@@ -176,9 +176,9 @@ class _Session:
                 self._patch(memoryview(chunk)[self.offset - start :])
                 # Some more is there: what failed before is no reason to give up.
                 tries.succeeded()
-            except (LineBroke, _OutOfStep) as error:
+            except (ConnectionBroke, _OutOfStep) as error:
                 where = f"{self._what} failed after {self.offset} bytes"
-                pause = error.pause if isinstance(error, LineBroke) else 0.0
+                pause = error.pause if isinstance(error, ConnectionBroke) else 0.0
                 tries.failed(self.client.unreachable(where, str(error)), pause)
                 self._ask_how_far(start, end)
             except FerryError as error:
@@ -206,7 +206,7 @@ class _Session:
                     once=True,
                 ).close()
                 return
-            except LineBroke as error:
+            except ConnectionBroke as error:
                 lost = UploadLost(f"{self._what}: {error}", hint="Run the same command again.")
                 tries.failed(lost, error.pause)
                 # The answer may be all that was lost.
@@ -221,7 +221,7 @@ class _Session:
     def give_up(self) -> None:
         """Tell the registry that no more will come; whether it listens does not matter."""
         if self._location:
-            with suppress(FerryError, LineBroke):
+            with suppress(FerryError, ConnectionBroke):
                 self.client.ask(
                     "DELETE", self._location, scope=self._scope, what=self._what, accept=(200, 202, 204), once=True
                 ).close()

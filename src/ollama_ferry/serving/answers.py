@@ -13,7 +13,7 @@ from ollama_ferry.errors import FerryError, MissingBlob
 from ollama_ferry.model.manifests import Descriptor, Digest, parse_json
 from ollama_ferry.serving.page import PAGE_HEADERS, page
 from ollama_ferry.serving.requests import BadRequest, Request, parse_range, split_host
-from ollama_ferry.serving.shelf import ServedModel, Shelf
+from ollama_ferry.serving.served_models import ServedModel, ServedModels
 from ollama_ferry.serving.tokens import is_authorized
 
 DEFAULT_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -51,17 +51,17 @@ class Answer:
 
 
 class Registry:
-    """Answers requests for what is on a shelf.
+    """Answers requests for the models that are served.
 
     Args:
-        shelf: what is served.
+        served_models: what is served.
         token: what a request must carry; empty where all may read.
         only_loopback: nobody but this machine can reach the server. Then a page in a browser must not either, under a
             name of its own that it lets point here (DNS rebinding): the Host header has to name the loopback.
     """
 
-    def __init__(self, shelf: Shelf, *, token: str = "", only_loopback: bool = False) -> None:
-        self._shelf = shelf
+    def __init__(self, served_models: ServedModels, *, token: str = "", only_loopback: bool = False) -> None:
+        self._served_models = served_models
         self._token = token
         self._only_loopback = only_loopback
 
@@ -89,7 +89,7 @@ class Registry:
 
     def _route(self, request: Request, shown: str, host: str) -> Answer:
         if request.path == "/":
-            body = page(self._shelf.models, host, token_needed=bool(self._token))
+            body = page(self._served_models.models, host, token_needed=bool(self._token))
             return Answer(200, "the page", PAGE_HEADERS, body, length=len(body))
         if request.path in ("/v2", "/v2/"):
             return _json(200, "the version of the API", {})
@@ -97,24 +97,24 @@ class Registry:
         if not found:
             return failure(404, shown, "NAME_UNKNOWN", "there is nothing here")
         repository, kind, reference = found[1], found[2], found[3]
-        tags = self._shelf.tags(repository)
+        tags = self._served_models.tags(repository)
         if tags is None:
             return failure(404, shown, "NAME_UNKNOWN", "no model of this name is served")
         if kind is None:
             return _json(200, f"the tags of {repository}", {"name": repository, "tags": tags})
         if kind == "manifests":
-            model = self._shelf.model(repository, reference)
+            model = self._served_models.model(repository, reference)
             if model is None:
                 return failure(404, shown, "MANIFEST_UNKNOWN", "no model of this tag or digest is served")
             return _of_manifest(request, model)
-        blob = self._shelf.blob(repository, reference)
+        blob = self._served_models.blob(repository, reference)
         if blob is None:
             return failure(404, shown, "BLOB_UNKNOWN", "no model that is served here has this blob")
         return self._of_blob(request, repository, blob, shown)
 
     def _of_blob(self, request: Request, repository: str, blob: Descriptor, shown: str) -> Answer:
         try:
-            self._shelf.require(blob)
+            self._served_models.require(blob)
         except MissingBlob as error:
             return failure(404, f"{shown} ({error})", "BLOB_UNKNOWN", "the blob has gone")
         except FerryError as error:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from html import escape
 
-from ollama_ferry.serving.shelf import ServedModel
+from ollama_ferry.serving.served_models import ServedModel
 from ollama_ferry.wording import human_size
 
 _STYLE = """

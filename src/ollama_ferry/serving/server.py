@@ -17,11 +17,11 @@ from typing import Any
 from ollama_ferry.errors import FerryError
 from ollama_ferry.serving.addresses import Address, bind, is_loopback, shown_peer
 from ollama_ferry.serving.answers import Answer, Registry, failure
-from ollama_ferry.serving.heads import HeadReader
+from ollama_ferry.serving.connection_slots import ConnectionSlots, Limits
+from ollama_ferry.serving.request_heads import HeadReader
 from ollama_ferry.serving.requests import BadRequest, Request, parse_head
-from ollama_ferry.serving.room import Limits, Room
 from ollama_ferry.serving.sending import ClientGone, send, send_part
-from ollama_ferry.serving.shelf import Shelf
+from ollama_ferry.serving.served_models import ServedModels
 
 # How long a client may go on sending after its last answer, before it is cut off: a connection that is closed with
 # bytes unread takes the answer with it.
@@ -62,10 +62,10 @@ def log_nothing(served: Served) -> None:
 
 
 class Server:
-    """Serves a shelf from the moment it is made until :meth:`close`; a context manager.
+    """Serves models from the moment it is made until :meth:`close`; a context manager.
 
     Args:
-        shelf: what is served; what it reads from must stay open for as long.
+        served_models: what is served; what it reads from must stay open for as long.
         listen: where to listen; port 0 takes a free one.
         token: what requests must carry; empty where everybody may read.
         log: told of every answer.
@@ -82,7 +82,7 @@ class Server:
 
     def __init__(
         self,
-        shelf: Shelf,
+        served_models: ServedModels,
         listen: Address | None = None,
         *,
         token: str = "",
@@ -90,14 +90,14 @@ class Server:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.shelf = shelf
+        self.served_models = served_models
         self._limits = limits or Limits()
         self._log = log
         self._log_lock = threading.Lock()
         self._listener = bind(listen or Address("127.0.0.1", 0))
         self.host, self.port = self._listener.getsockname()[:2]
-        self._registry = Registry(shelf, token=token, only_loopback=is_loopback(self.host))
-        self._room = Room(self._limits, clock)
+        self._registry = Registry(served_models, token=token, only_loopback=is_loopback(self.host))
+        self._room = ConnectionSlots(self._limits, clock)
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, name="serve", daemon=True)
         self._thread.start()
@@ -135,14 +135,14 @@ class Server:
             while True:
                 selector.select()
                 # Only now, when somebody waits, has anybody to make room.
-                if not self._room.wait_for_a_place():
+                if not self._room.wait_for_a_slot():
                     return
                 try:
                     connection, peer = self._listener.accept()
                 except OSError as error:
                     # Whoever knocked has gone again; or there are no descriptors left, until a connection ends.
                     if error.errno in (errno.EMFILE, errno.ENFILE):
-                        self._room.make_room()
+                        self._room.free_a_slot()
                     continue
                 self._begin(connection, peer)
 
@@ -208,7 +208,7 @@ class Server:
                 body = b"" if bare else answer.body
                 send(connection, _head_of(answer, keep=keep) + body)
                 return len(body), ""
-            with self.shelf.open(answer.blob, answer.offset) as data:
+            with self.served_models.open(answer.blob, answer.offset) as data:
                 send(connection, _head_of(answer, keep=keep))
                 begun = True
                 # More than was promised is never sent, and less ends the connection: the client must see it.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.places.ssh.scripts import GET, HASH, LOOK
-from ollama_ferry.places.ssh.writing import COMMIT, LOCK, PUT
+from ollama_ferry.places.ssh.writing_scripts import COMMIT, LOCK, PUT
 from support.far_side import FarSide, Holder
 from support.stores import tree, weights
 from support.tools import require_tool

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_ferry.archives import tar
 from ollama_ferry.places.ssh.scripts import LOOK
-from ollama_ferry.places.ssh.writing import COMMIT, LOCK, PUT
+from ollama_ferry.places.ssh.writing_scripts import COMMIT, LOCK, PUT
 from support.far_side import FarSide, Holder
 from support.stores import tree, weights
 from support.tools import require_tool

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ollama_ferry.jobs.send import SendOptions, send
 from ollama_ferry.jobs.send_targets import SshTarget
-from ollama_ferry.places.ssh.line import Line, SshOptions
+from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
-from ollama_ferry.places.ssh.writing import LOCK
+from ollama_ferry.places.ssh.writing_scripts import LOCK
 from ollama_ferry.places.store.store import Store
 from support.command_line import COMMAND, ferry
 from support.far_side import FarSide, Holder
@@ -84,7 +84,7 @@ def test_lock_ends_with_the_send(source: StoreBuilder, sshd: Sshd, tmp_path: Pat
     models(source)
     target = tmp_path / "far"
     store = Store(source.root)
-    with Line("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
+    with SshConnection("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:
         for _ in range(2):
             (done,) = send(store, store.names(), [SshTarget(SshPlace(line, str(target)))], SendOptions())
             assert done.error is None, done.error

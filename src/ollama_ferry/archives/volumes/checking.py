@@ -47,14 +47,14 @@ def verify_volumes(sums: Path, *, run: Run | None = None) -> tuple[VolumeVerdict
             return "not here"
         try:
             with open_regular(here[name]) as file:
-                return "good" if sha256_of(_Told(file, run), run.cancel) == expected[name] else "damaged"
+                return "good" if sha256_of(_CountedReader(file, run), run.cancel) == expected[name] else "damaged"
         except OSError as error:
             raise FerryError(f"can't read {here[name]}: {error.strerror or error}") from error
 
     return tuple(VolumeVerdict(name, result(name)) for name in expected)
 
 
-class _Told:
+class _CountedReader:
     """Bytes that are told of as they are read."""
 
     def __init__(self, data: BinaryIO, run: Run) -> None:

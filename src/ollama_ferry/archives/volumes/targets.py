@@ -12,7 +12,7 @@ from ollama_ferry.files.draft import Draft
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.pending import PARTIAL
 
-LEFT = "What is whole stays: run the same command again, and it goes on from there."
+LEFT = "What is whole stays: run the same command again, and it resumes."
 """What becomes of volumes when something fails."""
 
 _CHANGED = "Or the models, or the options, are not those of the run that wrote it. "

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from ollama_ferry.archives.members import Member, MemberKind
-from ollama_ferry.archives.one_reading import odd
 from ollama_ferry.archives.paths import Paths
+from ollama_ferry.archives.portable_tar import odd
 from ollama_ferry.errors import Damaged
 from ollama_ferry.model.layout import meaning_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
@@ -51,12 +51,12 @@ class Contents:
             self.ignored_names.append(name[:_NAME_SHOWN])
 
 
-class Gathering:
+class ContentsBuilder:
     """Sorts members into :class:`Contents`, and refuses what has no place in an archive of models.
 
     Args:
         contents: what is filled.
-        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`).
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
     """
 
     def __init__(self, contents: Contents, *, lenient: bool = False) -> None:

@@ -26,8 +26,8 @@ from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Rem
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import MANIFEST_LIMIT
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.contents import Contents, Gathering
-from ollama_ferry.places.archive.reading import Metered, PlainPart, Tick, naming, no_tick
+from ollama_ferry.places.archive.contents import Contents, ContentsBuilder
+from ollama_ferry.places.archive.reading import Metered, OnRead, PlainPart, ignore_reads, naming
 from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.archive.stream import ArchiveStream, FramedStream, SeekingStream
 
@@ -36,14 +36,14 @@ _FRAMES_KEPT = 64
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
+def read_contents(path: Path, *, on_read: OnRead = ignore_reads) -> ArchiveSource:
     """Find out what an archive's file holds; a packed one without an index is read to its end for that.
 
     Nothing of it is taken, so what not every tar reads in the same way is told too.
 
     Args:
         path: the file.
-        tick: told of every read.
+        on_read: told of every read.
 
     Returns:
         A source that tells names, manifests and sizes; it opens no blob.
@@ -51,7 +51,7 @@ def read_contents(path: Path, *, tick: Tick = no_tick) -> ArchiveSource:
     Raises:
         FerryError: it can't be read, or is damaged as far as that shows without hashing.
     """
-    with ArchiveFile(path, tick=tick, lenient=True) as file:
+    with ArchiveFile(path, on_read=on_read, lenient=True) as file:
         source = file.source()
         contents = source.contents if source is not None else file.stream().scan()
         return ArchiveSource(file.label, contents, None)
@@ -62,9 +62,9 @@ class ArchiveFile:
 
     Args:
         path: the file; or the first of its volumes, the others of which lie beside it.
-        tick: told of every read of :meth:`stream`.
+        on_read: told of every read of :meth:`stream`.
         shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
-        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.one_reading`).
+        lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
 
     Attributes:
         size: of the file, in bytes.
@@ -76,18 +76,20 @@ class ArchiveFile:
         NotFound, NotPermitted: there is no such file, or it can't be read.
     """
 
-    def __init__(self, path: Path, *, tick: Tick = no_tick, shared: bool = False, lenient: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, on_read: OnRead = ignore_reads, shared: bool = False, lenient: bool = False
+    ) -> None:
         self._lenient = lenient
         self.path = path
         self.label = str(path)
         self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
-        self._tick = tick
+        self._on_read = on_read
         self._file = _open_file(path)
         self._identity = _identity(self._file)
         self.size = self._file.seek(0, io.SEEK_END)
         self._file.seek(0)
         try:
-            self.packing = packing_of(Metered(self._file, self.label, no_tick).read(6))
+            self.packing = packing_of(Metered(self._file, self.label, ignore_reads).read(6))
         except BaseException:
             self._file.close()
             raise
@@ -118,7 +120,7 @@ class ArchiveFile:
         self._file.seek(0)
         start = b""
         with naming(self.label):
-            reader = Metered(self._file, self.label, no_tick)
+            reader = Metered(self._file, self.label, ignore_reads)
             while len(start) < size and (more := reader.read(size - len(start))):
                 start += more
         return start
@@ -146,7 +148,7 @@ class ArchiveFile:
         """
         if self.packing == "zip":
             with naming(self.label):
-                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, no_tick)), lenient=self._lenient)
+                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, ignore_reads)), lenient=self._lenient)
                 contents = _zip_contents(reader, lenient=self._lenient)
 
             def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
@@ -154,7 +156,7 @@ class ArchiveFile:
 
             return ArchiveSource(self.label, contents, open_zipped)
         if self.index is not None:
-            contents = self._framed_stream(self.index, no_tick, ahead=False).scan()
+            contents = self._framed_stream(self.index, ignore_reads, ahead=False).scan()
             return ArchiveSource(self.label, contents, self._open_framed)
         if self.packing:
             return None
@@ -163,15 +165,15 @@ class ArchiveFile:
     def stream(self) -> ArchiveStream:
         """Return the archive as a stream, from its start; where there is an index, unpacked on all cores."""
         if self.index is not None:
-            return self._framed_stream(self.index, self._tick, ahead=True)
+            return self._framed_stream(self.index, self._on_read, ahead=True)
         self._file.seek(0)
-        return ArchiveStream(self._file, self.label, tick=self._tick, lenient=self._lenient)
+        return ArchiveStream(self._file, self.label, on_read=self._on_read, lenient=self._lenient)
 
-    def _framed_stream(self, index: Index, tick: Tick, *, ahead: bool) -> FramedStream:
+    def _framed_stream(self, index: Index, on_read: OnRead, *, ahead: bool) -> FramedStream:
         if self._frames is None:
             self._frames = FrameReader(self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep)
         data = self._frames.part(0, index.frames.size, ahead=ahead)
-        return FramedStream(data, index, self.label, tick, lenient=self._lenient)
+        return FramedStream(data, index, self.label, on_read, lenient=self._lenient)
 
     @contextmanager
     def _open_framed(self, size: int, place: int, offset: int) -> Iterator[Readable]:
@@ -196,13 +198,13 @@ class ArchiveFile:
 
 def _zip_contents(reader: ZipReader, *, lenient: bool) -> Contents:
     contents = Contents()
-    gathering = Gathering(contents, lenient=lenient)
+    builder = ContentsBuilder(contents, lenient=lenient)
     for member in reader:
-        meaning = gathering.take(member)
+        meaning = builder.take(member)
         if isinstance(meaning, ModelName):
             with reader.open(member.offset) as data:
                 # zipfile ends at the size that its directory gives, which was looked at.
-                gathering.add(meaning, data.read(MANIFEST_LIMIT))
+                builder.add(meaning, data.read(MANIFEST_LIMIT))
     return contents
 
 

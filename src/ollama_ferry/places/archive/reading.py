@@ -11,21 +11,21 @@ from ollama_ferry.archives.unpacking import Input
 from ollama_ferry.engine.ports import Readable, file_of
 from ollama_ferry.errors import Damaged, FerryError
 
-Tick = Callable[[int], None]
+OnRead = Callable[[int], None]
 """Told how many bytes of the archive's file were read since the last call; may raise to stop."""
 
 
-def no_tick(count: int) -> None:
+def ignore_reads(count: int) -> None:
     """Tell nobody."""
 
 
 class Metered(io.RawIOBase):
     """A file whose reads are counted, and whose errors say which archive they are about."""
 
-    def __init__(self, data: Input, label: str, tick: Tick) -> None:
+    def __init__(self, data: Input, label: str, on_read: OnRead) -> None:
         self._data = data
         self._label = label
-        self._tick = tick
+        self._on_read = on_read
 
     def readable(self) -> bool:
         return True
@@ -50,7 +50,7 @@ class Metered(io.RawIOBase):
                 f"reading {self._label} failed: {error.strerror or error}",
                 hint="The disk or stick may be failing, or was pulled out; run the same command again.",
             ) from error
-        self._tick(len(chunk))
+        self._on_read(len(chunk))
         return chunk
 
 
@@ -71,7 +71,7 @@ class PlainPart(Limited):
     """A part of a file from its position on, as it is."""
 
     def __init__(self, file: BinaryIO, label: str, size: int) -> None:
-        super().__init__(Metered(file, label, no_tick), size)
+        super().__init__(Metered(file, label, ignore_reads), size)
         # Volumes that are joined are no one file.
         self.file = file if isinstance(file, io.FileIO) else None
 

@@ -16,8 +16,8 @@ from ollama_ferry.errors import Damaged
 from ollama_ferry.model.layout import meaning_of
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.contents import Contents, Gathering
-from ollama_ferry.places.archive.reading import Labelled, Metered, Tick, naming, no_tick
+from ollama_ferry.places.archive.contents import Contents, ContentsBuilder
+from ollama_ferry.places.archive.reading import Labelled, Metered, OnRead, ignore_reads, naming
 
 
 class ArchiveStream:
@@ -26,18 +26,18 @@ class ArchiveStream:
     Args:
         data: the archive, at its start.
         label: what it is called in messages.
-        tick: told of every read.
+        on_read: told of every read.
         lenient: take what not every tar reads in the same way.
 
     Raises:
         Damaged: it is a zip, which can't be read as a stream.
     """
 
-    def __init__(self, data: Input, label: str, *, tick: Tick = no_tick, lenient: bool = False) -> None:
+    def __init__(self, data: Input, label: str, *, on_read: OnRead = ignore_reads, lenient: bool = False) -> None:
         self.label = label
         self._lenient = lenient
         self.contents = Contents()
-        metered = Metered(data, label, tick)
+        metered = Metered(data, label, on_read)
         start = b""
         while len(start) < 6 and (more := metered.read(CHUNK)):
             start += more
@@ -51,7 +51,7 @@ class ArchiveStream:
         """Give blobs and manifests as they pass by; what is left out first."""
         with naming(self.label):
             reader = TarReader(self._unpacked, lenient=self._lenient)
-            gathering = Gathering(self.contents, lenient=self._lenient)
+            builder = ContentsBuilder(self.contents, lenient=self._lenient)
             for member in reader:
                 if reader.comments:
                     left_out = left_out_blobs(pair for comment in reader.comments for pair in left_out_of(comment))
@@ -59,11 +59,11 @@ class ArchiveStream:
                     self.contents.left_out.update(left_out)
                     yield LeavesOut(tuple(Descriptor(digest, size) for digest, size in left_out.items()))
                 self._meet(member)
-                meaning = gathering.take(member)
+                meaning = builder.take(member)
                 if isinstance(meaning, Digest):
                     blob = Descriptor(meaning, member.size)
                     yield BlobEntry(blob, Labelled(self.label, reader))
-                elif meaning is not None and gathering.add(meaning, _read_manifest(reader), member.check):
+                elif meaning is not None and builder.add(meaning, _read_manifest(reader), member.check):
                     yield ModelEntry(meaning, self.contents.models[meaning])
 
     def _meet(self, member: Member) -> None:
@@ -87,7 +87,7 @@ class SeekingStream(ArchiveStream):
         self.label = label
         self._lenient = lenient
         self.contents = Contents()
-        self._unpacked = unpacked(Metered(file, label, no_tick), "")
+        self._unpacked = unpacked(Metered(file, label, ignore_reads), "")
 
 
 class FramedStream(ArchiveStream):
@@ -98,13 +98,13 @@ class FramedStream(ArchiveStream):
     beside these would need a header.
     """
 
-    def __init__(self, data: FramePart, index: Index, label: str, tick: Tick, *, lenient: bool) -> None:
+    def __init__(self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool) -> None:
         self.label = label
         self._lenient = lenient
         self.contents = Contents(signature=index.signature)
         self._index = index
         self._files = iter(index.files)
-        self._unpacked = _Told(data, tick)
+        self._unpacked = _CountedReader(data, on_read)
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         yield from super().entries()
@@ -132,24 +132,24 @@ def _other_than_its_index() -> Damaged:
     return Damaged("its index says something else than is in it")
 
 
-class _Told:
+class _CountedReader:
     """Unpacked bytes that are told of as they are read or skipped."""
 
-    def __init__(self, data: FramePart, tick: Tick) -> None:
+    def __init__(self, data: FramePart, on_read: OnRead) -> None:
         self.position = 0
         self._data = data
-        self._tick = tick
+        self._on_read = on_read
 
     def read(self, size: int, /) -> bytes:
         chunk = self._data.read(size)
         self.position += len(chunk)
-        self._tick(len(chunk))
+        self._on_read(len(chunk))
         return chunk
 
     def skip(self, count: int) -> None:
         self._data.skip(count)
         self.position += count
-        self._tick(count)
+        self._on_read(count)
 
 
 def left_out_blobs(pairs: Iterable[LeftOutBlob]) -> dict[Digest, int]:

@@ -1,4 +1,4 @@
-"""The lock that one send at a time has on a host's store (``LOCK`` in :mod:`ollama_ferry.places.ssh.writing`)."""
+"""The lock that one send at a time has on a host's store: ``LOCK`` of ``writing_scripts``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from threading import Event, Thread
 
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import FerryError
-from ollama_ferry.places.ssh.line import Call, Line
+from ollama_ferry.places.ssh.connection import Call, SshConnection
 from ollama_ferry.places.ssh.refusals import holder
-from ollama_ferry.places.ssh.writing import LOCK
+from ollama_ferry.places.ssh.writing_scripts import LOCK
 
 _HEARTBEAT = 15.0
 PATIENCE = 120
@@ -31,7 +31,7 @@ class Lock:
         patience: after how many seconds without a heartbeat another's lock counts no more.
     """
 
-    def __init__(self, line: Line, label: str, root: str, staging: str, *, patience: int = PATIENCE) -> None:
+    def __init__(self, line: SshConnection, label: str, root: str, staging: str, *, patience: int = PATIENCE) -> None:
         self.token = secrets.token_hex(16)
         self.waited = False
         self.forced = False

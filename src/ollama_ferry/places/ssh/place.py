@@ -26,10 +26,10 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.ssh import scripts, writing
-from ollama_ferry.places.ssh.line import Call, Line
+from ollama_ferry.places.ssh import scripts, writing_scripts
+from ollama_ferry.places.ssh.connection import Call, SshConnection
 from ollama_ferry.places.ssh.lock import PATIENCE, Lock
-from ollama_ferry.places.ssh.looking import Looked, read_look
+from ollama_ferry.places.ssh.survey import Looked, read_look
 from ollama_ferry.wording import human_size
 
 _CHUNK = 1024 * 1024
@@ -53,7 +53,7 @@ class SshPlace:
         patience: after how many seconds without a heartbeat another send counts as dead.
     """
 
-    def __init__(self, line: Line, root: str = "", *, patience: int = PATIENCE) -> None:
+    def __init__(self, line: SshConnection, root: str = "", *, patience: int = PATIENCE) -> None:
         self.line = line
         self._patience = patience
         self.label = f"{line.host}:{root}" if root else line.host
@@ -248,7 +248,7 @@ class SshPlace:
             name.tag,
             str(len(manifest.raw)),
         ]
-        with self.line.call(writing.COMMIT, parameters) as call:
+        with self.line.call(writing_scripts.COMMIT, parameters) as call:
             call.send(manifest.raw)
             call.end_of_data()
             try:
@@ -264,7 +264,7 @@ class SshPlace:
 
     def _send(self, blob: Descriptor, data: Readable, there: int) -> None:
         parameters = [*self.lock().head, blob.digest.file_name, str(blob.size), str(there)]
-        with self.line.call(writing.PUT, parameters) as call:
+        with self.line.call(writing_scripts.PUT, parameters) as call:
             self._call = call
             passed = 0
             while chunk := data.read(_CHUNK):
@@ -289,7 +289,7 @@ class SshPlace:
             self.looked.staged[blob.digest] = blob.size
 
     def _call_put(self, kind: str, more: list[str], data: Iterable[bytes]) -> None:
-        with self.line.call(writing.PUT, [*self.lock().head, kind, *more]) as call:
+        with self.line.call(writing_scripts.PUT, [*self.lock().head, kind, *more]) as call:
             call.send(b"".join(data))
             call.end_of_data()
             call.expect_end()

@@ -17,7 +17,7 @@ from ollama_ferry.errors import (
     Vanished,
 )
 
-_KEPT = "What has arrived is kept, and the same command goes on from there."
+_KEPT = "What has arrived is kept, and the same command resumes."
 
 
 class _Refusal(NamedTuple):

@@ -6,7 +6,7 @@ the last one is ``end``.
 
 As root, every script goes on as the owner of the store, before it reads or writes anything there (``arrive``). A folder
 is entered once, by one name, and then looked at: it must be where it should be, whatever the paths to it became
-meanwhile (``into``); inside, names are relative. This module has what reads; :mod:`ollama_ferry.places.ssh.writing` has
+meanwhile (``into``); inside, names are relative. This module has what reads; ``writing_scripts`` has
 what writes.
 """
 
@@ -45,9 +45,9 @@ into() {
     [ "$(here)" = "$2" ] || die "link $2"
 }
 
-# Set $real to a path without links, and $lords to whoever could have made the links in it.
+# Set $real to a path without links, and $link_owners to whoever could have made the links in it.
 walk() {
-    todo=$1/; real=; lords=; turns=0
+    todo=$1/; real=; link_owners=; turns=0
     while [ -n "$todo" ]; do
         part=${todo%%/*}; todo=${todo#*/}
         case $part in
@@ -56,7 +56,7 @@ walk() {
         esac
         if [ -h "$real/$part" ]; then
             turns=$((turns + 1)); [ "$turns" -le 40 ] || die "closed $1"
-            lords="$lords $(owner_of "$real/$part") $(owner_of "${real:-/}")"
+            link_owners="$link_owners $(owner_of "$real/$part") $(owner_of "${real:-/}")"
             target=$(readlink "$real/$part") && [ -n "$target" ] || die "link $real/$part"
             case $target in /*) real=;; esac
             todo=$target/$todo
@@ -114,8 +114,8 @@ arrive() {
     at=$(here)
     [ "$at" = "$real" ] || [ "$(say "$at" | tr A-Z a-z)" = "$(say "$real" | tr A-Z a-z)" ] || die "link $d"
     set -- $(ls -ldn .); uid=$3; gid=$4
-    for lord in $lords; do
-        case $lord in 0 | "$me" | "$uid") ;; *) die "link $d";; esac
+    for link_owner in $link_owners; do
+        case $link_owner in 0 | "$me" | "$uid") ;; *) die "link $d";; esac
     done
     [ "$me" != 0 ] || [ "$uid" = 0 ] || become
 }
@@ -127,7 +127,7 @@ enter() {
         IFS= read -r root; IFS= read -r staging; IFS= read -r token
         arrive "$root"
     fi
-    store=$(here); lord=$(owner_of .)
+    store=$(here); link_owner=$(owner_of .)
 }
 
 # Is a folder a mount of its own, as far as the system tells: maybe of the same disk, which nothing else shows?
@@ -159,7 +159,7 @@ apart() {
 locate() {
     maker=$(owner_of "$1"); place=$store/$1
     if [ -h "$1" ]; then
-        case $maker in 0 | "$me" | "$lord") ;; *) die "link $place";; esac
+        case $maker in 0 | "$me" | "$link_owner") ;; *) die "link $place";; esac
         place=$(cd -P "./$1" 2>/dev/null && here) && [ -n "$place" ] || die "closed $store/$1"
     fi
     keeper=$(cd -P "./$1" 2>/dev/null && [ "$(here)" = "$place" ] && owner_of .) || die "closed $store/$1"

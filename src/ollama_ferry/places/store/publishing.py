@@ -22,9 +22,9 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
 from ollama_ferry.places.store.folders import NO_MODES, StoreFolders
+from ollama_ferry.places.store.staged import KEPT, StagedBlobs
 from ollama_ferry.places.store.staging import MANIFEST_IN_WORK
 from ollama_ferry.places.store.store import not_readable
-from ollama_ferry.places.store.waiting import KEPT, WaitingBlobs
 
 _NO_TIMES = "the file system of the store does not take times: a server that starts just now may delete new blobs"
 _ATTEMPTS = 5
@@ -47,7 +47,7 @@ class Publisher:
     """
 
     def __init__(
-        self, folders: StoreFolders, waiting: WaitingBlobs, disk: Disk, run: Run, note: Callable[[str], None]
+        self, folders: StoreFolders, waiting: StagedBlobs, disk: Disk, run: Run, note: Callable[[str], None]
     ) -> None:
         self.published: dict[Digest, int] = {}
         self._folders = folders

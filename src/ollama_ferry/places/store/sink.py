@@ -22,9 +22,9 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.folders import StoreFolders
 from ollama_ferry.places.store.publishing import Publisher
+from ollama_ferry.places.store.staged import ArrivingBlob, StagedBlobs
 from ollama_ferry.places.store.staging import staging_folder
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.places.store.waiting import ArrivingBlob, WaitingBlobs
 from ollama_ferry.wording import human_size
 
 # Room for manifests, folders and the file system's own records.
@@ -42,7 +42,7 @@ class StoreSink:
     Args:
         store: the store; its folder is made if it is not there.
         disk: the calls to write with.
-        doubting: hash what is here already before it counts as here.
+        verify_existing: hash what is here already before it counts as here.
         wait: wait for another process that writes into the store.
         run: told when another process has to be waited for; ends that wait.
 
@@ -56,12 +56,12 @@ class StoreSink:
         store: Store,
         *,
         disk: Disk | None = None,
-        doubting: bool = False,
+        verify_existing: bool = False,
         wait: bool = True,
         run: Run | None = None,
     ) -> None:
         self.store = store
-        self._doubting = doubting
+        self._verify_existing = verify_existing
         self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._run = run or Run()
@@ -69,7 +69,7 @@ class StoreSink:
         self._notes: dict[str, bool] = {}
         disk = disk or Disk()
         self._folders = StoreFolders(store, disk, self._note)
-        self._waiting = WaitingBlobs(self._folders, disk, self._run, self._note)
+        self._waiting = StagedBlobs(self._folders, disk, self._run, self._note)
         self._publisher = Publisher(self._folders, self._waiting, disk, self._run, self._note)
 
     @classmethod
@@ -115,7 +115,7 @@ class StoreSink:
             return True
         if not self._publisher.has(blob):
             return False
-        return not self._doubting or blob.digest in self._publisher.published or self._is_good(blob)
+        return not self._verify_existing or blob.digest in self._publisher.published or self._is_good(blob)
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Take a blob into the staging folder."""

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from ollama_ferry.archives.one_reading import check_lengths, odd
+from ollama_ferry.archives.portable_tar import check_lengths, odd
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _END = b"PK\x05\x06"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ollama_ferry.errors import Damaged, FerryError, InvalidName
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.ssh.line import Call
+from ollama_ferry.places.ssh.connection import Call
 from ollama_ferry.places.ssh.scripts import STAGING
 
 _MANIFESTS_LIMIT = 32 * 1024 * 1024

@@ -45,7 +45,7 @@ class SshOptions:
     bytes_per_second: int = 0
 
 
-class Line:
+class SshConnection:
     """Runs scripts on a host; the first call logs in, and further ones share its connection where ssh can do that.
 
     Args:
@@ -74,7 +74,7 @@ class Line:
         self._folder: str | None = None
         self._settings = self._chosen_settings()
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> SshConnection:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,7 +164,7 @@ class Line:
 class Call:
     """A script that runs on the other host."""
 
-    def __init__(self, line: Line, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, line: SshConnection, process: subprocess.Popen[bytes]) -> None:
         self._line = line
         self._process = process
         self._buffer = b""
@@ -297,7 +297,7 @@ class Call:
         return Unreachable(
             f"the line to {host} {'broke' if self._line.sent > 100_000 else 'could not be used'}: {why}",
             hint=f"Try: {' '.join(self._line.options.command)} {shlex.quote(host)} true\n"
-            "What has arrived is kept, and the same command goes on from there.",
+            "What has arrived is kept, and the same command resumes.",
         )
 
     def _refused(self, reason: str) -> FerryError:

@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass
-class _Place:
+class _Slot:
     """A connection that has a place.
 
     Attributes:
@@ -71,7 +71,7 @@ class _Place:
     ended: float | None = None
 
 
-class Room:
+class ConnectionSlots:
     """The places of a server.
 
     Args:
@@ -86,7 +86,7 @@ class Room:
         self._limits = limits
         self._clock = clock
         self._changed = threading.Condition()
-        self._places: dict[socket.socket, _Place] = {}
+        self._places: dict[socket.socket, _Slot] = {}
         self._addresses: Counter[str] = Counter()
         self.closing = False
 
@@ -101,7 +101,7 @@ class Room:
             except RuntimeError:
                 # The system gives no more threads.
                 return False
-            self._places[connection] = _Place(thread, address)
+            self._places[connection] = _Slot(thread, address)
             self._addresses[address] += 1
             return True
 
@@ -135,7 +135,7 @@ class Room:
         if place is not None:
             place.sent += count
 
-    def wait_for_a_place(self) -> bool:
+    def wait_for_a_slot(self) -> bool:
         """Wait until one more connection may come; False where the server ends."""
         with self._changed:
             while not self.closing and len(self._places) >= self._limits.connections:
@@ -143,7 +143,7 @@ class Room:
                 self._changed.wait(_LOOK_AGAIN)
             return not self.closing
 
-    def make_room(self) -> None:
+    def free_a_slot(self) -> None:
         """Let a connection end that others need more, and wait a moment for that."""
         with self._changed:
             self._end_one()
@@ -177,7 +177,7 @@ class Room:
         place.ended, place.idle_since, place.watched = now, None, None
         shut(connection)
 
-    def _is_slow(self, connection: socket.socket, place: _Place, now: float) -> bool:
+    def _is_slow(self, connection: socket.socket, place: _Slot, now: float) -> bool:
         taken = _taken(connection, place.sent)
         if place.watched is None:
             place.watched = (now, taken)

@@ -71,7 +71,7 @@ while [ -n "$rest" ]; do
     mkdir "./$part" 2>/dev/null
     at=$at/$part; into "$part" "$at"
 done
-store=$(here); lord=$(owner_of .)
+store=$(here); link_owner=$(owner_of .)
 for d in blobs manifests; do
     [ -d "$d" ] || mkdir "$d" 2>/dev/null || die "closed $store/$d"
 done

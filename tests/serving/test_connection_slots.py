@@ -11,9 +11,9 @@ import pytest
 
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.serving.room import Limits
+from ollama_ferry.serving.connection_slots import Limits
+from ollama_ferry.serving.served_models import ServedModel, ServedModels
 from ollama_ferry.serving.server import Server, log_nothing
-from ollama_ferry.serving.shelf import ServedModel, Shelf
 from support.served import get, read_all
 from support.stores import StoreBuilder
 
@@ -40,8 +40,8 @@ def big(source: StoreBuilder) -> StoreBuilder:
 @contextlib.contextmanager
 def serving(builder: StoreBuilder, limits: Limits, clock: Callable[[], float] = time.monotonic) -> Iterator[Server]:
     store, name = Store(builder.root), ModelName.parse("big:1")
-    shelf = Shelf(store, [ServedModel.of(name, store.manifest(name))])
-    with Server(shelf, log=log_nothing, limits=limits, clock=clock) as server:
+    served_models = ServedModels(store, [ServedModel.of(name, store.manifest(name))])
+    with Server(served_models, log=log_nothing, limits=limits, clock=clock) as server:
         yield server
 
 

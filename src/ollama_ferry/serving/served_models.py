@@ -53,7 +53,7 @@ class _Repository:
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
 
 
-class Shelf:
+class ServedModels:
     """Looks up what a request asks for. Letter case does not count in repositories and tags, as with Ollama.
 
     It is made once and never changes: what the place gets later is not served, and what it loses is not found.
@@ -123,7 +123,7 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class NotServable:
     """A model that was meant by a pattern, or by all, and can't be served."""
 
     name: ModelName
@@ -132,7 +132,7 @@ class LeftOut:
 
 def choose(
     place: Inspectable, names: Iterable[ModelName], required: Container[ModelName] = ()
-) -> tuple[list[ServedModel], list[LeftOut]]:
+) -> tuple[list[ServedModel], list[NotServable]]:
     """Find the models that can be served.
 
     Args:
@@ -144,7 +144,7 @@ def choose(
         FerryError: a required model is not whole, or none is.
     """
     served: list[ServedModel] = []
-    left_out: list[LeftOut] = []
+    left_out: list[NotServable] = []
     for name in names:
         try:
             manifest = place.manifest(name)
@@ -156,7 +156,7 @@ def choose(
         except FerryError as error:
             if name in required:
                 raise
-            left_out.append(LeftOut(name, error))
+            left_out.append(NotServable(name, error))
     if not served and left_out:
         raise left_out[0].why
     return served, left_out

@@ -29,7 +29,7 @@ from ollama_ferry.places.store.folders import NO_MODES, StoreFolders, shared_mod
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.wording import human_size
 
-KEPT = "What has arrived is kept, and the same command goes on from there."
+KEPT = "What has arrived is kept, and the same command resumes."
 """What becomes of what has arrived when something fails."""
 
 _LOCK = "lock"
@@ -64,7 +64,7 @@ class _Whole:
     draft: Draft | None = None
 
 
-class WaitingBlobs:
+class StagedBlobs:
     """The staging folder of a store, held and locked between :meth:`open` and :meth:`close`.
 
     Args:
@@ -392,7 +392,7 @@ def _mark(found: os.stat_result) -> _Mark:
 class ArrivingBlob:
     """A blob of which nothing or a part has arrived; what is not taken whole stays for the next run."""
 
-    def __init__(self, waiting: WaitingBlobs, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
+    def __init__(self, waiting: StagedBlobs, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
         self._waiting = waiting
         self._blob = blob
         self._draft = draft
