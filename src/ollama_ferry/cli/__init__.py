@@ -32,7 +32,8 @@ def run(arguments: list[str]) -> int:
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         ferry.main(arguments, prog_name="ollama-ferry", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except FerryError as error:
         if isinstance(error, BrokenStream):
             # Python would try to flush what is left at its exit, and complain.
@@ -53,6 +54,9 @@ def run(arguments: list[str]) -> int:
             "Run the same command again: no final name has half a file, and import and send go on.",
             130,
         )
+    except UnicodeError as error:
+        # Of a host, most likely: the network takes no such name.
+        return _tell(f"a name can't be used as it is written: {error}", "", 2)
     except OSError as error:
         return _tell(f"the operating system refused: {error}", "", 1)
     except Exception as error:

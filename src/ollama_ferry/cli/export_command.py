@@ -234,7 +234,7 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
         say("restore it on the target:", err=err)
         if done.sums_path is not None:
             say(f"  sha256sum -c {shlex.quote(done.sums_path.name)}", err=err)
-            say(f"  cat {file}.* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
+            say(f"  cat {file}.[0-9]* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
             say("or, where the volumes are on several media:", err=err)
             say(f"  ollama-ferry import {file}.001 --prompt", err=err)
         else:

@@ -194,7 +194,10 @@ def open_stdin() -> BinaryIO:
         raise UsageError("standard input is closed", hint="Pipe or redirect an archive in.")
     if sys.stdin.isatty():
         raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
-    return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    fd = os.dup(sys.stdin.fileno())
+    # Whoever started this may have left it so that a read does not wait.
+    os.set_blocking(fd, True)
+    return os.fdopen(fd, "rb", buffering=0)
 
 
 def place_of(word: str | None) -> tuple[Path | None, str | None]:

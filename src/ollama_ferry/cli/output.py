@@ -40,7 +40,7 @@ class Output:
 
 def stdout_is_terminal() -> bool:
     """Tell whether somebody looks at standard output."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:

@@ -111,12 +111,15 @@ class Manifest:
         config: the config blob, or None where the manifest has none (an empty digest).
         layers: the layers in the manifest's order; a digest may occur twice.
         modified: when the place got it, in seconds since the epoch; None where the place can't tell.
+        loses_blobs: a server that starts deletes blobs of this model, for some digest is not written ``sha256:<hex>``
+            (``deleteUnusedLayers`` in ``server/images.go`` of Ollama compares digests as text).
     """
 
     raw: bytes
     config: Descriptor | None
     layers: tuple[Descriptor, ...]
     modified: float | None = field(default=None, compare=False)
+    loses_blobs: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, raw: bytes, *, modified: float | None = None) -> Manifest:
@@ -144,6 +147,10 @@ class Manifest:
             config=_descriptor(config) if config and config.get("digest") else None,
             layers=tuple(_descriptor(layer) for layer in layers or ()),
             modified=modified,
+            loses_blobs=any(
+                isinstance(blob, dict) and str(blob.get("digest")).startswith("sha256-")
+                for blob in (config, *(layers or ()))
+            ),
         )
 
     @cached_property
@@ -164,18 +171,6 @@ class Manifest:
             if known.size != blob.size:
                 raise Damaged(f"the manifest gives {blob.digest} two sizes: {known.size} and {blob.size} bytes")
         return tuple(unique.values())
-
-    @cached_property
-    def loses_blobs(self) -> bool:
-        """Whether a server that starts deletes blobs of this model: some digest is not written ``sha256:<hex>``.
-
-        Source: ``deleteUnusedLayers`` in ``server/images.go`` of Ollama, which compares digests as text.
-        """
-        if all(str(blob.digest).encode() in self.raw for blob in self.blobs):
-            return False
-        document = parse_json(self.raw)
-        named = (document.get("config"), *(document.get("layers") or ()))
-        return any(str(blob["digest"])[:7] == "sha256-" for blob in named if blob and blob.get("digest"))
 
     @property
     def size(self) -> int:

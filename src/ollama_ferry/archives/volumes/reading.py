@@ -10,14 +10,14 @@ import io
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
-from ollama_ferry.errors import Damaged, NotFound, NotPermitted, Remedy, UsageError
+from ollama_ferry.errors import Damaged, NotFound, NotPermitted, ReadDifferently, Remedy, UsageError
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.wording import read_size
 
@@ -130,6 +130,7 @@ class Volumes:
         Raises:
             NotFound: some are missing, as far as that shows: a gap, or one that the file of sums names.
             Damaged: one has another size than those before it.
+            ReadDifferently: a file beside them would be joined to them by a shell.
         """
         numbers = self.numbers()
         wanted = {self.name(number) for number in range(1, (numbers or [1])[-1] + 1)} | self.expected().keys()
@@ -141,6 +142,7 @@ class Volumes:
                 hint="Copy them into that folder.",
                 remedies=[Remedy("ask")],
             )
+        self._require_no_others(wanted)
         paths = [self.path(number) for number in numbers]
         sizes = [path.stat().st_size for path in paths]
         for path, size in zip(paths[1:], sizes[1:], strict=True):
@@ -150,6 +152,18 @@ class Volumes:
                     hint=f"Copy it again; `sha256sum -c {self.sums_path.name}` tells which are whole.",
                 )
         return paths
+
+    def _require_no_others(self, wanted: Collection[str]) -> None:
+        """Refuse files that ``cat NAME.[0-9]*`` takes for volumes and we do not, such as ``NAME.000``."""
+        begin = f"{self.whole.name}."
+        with as_started():
+            others = [name for name in os.listdir(self.whole.parent) if name.startswith(begin) and name not in wanted]
+        for name in sorted(others):
+            if name[len(begin) : len(begin) + 1].isdigit():
+                raise ReadDifferently(
+                    f"{self.whole.with_name(name)} is none of the volumes, and a shell that joins them takes it",
+                    hint="Move it away.",
+                )
 
 
 def read_sums(path: Path) -> dict[str, str]:

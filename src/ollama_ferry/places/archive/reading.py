@@ -50,6 +50,8 @@ class Metered(io.RawIOBase):
                 f"reading {self._label} failed: {error.strerror or error}",
                 hint="The disk or stick may be failing, or was pulled out; run the same command again.",
             ) from error
+        if chunk is None:
+            raise FerryError(f"{self._label} gives nothing just now, and does not let itself be waited for")
         self._on_read(len(chunk))
         return chunk
 
