@@ -68,6 +68,7 @@ class Delivery:
         names: for each model that it needs, the name that it gets there.
         needs: the blobs of these models.
         sink: where it writes to, once it does.
+        arrived: the models that it has got, by the names that they have there.
     """
 
     target: Target
@@ -75,6 +76,7 @@ class Delivery:
     names: dict[ModelName, ModelName] = field(default_factory=dict)
     needs: set[Digest] = field(default_factory=set)
     sink: Sink | None = None
+    arrived: set[ModelName] = field(default_factory=set)
 
     def attempt(self, what: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
         """Do something; a failure is this target's own."""
@@ -186,10 +188,11 @@ class Deliveries:
         vanished: Vanished | None = None
         for delivery, sink in self._under_way:
             there = delivery.names.get(name)
-            if there is None or there in delivery.sent.sent:
+            if there is None or there in delivery.arrived:
                 continue
             if delivery.attempt(sink.commit, there, manifest):
                 delivery.sent.sent.append(there)
+                delivery.arrived.add(there)
             elif isinstance(delivery.sent.error, Vanished):
                 # Whoever copies plans anew, and gives up in the end.
                 vanished, delivery.sent.error = delivery.sent.error, None
