@@ -587,17 +587,3 @@ def test_a_fifo_is_not_waited_for(store: StoreBuilder, tmp_path: Path) -> None:
     terminal = Terminal("import", tmp_path / "x.tar.gz.001", "--prompt", "--models", tmp_path / "t")
     assert terminal.end() == 3
     assert "no regular file" in terminal.said
-
-
-@pytest.mark.parametrize("name", ["x.tar.gz.000", "x.tar.gz.0015", "x.tar.gz.002.bak"])
-def test_what_a_shell_would_join_beside_the_volumes_is_refused(store: StoreBuilder, tmp_path: Path, name: str) -> None:
-    archive = tmp_path / "x.tar.gz"
-    assert split(store, archive).returncode == 0
-    (tmp_path / name).write_bytes(b"others")
-    for words in (("verify", archive), ("import", archive, "--models", tmp_path / "target")):
-        done = ferry(*words)
-        assert_one_clear_error(done, 4)
-        assert name in done.stderr
-    # What no line of ours joins may lie there.
-    (tmp_path / name).rename(tmp_path / "x.tar.gz.note")
-    assert ferry("verify", archive).returncode == 0

@@ -229,7 +229,7 @@ def _verify_archive(archive: PathLike | Input, threads: int, trust: Trust, run: 
 
     if isinstance(archive, str | os.PathLike):
         return verify_file(Path(archive).expanduser(), trust=trust, threads=threads, run=run)
-    return verify_stream(ArchiveStream(archive, "the stream", on_read=run.advanced), trust=trust, run=run)
+    return verify_stream(ArchiveStream(archive, "the stream", on_read=run.advanced, exact=True), trust=trust, run=run)
 
 
 def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run: Run) -> Report:

@@ -29,12 +29,15 @@ class FrameReader:
         threads: how many unpack at once.
         keep: how many frames to keep for other parts that want the same ones: small files share frames, and several
             readers want the same ones at about the same time.
+        exact: unpack as strictly as others do, though it takes longer.
     """
 
-    def __init__(self, file: BinaryIO, frames: Frames, packing: str, *, threads: int, keep: int) -> None:
+    def __init__(
+        self, file: BinaryIO, frames: Frames, packing: str, *, threads: int, keep: int, exact: bool = False
+    ) -> None:
         self._file = file
         self._frames = frames
-        self._inflate = inflater(packing)
+        self._inflate = inflater(packing, exact=exact)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack")
         self._ahead = threads + 1
@@ -180,8 +183,8 @@ class FramePart:
             self._next += 1
 
 
-def inflater(packing: str) -> Inflate:
-    """Choose what unpacks frames: for gzip isal, or zlib where that is missing.
+def inflater(packing: str, *, exact: bool = False) -> Inflate:
+    """Choose what unpacks frames: for gzip isal, or zlib where that is missing, or has to be as strict as others are.
 
     A frame has to be one member and nothing else: what stood behind its end, readers without the index would take for
     another member. libdeflate does not tell where it ended.
@@ -193,7 +196,8 @@ def inflater(packing: str) -> Inflate:
             return _bounded(zstd.ZstdDecompressor(), packed, size)
 
         return inflate_zstd
-    body = _isal() or _inflate_zlib
+    # isal takes codes that are not complete, at which zlib and most others give up.
+    body = (None if exact else _isal()) or _inflate_zlib
 
     def inflate_gzip(packed: bytes, size: int) -> bytes:
         if packed[:10] != GZIP_HEADER or int.from_bytes(packed[-4:], "little") != size:

@@ -41,6 +41,8 @@ _PART_LIMIT = 255
 # Records that change no name, size or content. Numbers are of those forms that every reader takes.
 _TIME_VALUE = re.compile(rb"-?[0-9]{1,12}(\.[0-9]{1,20})?")
 # GNU tar ends with an error above 2^32.
+# What systems keep owners and groups in.
+_IDS = 2**32 - 1
 _ID_VALUE = re.compile(rb"[0-3]?[0-9]{1,9}")
 _TEXT_VALUE = re.compile(rb"[^\0]*", re.DOTALL)
 _ANY_VALUE = re.compile(rb".*", re.DOTALL)
@@ -109,8 +111,10 @@ def check_block(block: bytes) -> None:
         raise odd(f"the header of {shown} has the mode {block[_MODE]!r}, which is no number for some readers")
     for field, what in ((_UID, "owner"), (_GID, "group"), (_SIZE, "size"), (_TIME, "time")):
         # Before 1970 all take it for what it is.
-        if not (_is_number(block[field]) or (field == _TIME and block[field][0] == 0xFF)):
+        if not (_is_number(block[field]) or (field == _TIME and _is_before_1970(block[field]))):
             raise odd(f"the header of {shown} has the {what} {block[field]!r}: readers differ in what number that is")
+    if any(block[field][0] & 0x80 and int.from_bytes(block[field][1:], "big") >= _IDS for field in (_UID, _GID)):
+        raise odd(f"the header of {shown} has an owner or group over 32 bits, which GNU tar and Python give up at")
     for field in _DEVICE:
         if any(block[field]) and not _OCTAL.fullmatch(block[field]):
             raise odd(f"the header of {shown} has a device number that BusyBox tar gives up at")
@@ -256,6 +260,11 @@ def _is_number(field: bytes) -> bool:
     if field[0] & 0x80:
         return field[0] == 0x80 and int.from_bytes(field[1:], "big") < 2**63
     return bool(_OCTAL.fullmatch(field))
+
+
+def _is_before_1970(field: bytes) -> bool:
+    """Tell whether a time is a negative number in base 256 that 64 bits hold."""
+    return field[:4] == b"\xff" * 4 and bool(field[4] & 0x80)
 
 
 def _is_text(value: bytes) -> bool:

@@ -48,7 +48,7 @@ _KINDS = {
     # A folder of an incremental GNU archive, whose content is a list of names.
     b"D": MemberKind.FOLDER,
 }
-_PAX_RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=]{1,1000})=")
+_PAX_RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=\0]{1,1000})=")
 
 
 class TarReader:

@@ -103,20 +103,21 @@ def packing_of(start: bytes) -> str:
     return ""
 
 
-def unpacked(data: Input, packing: str, *, lenient: bool = False) -> Unpacked:
+def unpacked(data: Input, packing: str, *, lenient: bool = False, exact: bool = False) -> Unpacked:
     """Return the unpacked bytes of a file or stream.
 
     Args:
         data: at its start. What can seek is skipped by seeking where nothing is packed.
         packing: as :func:`packing_of` tells it.
         lenient: take framing that not every reader takes in the same way.
+        exact: unpack as strictly as others do, though it takes longer.
 
     Raises:
         UsageError: it is zstd, which this Python lacks.
     """
     if not packing:
         return _Plain(data)
-    return _Packed(data, packing, _decoder(packing), lenient=lenient)
+    return _Packed(data, packing, _decoder(packing, exact=exact), lenient=lenient)
 
 
 class Joined(io.RawIOBase):
@@ -331,7 +332,7 @@ class _ZlibDecoder:
         return self._inflate.decompress(self._inflate.unconsumed_tail + data, max(0, max_length))
 
 
-def _decoder(packing: str) -> Callable[[], Decoder]:
+def _decoder(packing: str, *, exact: bool) -> Callable[[], Decoder]:
     if packing == "xz":
         return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
     if packing == "bzip2":
@@ -347,7 +348,8 @@ def _decoder(packing: str) -> Callable[[], Decoder]:
             return decoder
 
         return zstd_decoder
-    igzip = _igzip()
+    # isal takes codes that are not complete, at which zlib and most others give up.
+    igzip = None if exact else _igzip()
     if igzip is None:
         return _ZlibDecoder
 

@@ -74,7 +74,7 @@ def verify_file(path: Path, *, trust: Trust = NO_TRUST, threads: int = 0, run: R
         NotAsLocked: its models are not those that are trusted.
     """
     run = run or Run()
-    with ArchiveFile(path, on_read=run.advanced) as file:
+    with ArchiveFile(path, on_read=run.advanced, exact=True) as file:
         if file.note:
             raise Damaged(file.note, hint="What is in it may be whole; `ollama-ferry import` checks every byte.")
         source = file.source() if file.index is None else None

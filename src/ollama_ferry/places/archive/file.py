@@ -65,6 +65,7 @@ class ArchiveFile:
         on_read: told of every read of :meth:`stream`.
         shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
         lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
+        exact: unpack as strictly as others do, though it takes longer: for a verdict.
 
     Attributes:
         size: of the file, in bytes.
@@ -77,9 +78,16 @@ class ArchiveFile:
     """
 
     def __init__(
-        self, path: Path, *, on_read: OnRead = ignore_reads, shared: bool = False, lenient: bool = False
+        self,
+        path: Path,
+        *,
+        on_read: OnRead = ignore_reads,
+        shared: bool = False,
+        lenient: bool = False,
+        exact: bool = False,
     ) -> None:
         self._lenient = lenient
+        self._exact = exact
         self.path = path
         self.label = str(path)
         self._keep = _FRAMES_KEPT if shared else 2 * (_THREADS + 1)
@@ -167,11 +175,13 @@ class ArchiveFile:
         if self.index is not None:
             return self._framed_stream(self.index, self._on_read, ahead=True)
         self._file.seek(0)
-        return ArchiveStream(self._file, self.label, on_read=self._on_read, lenient=self._lenient)
+        return ArchiveStream(self._file, self.label, on_read=self._on_read, lenient=self._lenient, exact=self._exact)
 
     def _framed_stream(self, index: Index, on_read: OnRead, *, ahead: bool) -> FramedStream:
         if self._frames is None:
-            self._frames = FrameReader(self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep)
+            self._frames = FrameReader(
+                self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep, exact=self._exact
+            )
         data = self._frames.part(0, index.frames.size, ahead=ahead)
         return FramedStream(data, index, self.label, on_read, lenient=self._lenient)
 

@@ -28,12 +28,15 @@ class ArchiveStream:
         label: what it is called in messages.
         on_read: told of every read.
         lenient: take what not every tar reads in the same way.
+        exact: unpack as strictly as others do, though it takes longer.
 
     Raises:
         Damaged: it is a zip, which can't be read as a stream.
     """
 
-    def __init__(self, data: Input, label: str, *, on_read: OnRead = ignore_reads, lenient: bool = False) -> None:
+    def __init__(
+        self, data: Input, label: str, *, on_read: OnRead = ignore_reads, lenient: bool = False, exact: bool = False
+    ) -> None:
         self.label = label
         self._lenient = lenient
         self.contents = Contents()
@@ -45,7 +48,7 @@ class ArchiveStream:
         if packing == "zip":
             raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
         with naming(label):
-            self._unpacked = unpacked(Joined(start, metered), packing, lenient=lenient)
+            self._unpacked = unpacked(Joined(start, metered), packing, lenient=lenient, exact=exact)
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give blobs and manifests as they pass by; what is left out first."""
