@@ -237,7 +237,7 @@ def test_line_that_is_cut_at_random_moments(
     models: StoreBuilder, server: Sshd, tmp_path: Path, seed: int, long: bool
 ) -> None:
     models.model("big:1", [("model", weights(20_000_000 if long else 5_000_000, 7))])
-    cut_at_random(models, server, tmp_path, 25 if long else 5, seed)
+    cut_at_random(models, server, tmp_path, 25 if long else 3, seed)
 
 
 def test_present_model_costs_one_call(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:

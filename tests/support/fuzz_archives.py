@@ -66,6 +66,7 @@ class Target:
         self._folder = folder
         # Whatever else this process has done does not count.
         forget_peak_memory()
+        self._memory = peak_memory()
         (folder / "outside").mkdir()
         (folder / "outside/secret").write_bytes(b"must stay")
 
@@ -167,8 +168,8 @@ class Target:
             raise Failure(f"{step}: a file elsewhere was changed")
         if os.listdir(self._folder / "outside") != ["secret"]:
             raise Failure(f"{step}: a file was written elsewhere")
-        if peak_memory() > MEMORY_LIMIT:
-            raise Failure(f"{step}: {peak_memory()} bytes of memory were used")
+        if (used := peak_memory() - self._memory) > MEMORY_LIMIT:
+            raise Failure(f"{step}: {used} bytes of memory were used")
 
 
 def faults_of(root: Path) -> list[str]:
