@@ -108,11 +108,14 @@ def plan_export(
     Raises:
         FerryError: it could not be exported as asked.
     """
+    from ollama_ferry.jobs.export import check_output
     from ollama_ferry.jobs.export_plan import foresee_export
 
     options = export_options(compress, split=split)
     target = _STREAM if stream else archive
     job = _prepared(models, target, store, options, have, stream_format, everything, Run(observer))
+    if job.path is not None:
+        check_output(job.path, job.store)
     return foresee_export(job.planned, job.path, job.kind, options, place=job.store.label, store=job.store)
 
 
@@ -165,7 +168,7 @@ def _prepared(
     run: Run,
 ) -> _Prepared:
     """Find the models, and decide where they go."""
-    from ollama_ferry.jobs.export import check_output, plan_export
+    from ollama_ferry.jobs.export import plan_export
     from ollama_ferry.jobs.inventory import read_inventories
     from ollama_ferry.jobs.select import select
     from ollama_ferry.places.store.store import Store
@@ -179,14 +182,12 @@ def _prepared(
     place = Store(located.root)
     names = select(located, texts, everything=everything)
     path, kind = _target(archive, stream_format, names)
-    planned = plan_export(place, names, inventory)
-    if path is not None:
-        check_output(path, place)
-    return _Prepared(place, planned, path, kind)
+    return _Prepared(place, plan_export(place, names, inventory), path, kind)
 
 
 def _target(archive: object, stream_format: str, names: list[ModelName]) -> tuple[Path | None, Kind]:
     from ollama_ferry.archives.kinds import Kind
+    from ollama_ferry.jobs.export import kind_named
 
     if archive is not None and not isinstance(archive, str | os.PathLike):
         return None, Kind.parse(stream_format)
@@ -196,17 +197,3 @@ def _target(archive: object, stream_format: str, names: list[ModelName]) -> tupl
         )
     path = Path(archive if archive is not None else f"{names[0].file_stem}.tar.gz")
     return path, kind_named(path)
-
-
-def kind_named(path: Path) -> Kind:
-    """Return the format that a path's extension asks for.
-
-    Raises:
-        UsageError: it is none that is written.
-    """
-    from ollama_ferry.archives.kinds import kind_of
-
-    kind = kind_of(path.name)
-    if kind is None:
-        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
-    return kind

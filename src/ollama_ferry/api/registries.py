@@ -200,7 +200,8 @@ def plan_pull(
     Raises:
         FerryError: it can't be done as asked.
     """
-    from ollama_ferry.api.exports import export_options, kind_named
+    from ollama_ferry.api.exports import export_options
+    from ollama_ferry.jobs.export import kind_named
     from ollama_ferry.jobs.export_plan import foresee_export
     from ollama_ferry.jobs.pull import plan_pull as plan
 

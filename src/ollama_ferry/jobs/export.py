@@ -146,6 +146,18 @@ def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compres
     return round(content * packed / raw if raw else content) + framing // 8
 
 
+def kind_named(path: Path) -> Kind:
+    """Return the format that a path's extension asks for.
+
+    Raises:
+        UsageError: it is none that is written.
+    """
+    kind = kind_of(path.name)
+    if kind is None:
+        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
+    return kind
+
+
 def check_output(path: Path, store: Store) -> None:
     """Refuse to write an archive into the store that it is made from.
 
@@ -186,9 +198,7 @@ def export_to_file(
         FerryError: it could not be done; no file is left, but volumes are, for the next run to resume from.
     """
     run = run or Run()
-    kind = kind_of(path.name)
-    if kind is None:
-        raise UsageError(f"{path} does not end in .tar, .tar.gz, .tgz or .tar.zst")
+    kind = kind_named(path)
     if isinstance(store, Store):
         check_output(path, store)
     signature = _signature(planned, options)
