@@ -73,7 +73,8 @@ while [ -n "$rest" ]; do
 done
 store=$(here); link_owner=$(owner_of .)
 for d in blobs manifests; do
-    [ -d "$d" ] || mkdir "$d" 2>/dev/null || die "closed $store/$d"
+    # Another send may make it at the same moment.
+    [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || die "closed $store/$d"
 done
 locate manifests
 find_blobs
