@@ -49,7 +49,9 @@ def test_three_at_once_and_one_of_them_killed(
             assert process is victim or process.returncode == 0, (seed, number, said)
         killer.cancel()
         assert not faults_of(target)
-        assert tree(target) == tree(source.root), (seed, number)
+        # One that is killed while nobody else waits leaves its lock to the next send.
+        there = {path: content for path, content in tree(target).items() if not path.startswith(".ollama-ferry-ssh")}
+        assert there == tree(source.root), (seed, number)
 
 
 def test_second_one_waits_and_says_for_whom(source: StoreBuilder, sshd: Sshd, open_folder: Path) -> None:
