@@ -147,16 +147,25 @@ def is_pattern(text: str) -> bool:
 def match(pattern: str, names: Iterable[ModelName]) -> list[ModelName]:
     """Pick the names that a pattern covers, in the order given.
 
-    The pattern is split like a name, then matched part by part, letter case aside. Without a tag it covers
-    every tag (``gemma3*``); without a host or namespace it covers the default one only, as a name does.
+    It is compared with a name as ``ollama list`` prints it, letter case aside, and ``*`` stands for any characters: ``*``
+    covers all, ``hf.co/*`` whatever is of that host. Without a tag it covers every tag (``gemma3*``). The defaults that
+    are not printed may be written all the same: ``library/*``, ``registry.ollama.ai/*``, ``*/*/*``.
     """
-    host, namespace, model, tag = _split(pattern, tag="*")
-    wanted = (host.lower(), namespace.lower(), model.lower(), tag.lower())
-    return [
-        name
-        for name in names
-        if all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.key, wanted, strict=True))
-    ]
+    wanted = pattern.lower()
+    has_tag = wanted.rfind(":") > wanted.rfind("/")
+    return [name for name in names if _covers(wanted, name, has_tag=has_tag)]
+
+
+def _covers(wanted: str, name: ModelName, *, has_tag: bool) -> bool:
+    text = str(name).lower()
+    if name.host.lower() == DEFAULT_HOST:
+        if wanted.startswith(f"{DEFAULT_HOST}/") or wanted.count("/") >= 2:
+            text = f"{name.host}/{name.namespace}/{name.model}:{name.tag}".lower()
+        elif wanted.startswith(f"{DEFAULT_NAMESPACE}/"):
+            text = f"{name.namespace}/{name.model}:{name.tag}".lower()
+    return fnmatch.fnmatchcase(text, wanted) or (
+        not has_tag and fnmatch.fnmatchcase(text.removesuffix(f":{name.tag.lower()}"), wanted)
+    )
 
 
 def nearest(text: str, names: Iterable[ModelName], most: int = 3) -> list[ModelName]:
@@ -175,12 +184,12 @@ def nearest(text: str, names: Iterable[ModelName], most: int = 3) -> list[ModelN
     return [by_text[key] for key in list(found)[:most]]
 
 
-def _split(text: str, tag: str = DEFAULT_TAG) -> tuple[str, str, str, str]:
+def _split(text: str) -> tuple[str, str, str, str]:
     """Cut a text where upstream's ``ParseNameBare`` cuts it, and merge in the defaults.
 
     A part that a separator promises and that is empty stays empty here, which no part may be.
     """
-    host, namespace, rest = DEFAULT_HOST, DEFAULT_NAMESPACE, text
+    host, namespace, rest, tag = DEFAULT_HOST, DEFAULT_NAMESPACE, text, DEFAULT_TAG
     if rest.rfind(":") > rest.rfind("/"):
         rest, _, tag = rest.rpartition(":")
     if "/" in rest:
