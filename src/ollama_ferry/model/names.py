@@ -147,7 +147,7 @@ def is_pattern(text: str) -> bool:
 def match(pattern: str, names: Iterable[ModelName]) -> list[ModelName]:
     """Pick the names that a pattern covers, in the order given.
 
-    It is compared with a name as ``ollama list`` prints it, letter case aside, and ``*`` stands for any characters: ``*``
+    It is compared with a name as ``ollama list`` prints it, letter case aside; ``*`` stands for any characters: ``*``
     covers all, ``hf.co/*`` whatever is of that host. Without a tag it covers every tag (``gemma3*``). The defaults that
     are not printed may be written all the same: ``library/*``, ``registry.ollama.ai/*``, ``*/*/*``.
     """
