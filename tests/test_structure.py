@@ -47,6 +47,10 @@ def test_nobody_imports_what_is_anothers_own(modules: dict[str, floors.Module]) 
     assert not floors.trespassing(modules)
 
 
+def test_no_public_name_stands_in_two_rooms(modules: dict[str, floors.Module]) -> None:
+    assert not floors.namesakes(modules)
+
+
 def test_no_modules_import_each_other_in_a_circle(modules: dict[str, floors.Module]) -> None:
     assert set(map(tuple, floors.circles(modules))) == STILL_IN_CIRCLES
 
@@ -77,7 +81,7 @@ def test_an_import_upward_is_found(tmp_path: Path, module: str, line: str, found
     assert set(floors.climbing(floors.read_package(copy))) == {*STILL_CLIMBING, found}
 
 
-def test_circles_trespassers_and_long_parts_are_found(tmp_path: Path) -> None:
+def test_circles_trespassers_namesakes_and_long_parts_are_found(tmp_path: Path) -> None:
     """For types only, a circle is one all the same."""
     before = floors.read_package()
     copy = Path(shutil.copytree(PACKAGE, tmp_path / "package"))
@@ -88,7 +92,7 @@ def test_circles_trespassers_and_long_parts_are_found(tmp_path: Path) -> None:
         "def _own():\n    from ollama_ferry.model.first import x\n" + "    x()\n" * 60
     )
     (copy / "archives/third.py").write_text("from ollama_ferry.model.names import ModelName\n" + "\n" * 450)
-    (copy / "files/fourth.py").write_text("class Long:\n" + "    x = 1\n" * 300)
+    (copy / "files/fourth.py").write_text("class Manifest:\n" + "    x = 1\n" * 300)
     after = floors.read_package(copy)
     assert [circle for circle in floors.circles(after) if circle not in floors.circles(before)] == [
         ["model.first", "model.second"]
@@ -97,9 +101,10 @@ def test_circles_trespassers_and_long_parts_are_found(tmp_path: Path) -> None:
         "archives.third -> model.names.ModelName",
         "model.first -> model.second._own",
     }
+    assert floors.namesakes(after) == ["Manifest: files.fourth, model.manifests"]
     assert floors.oversized(after).keys() - floors.oversized(before).keys() == {
         "archives.third",
-        "files.fourth:Long",
+        "files.fourth:Manifest",
         "model.second:_own",
     }
 

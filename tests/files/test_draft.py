@@ -14,7 +14,7 @@ from ollama_ferry.errors import AlreadyExists, FerryError, NotPermitted
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.files.draft import Draft
 from ollama_ferry.files.folder import Folder, open_folder
-from ollama_ferry.files.lock import Lock
+from ollama_ferry.files.lock import FileLock
 from ollama_ferry.files.pending import PendingFile
 from support.faulty_disk import FaultyDisk, LinklessDisk, WatchedDisk
 
@@ -212,7 +212,7 @@ def test_a_lock_whose_folder_has_gone_is_no_lock(tmp_path: Path) -> None:
     with open_folder(str(tmp_path / "f")) as folder:
         (tmp_path / "f").rmdir()
         with pytest.raises(FileNotFoundError):
-            Lock.take(Disk(), folder, "lock")
+            FileLock.take(Disk(), folder, "lock")
 
 
 def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:

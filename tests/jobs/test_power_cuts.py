@@ -22,7 +22,7 @@ from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.pull import pull_into_store
 from ollama_ferry.jobs.repair import repair
 from ollama_ferry.jobs.send import SendOptions, send
-from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
+from ollama_ferry.jobs.send_targets import FolderTarget, SendTarget, SshTarget
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.registry.references import parse_reference
 from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
@@ -183,7 +183,7 @@ class SendToFolder(IntoStore):
     def run(self, disk: Disk, run: Run) -> None:
         self.send(FolderTarget(self.root, disk=disk), run)
 
-    def send(self, target: Target, run: Run) -> None:
+    def send(self, target: SendTarget, run: Run) -> None:
         store = Store(self.given.models.root)
         (sent,) = send(store, store.names(), [target], SendOptions(), run=run)
         if sent.error is not None:

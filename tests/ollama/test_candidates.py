@@ -11,7 +11,7 @@ import pytest
 
 from ollama_ferry.doctor.machine import check_machine
 from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
-from ollama_ferry.ollama.candidates import Origin, State, System, list_candidates
+from ollama_ferry.ollama.candidates import State, StoreOrigin, System, list_candidates
 from ollama_ferry.ollama.locate import locate, locate_target
 from ollama_ferry.ollama.server import ServerAnswer
 from support.checking import codes, system, telling, unit
@@ -151,7 +151,7 @@ def test_doctor_shows_what_locating_picks_from(tmp_path: Path, own: Path) -> Non
     shown = check_machine(system(tmp_path), free=lambda folder: None).stores
     assert {one.path for one in shown} == {one.path for one in listed.found if one.state is not State.ABSENT}
     assert shown[0].path == locate(system(tmp_path)).root == tmp_path / "data"
-    assert listed.found[0].origins == {Origin.UNIT}
+    assert listed.found[0].origins == {StoreOrigin.UNIT}
 
 
 def test_tilde_in_the_variable_is_not_expanded(tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

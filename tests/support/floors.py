@@ -48,12 +48,14 @@ class Module:
         imports: the modules of the package that it imports, with the names that it takes from each.
         lines: how many lines it has.
         long_parts: classes and functions that are longer than they may be, with their lines.
+        defined: the public classes and functions at its top.
     """
 
     name: str
     imports: dict[str, set[str]]
     lines: int
     long_parts: dict[str, int]
+    defined: set[str]
 
     @property
     def room(self) -> str:
@@ -83,7 +85,9 @@ def read_package(package: Path = PACKAGE) -> dict[str, Module]:
         text = path.read_text(encoding="utf-8")
         document = ast.parse(text)
         imports = _imports(document, set(names))
-        modules[name] = Module(name, imports, len(text.splitlines()), dict(_long_parts(document)))
+        tops = (node for node in document.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
+        defined = {node.name for node in tops if not node.name.startswith("_")}
+        modules[name] = Module(name, imports, len(text.splitlines()), dict(_long_parts(document)), defined)
     return modules
 
 
@@ -143,6 +147,22 @@ def trespassing(modules: dict[str, Module]) -> list[str]:
         for name in sorted(taken)
         if (name.startswith("_") and not name.endswith("__"))
         or (module.room in WITHOUT_MODELS and room_of(target) == "model" and name not in OF_BLOBS)
+    ]
+
+
+def namesakes(modules: dict[str, Module]) -> list[str]:
+    """Return the public names that stand in two rooms, as ``name: module, module``.
+
+    A function of ``api`` may be called as the job is that it puts together.
+    """
+    homes: dict[str, list[Module]] = defaultdict(list)
+    for module in modules.values():
+        for name in module.defined if module.room != "api" else ():
+            homes[name].append(module)
+    return [
+        f"{name}: {', '.join(module.name for module in found)}"
+        for name, found in sorted(homes.items())
+        if len({module.room for module in found}) > 1
     ]
 
 
@@ -208,6 +228,11 @@ def drawing(modules: dict[str, Module]) -> str:
 if __name__ == "__main__":
     package = read_package()
     print(drawing(package))
-    wrong = climbing(package) + trespassing(package) + [" <-> ".join(circle) for circle in circles(package)]
+    wrong = (
+        climbing(package)
+        + trespassing(package)
+        + namesakes(package)
+        + [" <-> ".join(circle) for circle in circles(package)]
+    )
     print("\n".join(wrong), file=sys.stderr)
     sys.exit(1 if wrong else 0)

@@ -253,13 +253,13 @@ def _send(
 ) -> list[Sent]:
     from ollama_ferry.jobs.select import select
     from ollama_ferry.jobs.send import SendOptions, send
-    from ollama_ferry.jobs.send_targets import FolderTarget, SshTarget, Target
+    from ollama_ferry.jobs.send_targets import FolderTarget, SendTarget, SshTarget
     from ollama_ferry.places.store.store import Store
 
     located = located_store(store, run)
     names = select(located, texts_or_locked(models, trust))
     with ExitStack() as stack:
-        places: list[Target] = []
+        places: list[SendTarget] = []
         hosts = [Host.parse(target) for target in texts_of(targets)]
         for host in hosts:
             if host.name:

@@ -126,9 +126,9 @@ def doctor(store: PathLike | None = None, *, observer: Observer = ignore) -> Mac
 
 def as_owner(line: str, folder: PathLike) -> str:
     """Put before a shell line that changes a folder of a store what it takes: nothing, or ``sudo`` for somebody."""
-    from ollama_ferry.doctor.advice import as_owner as put
+    from ollama_ferry.doctor.advice import with_sudo
 
-    return put(line, Path(folder))
+    return with_sudo(line, Path(folder))
 
 
 def write_sample_store(folder: PathLike) -> list[ModelName]:

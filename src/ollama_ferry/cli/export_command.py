@@ -19,8 +19,8 @@ from ollama_ferry.cli.options import (
     compress_option,
     dry_run_option,
     force_option,
+    models_and_archive,
     output_options,
-    split_words,
     store_option,
     threads_option,
 )
@@ -106,7 +106,7 @@ def command(output: Output, **asked: Any) -> None:
 
 
 def _export(asked: _Asked, output: Output) -> None:
-    texts, archive = split_words(asked.words)
+    texts, archive = models_and_archive(asked.words)
     _check(asked, texts, archive, output)
     if asked.dry_run:
         with progress("reading", output) as observer:

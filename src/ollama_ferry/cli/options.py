@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, readable=False)
 """A file on the command line; that it can't be read is told by whoever opens it, with what to do."""
 
 
-class Access(TypedDict):
+class RegistryOptions(TypedDict):
     """How registries are talked to, as the calls of the Python interface take it."""
 
     insecure: bool
@@ -83,7 +83,7 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if key is not None and cert is None:
             raise UsageError("--key goes with --cert")
-        access = Access(insecure=insecure, ca_file=ca_file, cert=cert, key=key, rate=rate)
+        access = RegistryOptions(insecure=insecure, ca_file=ca_file, cert=cert, key=key, rate=rate)
         return command(*args, access=access, **more)
 
     return wrapped
@@ -163,7 +163,7 @@ def threads_option(what: str) -> Callable[[F], F]:
     )
 
 
-def split_words(words: tuple[str, ...]) -> tuple[list[str], str | None]:
+def models_and_archive(words: tuple[str, ...]) -> tuple[list[str], str | None]:
     """Tell the models from the archive to write, which is the last word if it looks like one.
 
     Returns:

@@ -12,17 +12,17 @@ from ollama_ferry import api
 from ollama_ferry.cli.export_command import tell_exported
 from ollama_ferry.cli.import_command import tell_imported
 from ollama_ferry.cli.options import (
-    Access,
+    RegistryOptions,
     checksum_option,
     compress_option,
     dry_run_option,
     force_option,
     lock_option,
+    models_and_archive,
     output_options,
     registry_options,
     rename_option,
     signers_option,
-    split_words,
     store_option,
 )
 from ollama_ferry.cli.output import Output, blobs_fields, print_table
@@ -54,7 +54,7 @@ def command(
     replace: bool,
     verify_existing: bool,
     compress: str,
-    access: Access,
+    access: RegistryOptions,
     lock: Path | None,
     signers: Path | None,
     store: Path | None,
@@ -70,7 +70,7 @@ def command(
       ollama-ferry pull deepseek-r1:8b ./deepseek-r1-8b.tar.gz
       ollama-ferry pull hf.co/org/repo-GGUF:Q4_K_M ./repo.tar.gz
     """
-    models, archive = split_words(words)
+    models, archive = models_and_archive(words)
     if not models and lock is None:
         raise UsageError("no model was named", hint="ollama-ferry pull registry.lab:5000/models/deepseek-r1:8b")
     if archive == "-":

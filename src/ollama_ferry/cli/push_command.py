@@ -11,7 +11,7 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
-    Access,
+    RegistryOptions,
     complete_models,
     dry_run_option,
     force_option,
@@ -63,7 +63,7 @@ class _Asked:
 @registry_options
 @store_option
 @output_options
-def command(access: Access, output: Output, **asked: Any) -> None:
+def command(access: RegistryOptions, output: Output, **asked: Any) -> None:
     """Push models of the store, or of an archive, to a registry: only what is missing there.
 
     A model goes to PREFIX/model:tag, below its namespace where that is not library; upper case becomes lower case.
@@ -76,7 +76,7 @@ def command(access: Access, output: Output, **asked: Any) -> None:
     _push(_Asked(**asked), access, output)
 
 
-def _push(asked: _Asked, access: Access, output: Output) -> None:
+def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
     texts = [*asked.words[:-1], *asked.models]
     if not asked.words or not (texts or asked.archive is not None):
         raise UsageError(

@@ -70,7 +70,7 @@ def command(
     call = api.plan_send if dry_run else api.send
     with progress("sending", output) as observer:
         located = api.find_store(store, observer=observer)
-        models, targets = split_words(words, located, locked=lock is not None)
+        models, targets = models_and_targets(words, located, locked=lock is not None)
         done = call(
             models,
             targets,
@@ -85,7 +85,7 @@ def command(
     _tell(done, output, dry_run=dry_run)
 
 
-def split_words(words: tuple[str, ...], store: Located, *, locked: bool = False) -> tuple[list[str], list[str]]:
+def models_and_targets(words: tuple[str, ...], store: Located, *, locked: bool = False) -> tuple[list[str], list[str]]:
     """Tell the models from the targets.
 
     A word is a target when it looks like one, or when it is behind the first and no model of the store. From the first

@@ -87,7 +87,7 @@ class Advice:
     def remove(self, paths: Iterable[str], folder: Path | str) -> list[str]:
         """Return the line that removes files of a folder, or none where nothing of it may go."""
         some = self.removable(paths)
-        return [as_owner(f"rm {words(some)}", folder)] if some else []
+        return [with_sudo(f"rm {words(some)}", folder)] if some else []
 
     def set_aside(self, paths: Iterable[str]) -> list[str]:
         """Return the lines that move files to the store's root, each under a name that is free there."""
@@ -101,7 +101,7 @@ class Advice:
                 number += 1
                 target = f"{aside}.{number}"
             taken.add(target)
-            lines.append(as_owner(move(path, target), os.path.dirname(path)))
+            lines.append(with_sudo(move(path, target), os.path.dirname(path)))
         return lines
 
     def own_folders(self) -> list[str]:
@@ -161,7 +161,7 @@ class Advice:
         return link.st_uid in (0, status.st_uid) and len(Path(real).parts) > 2 and not shared and not is_home(real)
 
 
-def as_owner(line: str, folder: Path | str) -> str:
+def with_sudo(line: str, folder: Path | str) -> str:
     """Put sudo before a line that changes a folder, where this user can't do that, or is root and should not.
 
     Whoever owns a folder on the way can turn it elsewhere before the line is run. As that user it hurts nobody else.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ollama_ferry.doctor.advice import as_owner
+from ollama_ferry.doctor.advice import with_sudo
 from ollama_ferry.doctor.contents import Blobs, Some
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, age
 from ollama_ferry.doctor.subject import HOUR, Subject
@@ -96,7 +96,7 @@ def _check_partials(subject: Subject, blobs: Blobs) -> None:
         if number < LISTED_AT_MOST and subject.advice.removable(parts) == parts:
             stem = quoted(str(subject.store.blobs_folder / f"sha256-{digest}"))
             some = f"{stem}[-.][pt]*" if len(parts) > 1 else quoted(parts[0])
-            lines = [as_owner(f"rm -f {some}", subject.store.blobs_folder)]
+            lines = [with_sudo(f"rm -f {some}", subject.store.blobs_folder)]
         subject.add(
             Severity.WARNING,
             "unfinished",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.doctor.store import Held
-from ollama_ferry.ollama.candidates import Candidate, Candidates, Origin, State, same_folder
+from ollama_ferry.ollama.candidates import Candidate, Candidates, State, StoreOrigin, same_folder
 from ollama_ferry.wording import counted, quoted, shown
 
 
@@ -46,13 +46,13 @@ def check_choice(listed: Candidates, seen: Sequence[StoreSeen], findings: Findin
 
 def served_folder(listed: Candidates) -> Candidate | None:
     """Return the folder that the server uses, where it is on this machine and the server is believed."""
-    served = listed.of(Origin.SERVER)
+    served = listed.of(StoreOrigin.SERVER)
     return served if served is not None and served.state is not State.ABSENT else None
 
 
 def _check_server(listed: Candidates, findings: Findings) -> None:
     answer = listed.answer
-    doubted = listed.of(Origin.DOUBTED)
+    doubted = listed.of(StoreOrigin.DOUBTED)
     if doubted is not None:
         findings.add(
             Finding(
@@ -80,7 +80,7 @@ def _elsewhere(text: str) -> Finding:
 
 
 def _check_named(listed: Candidates, seen: Sequence[StoreSeen], findings: Findings) -> None:
-    variable, named, served = listed.of(Origin.VARIABLE), listed.found[0], served_folder(listed)
+    variable, named, served = listed.of(StoreOrigin.VARIABLE), listed.found[0], served_folder(listed)
     if variable is not None and variable is named and variable.state is State.ABSENT:
         tilde = str(variable.path).startswith("~")
         findings.add(
@@ -95,7 +95,7 @@ def _check_named(listed: Candidates, seen: Sequence[StoreSeen], findings: Findin
             )
         )
     elif named.named and served is not None and served is not named:
-        mend = [] if Origin.CALLER in named.origins else [f"export OLLAMA_MODELS={quoted(served.path)}"]
+        mend = [] if StoreOrigin.CALLER in named.origins else [f"export OLLAMA_MODELS={quoted(served.path)}"]
         if any(store.chosen and store.held is not None and store.held.models for store in seen):
             mend += _copying(named.path, served.path)
         findings.add(

@@ -7,7 +7,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from ollama_ferry.doctor.advice import as_owner
+from ollama_ferry.doctor.advice import with_sudo
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, FolderSeen, look_at_folder
 from ollama_ferry.doctor.findings import Severity, age, words
 from ollama_ferry.doctor.subject import HOUR, Subject
@@ -78,4 +78,4 @@ def _lines(subject: Subject, paths: list[str], seen: FolderSeen) -> list[str]:
     safe = subject.advice.removable(paths)
     if apart or not seen.known or subject.advice.keeps(seen.files) or safe != paths:
         return []
-    return ["# To give it up, if nothing is at work:", as_owner(f"rm -rf {words(safe)}", os.path.dirname(safe[0]))]
+    return ["# To give it up, if nothing is at work:", with_sudo(f"rm -rf {words(safe)}", os.path.dirname(safe[0]))]

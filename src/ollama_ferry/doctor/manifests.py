@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ollama_ferry.doctor.advice import as_owner, move
+from ollama_ferry.doctor.advice import move, with_sudo
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, Look, ManifestFile, Some, look_at_manifests
 from ollama_ferry.doctor.findings import Severity, and_more
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
@@ -210,8 +210,8 @@ class _Manifests:
         if target and self.subject.advice.removable([file.path]):
             lines = [
                 "# To give it a name that is taken, here an invented one:",
-                as_owner(f"mkdir -p {quoted(os.path.dirname(target))}", self.subject.store.manifests_folder),
-                as_owner(move(file.path, target), os.path.dirname(file.path)),
+                with_sudo(f"mkdir -p {quoted(os.path.dirname(target))}", self.subject.store.manifests_folder),
+                with_sudo(move(file.path, target), os.path.dirname(file.path)),
             ]
         self.subject.add(
             Severity.WARNING,

@@ -9,7 +9,7 @@ from ollama_ferry.doctor.advice import is_systems
 from ollama_ferry.doctor.choice import served_folder
 from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.files.permissions import User, impassable
-from ollama_ferry.ollama.candidates import Candidate, Candidates, Origin, State
+from ollama_ferry.ollama.candidates import Candidate, Candidates, State, StoreOrigin
 from ollama_ferry.wording import quoted, shown
 
 _SYSTEM = re.compile(r"/(bin|boot|dev|etc|lib[^/]*|proc|root|run|sbin|sys|usr|var)/")
@@ -21,7 +21,7 @@ def services_store(listed: Candidates) -> Candidate | None:
     service = listed.service
     if service is None or not service.exists:
         return None
-    return listed.of(Origin.UNIT) or listed.of(Origin.SERVICE)
+    return listed.of(StoreOrigin.UNIT) or listed.of(StoreOrigin.SERVICE)
 
 
 def check_service(listed: Candidates, findings: Findings) -> None:
@@ -69,7 +69,7 @@ def check_service(listed: Candidates, findings: Findings) -> None:
 
 def _check_settings(listed: Candidates, findings: Findings) -> None:
     """Look at the folder that the service's unit names."""
-    service, wanted = listed.service, listed.of(Origin.UNIT)
+    service, wanted = listed.service, listed.of(StoreOrigin.UNIT)
     for text, file in service.settings[:1] if service is not None else ():
         # systemd expands specifiers that begin with %.
         if text[:1] not in "/%":

@@ -10,7 +10,7 @@ from ollama_ferry.files.disk import Disk
 from ollama_ferry.files.folder import Folder
 
 
-class Lock:
+class FileLock:
     """A file that is open and locked, until it is closed or the process ends.
 
     Attributes:
@@ -23,7 +23,7 @@ class Lock:
         self.made = made
 
     @classmethod
-    def take(cls, disk: Disk, folder: Folder, name: str, mode: int = 0o644) -> Lock | None:
+    def take(cls, disk: Disk, folder: Folder, name: str, mode: int = 0o644) -> FileLock | None:
         """Lock a file, made if need be; None where another process has it.
 
         A link or anything else that is no file makes way. What comes back is the file that has the name: who had the
@@ -49,7 +49,7 @@ class Lock:
                 continue
             held = cls(fd, made=found is None)
             try:
-                if not lock(fd):
+                if not lock_file(fd):
                     held.close()
                     return None
                 if same_file(disk.status(folder, name), os.fstat(fd)):
@@ -82,7 +82,7 @@ def _open(disk: Disk, folder: Folder, name: str) -> int:
         return disk.open(folder, name, write=False)
 
 
-def lock(fd: int) -> bool:
+def lock_file(fd: int) -> bool:
     """Lock a file for this process; False where another has it. The lock ends with the process."""
     try:
         import fcntl

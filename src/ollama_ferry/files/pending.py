@@ -15,7 +15,7 @@ from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, write_error
 from ollama_ferry.files.draft import Draft, remove_if_there, remove_twin
 from ollama_ferry.files.folder import Folder
-from ollama_ferry.files.lock import Lock
+from ollama_ferry.files.lock import FileLock
 from ollama_ferry.wording import quoted
 
 PARTIAL = ".partial"
@@ -121,7 +121,7 @@ class PendingFile:
         name = self.path.name + PARTIAL
         try:
             while True:
-                lock = Lock.take(self._disk, folder, name, 0o666)
+                lock = FileLock.take(self._disk, folder, name, 0o666)
                 if lock is None:
                     raise AlreadyExists(
                         f"{self.path} is being written by another process", hint="Wait for it, or name another file."

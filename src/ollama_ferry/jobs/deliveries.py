@@ -14,7 +14,7 @@ from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Cancelled, FerryError, Vanished, exhaustion_of
 from ollama_ferry.jobs.claims import Claims, ExistingModel
-from ollama_ferry.jobs.send_targets import Target
+from ollama_ferry.jobs.send_targets import SendTarget
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
@@ -71,7 +71,7 @@ class Delivery:
         arrived: the models that it has got, by the names that they have there.
     """
 
-    target: Target
+    target: SendTarget
     sent: Sent
     names: dict[ModelName, ModelName] = field(default_factory=dict)
     needs: set[Digest] = field(default_factory=set)

@@ -15,7 +15,7 @@ from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
 from ollama_ferry.jobs.deliveries import AllFailed, Deliveries, Delivery, Sent
-from ollama_ferry.jobs.send_targets import Target
+from ollama_ferry.jobs.send_targets import SendTarget
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
@@ -39,7 +39,7 @@ class SendOptions:
 def send(
     store: Store,
     names: Iterable[ModelName],
-    targets: Iterable[Target],
+    targets: Iterable[SendTarget],
     options: SendOptions,
     *,
     dry_run: bool = False,

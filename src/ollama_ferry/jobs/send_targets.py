@@ -17,7 +17,7 @@ from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 
 
-class Target(Protocol):
+class SendTarget(Protocol):
     """Where models are sent to."""
 
     label: str

@@ -70,7 +70,7 @@ class State(Enum):
     ABSENT = "absent"
 
 
-class Origin(Enum):
+class StoreOrigin(Enum):
     """Who says that a folder is a store."""
 
     CALLER = "the caller"
@@ -95,13 +95,13 @@ class Candidate:
 
     path: Path
     why: str
-    origins: frozenset[Origin]
+    origins: frozenset[StoreOrigin]
     state: State
 
     @property
     def named(self) -> bool:
         """Whether the caller or the environment names it."""
-        return bool(self.origins & {Origin.CALLER, Origin.VARIABLE})
+        return bool(self.origins & {StoreOrigin.CALLER, StoreOrigin.VARIABLE})
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Candidates:
     service: Service | None
     may_doubt: bool
 
-    def of(self, *origins: Origin) -> Candidate | None:
+    def of(self, *origins: StoreOrigin) -> Candidate | None:
         """Return the first candidate of any of some origins."""
         return next((candidate for candidate in self.found if candidate.origins & set(origins)), None)
 
@@ -135,14 +135,14 @@ class Candidates:
         first = self.found[0] if self.found else None
         if first is not None and first.named:
             return first
-        served = self.of(Origin.SERVER)
+        served = self.of(StoreOrigin.SERVER)
         if served is not None and served.state in (State.STORE, State.NO_MANIFESTS, State.CLOSED):
             return served
         here = [one for one in self.found if one.state is not State.ABSENT and not self._refused(one)]
         return min(here, key=lambda one: list(State).index(one.state), default=None)
 
     def _refused(self, one: Candidate) -> bool:
-        return not self.may_doubt and one.origins == {Origin.DOUBTED}
+        return not self.may_doubt and one.origins == {StoreOrigin.DOUBTED}
 
 
 def list_candidates(system: System, models: Path | None = None, *, ask: bool = True) -> Candidates:
@@ -161,26 +161,26 @@ def list_candidates(system: System, models: Path | None = None, *, ask: bool = T
     answer = system.ask(system.address) if ask else ServerAnswer(system.address)
     told = Path(answer.folder) if answer.local and answer.folder and os.path.isabs(answer.folder) else None
     doubt = _doubt(system, answer, told, service) if told is not None and state_of(told) is not State.ABSENT else ""
-    places: list[tuple[Path, str, Origin]] = []
+    places: list[tuple[Path, str, StoreOrigin]] = []
     if models is not None:
-        places.append((models.expanduser(), "it was named", Origin.CALLER))
+        places.append((models.expanduser(), "it was named", StoreOrigin.CALLER))
     variable = named_by_environment(system)
     if variable is not None:
-        places.append((variable, "OLLAMA_MODELS names it", Origin.VARIABLE))
+        places.append((variable, "OLLAMA_MODELS names it", StoreOrigin.VARIABLE))
     if told is not None and not doubt:
-        places.append((told, f"the server at {answer.address} uses it", Origin.SERVER))
+        places.append((told, f"the server at {answer.address} uses it", StoreOrigin.SERVER))
     places += default_folders(system, service)
     if told is not None and doubt:
-        places.append((told, f"the server at {answer.address} says so, and {doubt}", Origin.DOUBTED))
+        places.append((told, f"the server at {answer.address} says so, and {doubt}", StoreOrigin.DOUBTED))
     return Candidates(_merged(places), answer, doubt, service, may_doubt=system.uid != 0)
 
 
-def _merged(places: list[tuple[Path, str, Origin]]) -> tuple[Candidate, ...]:
+def _merged(places: list[tuple[Path, str, StoreOrigin]]) -> tuple[Candidate, ...]:
     found: list[Candidate] = []
     for path, why, origin in places:
         for number, known in enumerate(found):
             if same_folder(known.path, path):
-                more = known.why if origin is Origin.SERVICE else f"{known.why}; {why}"
+                more = known.why if origin is StoreOrigin.SERVICE else f"{known.why}; {why}"
                 found[number] = replace(known, why=more, origins=known.origins | {origin})
                 break
         else:
@@ -188,22 +188,24 @@ def _merged(places: list[tuple[Path, str, Origin]]) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
-def default_folders(system: System, service: Service | None) -> list[tuple[Path, str, Origin]]:
+def default_folders(system: System, service: Service | None) -> list[tuple[Path, str, StoreOrigin]]:
     """Return where Ollama keeps its models by default on a system, likeliest first, each with the reason."""
-    folders: list[tuple[Path, str, Origin]] = []
+    folders: list[tuple[Path, str, StoreOrigin]] = []
     if service is not None:
-        folders += [(Path(text), f"{file} sets it", Origin.UNIT) for text, file in service.settings if text[:1] == "/"]
+        folders += [
+            (Path(text), f"{file} sets it", StoreOrigin.UNIT) for text, file in service.settings if text[:1] == "/"
+        ]
         if service.home is not None:
-            folders.append((service.home / ".ollama/models", "the service's folder", Origin.SERVICE))
+            folders.append((service.home / ".ollama/models", "the service's folder", StoreOrigin.SERVICE))
         # Whether there is a service at all is not asked here: users may be known to a directory that is far away.
-        theirs = Origin.SERVICE if service.home is None else Origin.DEFAULT
+        theirs = StoreOrigin.SERVICE if service.home is None else StoreOrigin.DEFAULT
         folders.append((system.service_home / ".ollama/models", "the Linux service's folder", theirs))
-        folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder", Origin.DEFAULT))
-    folders.append((system.home / ".ollama/models", "this user's folder", Origin.DEFAULT))
+        folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder", StoreOrigin.DEFAULT))
+    folders.append((system.home / ".ollama/models", "this user's folder", StoreOrigin.DEFAULT))
     caller = _caller_of_sudo(system)
     if caller is not None and caller.home is not None:
         why = f"the folder of {shown(caller.name)}, who called sudo"
-        folders.append((caller.home / ".ollama/models", why, Origin.DEFAULT))
+        folders.append((caller.home / ".ollama/models", why, StoreOrigin.DEFAULT))
     return folders
 
 

@@ -10,8 +10,8 @@ from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
 from ollama_ferry.ollama.candidates import (
     Candidate,
     Candidates,
-    Origin,
     State,
+    StoreOrigin,
     System,
     list_candidates,
     named_by_environment,
@@ -109,13 +109,13 @@ def locate_target(system: System, models: Path | None = None) -> Located:
 
 
 def _served(chosen: Candidate) -> bool:
-    return Origin.SERVER in chosen.origins
+    return StoreOrigin.SERVER in chosen.origins
 
 
 def _notes(system: System, listed: Candidates, chosen: Candidate) -> tuple[str, ...]:
     """Say what surprises: a server that is not believed, and for root that a server had the last word."""
     address = listed.answer.address
-    doubted = listed.of(Origin.DOUBTED)
+    doubted = listed.of(StoreOrigin.DOUBTED)
     if doubted is not None and doubted.state is not State.ABSENT and doubted is not chosen:
         return (
             f"using {shown(chosen.path)} ({chosen.why}), and not {shown(doubted.path)}, which the server at {address} "
@@ -123,7 +123,7 @@ def _notes(system: System, listed: Candidates, chosen: Candidate) -> tuple[str, 
         )
     if system.uid == 0 and _served(chosen):
         others = [one for one in listed.found if one is not chosen and one.state in _HERE]
-        if others and chosen.origins == {Origin.SERVER}:
+        if others and chosen.origins == {StoreOrigin.SERVER}:
             return (
                 f"using {shown(chosen.path)}, because {chosen.why}, and not {shown(others[0].path)} "
                 f"({others[0].why}). Name the folder to have it otherwise.",
@@ -150,7 +150,7 @@ def _nothing(listed: Candidates) -> StoreNotFound:
         elif one.state is State.ABSENT:
             looked.append(f"{shown(one.path)} ({one.why}) is not there.")
     remedies: list[Remedy] = []
-    doubted = listed.of(Origin.DOUBTED)
+    doubted = listed.of(StoreOrigin.DOUBTED)
     if doubted is not None and doubted.state in _HERE:
         looked.append("If the server's folder is the one, name it.")
         remedies.append(Remedy("store", str(doubted.path)))
@@ -181,7 +181,7 @@ def _require(named: Candidate, system: System) -> None:
 
 def _no_tilde(named: Candidate, system: System) -> None:
     """Refuse a ``~`` in the variable: a shell has not expanded it, and Ollama does not either."""
-    if Origin.CALLER not in named.origins and str(named.path).startswith("~"):
+    if StoreOrigin.CALLER not in named.origins and str(named.path).startswith("~"):
         raise StoreNotFound(
             f"OLLAMA_MODELS is {shown(named.path)}, and a ~ in it is not expanded by Ollama",
             hint="A server takes it for a folder of that name below the one that it was started in. Write the home out:"

@@ -30,7 +30,7 @@ from ollama_ferry.registries.answers import (
 from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
 from ollama_ferry.registries.logins import Logins
-from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, refusal, unreachable
+from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, registry_refusal, unreachable
 from ollama_ferry.registries.retries import Tries
 from ollama_ferry.registries.tokens import TOKEN_LIMIT, Authorization, TokenRequest
 
@@ -286,7 +286,7 @@ class Client:
         return self._insist(send, take, what, (200,), origin=origin)
 
     def _refusal(self, answer: Answer, what: str) -> FerryError:
-        return refusal(answer, what, self._logins.hint, self._logins.used)
+        return registry_refusal(answer, what, self._logins.hint, self._logins.used)
 
 
 class Clients:

@@ -31,7 +31,7 @@ def explanation(answer: Answer) -> str:
     return f" ({ascii(': '.join(words)[:300])[1:-1]})" if words else ""
 
 
-def refusal(answer: Answer, what: str, login_hint: str, login: str = "") -> FerryError:
+def registry_refusal(answer: Answer, what: str, login_hint: str, login: str = "") -> FerryError:
     """Return the error for a status that is not what was hoped for.
 
     Args:

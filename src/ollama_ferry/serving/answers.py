@@ -29,7 +29,7 @@ _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServedAnswer:
     """An answer, but for the headers that every answer has.
 
     Attributes:
@@ -65,7 +65,7 @@ class Registry:
         self._token = token
         self._only_loopback = only_loopback
 
-    def answer(self, request: Request, address: str) -> Answer:
+    def answer(self, request: Request, address: str) -> ServedAnswer:
         """Answer one request; HEAD is answered as GET is, and whoever sends it leaves the body out.
 
         Args:
@@ -87,10 +87,10 @@ class Registry:
         except BadRequest as error:
             return failure(error.status, shown, "RANGE_INVALID", error.why)
 
-    def _route(self, request: Request, shown: str, host: str) -> Answer:
+    def _route(self, request: Request, shown: str, host: str) -> ServedAnswer:
         if request.path == "/":
             body = page(self._served_models.models, host, token_needed=bool(self._token))
-            return Answer(200, "the page", PAGE_HEADERS, body, length=len(body))
+            return ServedAnswer(200, "the page", PAGE_HEADERS, body, length=len(body))
         if request.path in ("/v2", "/v2/"):
             return _json(200, "the version of the API", {})
         found = _ROUTE.fullmatch(request.path)
@@ -112,7 +112,7 @@ class Registry:
             return failure(404, shown, "BLOB_UNKNOWN", "no model that is served here has this blob")
         return self._of_blob(request, repository, blob, shown)
 
-    def _of_blob(self, request: Request, repository: str, blob: Descriptor, shown: str) -> Answer:
+    def _of_blob(self, request: Request, repository: str, blob: Descriptor, shown: str) -> ServedAnswer:
         try:
             self._served_models.require(blob)
         except MissingBlob as error:
@@ -128,35 +128,35 @@ class Registry:
             ("Location", f"/v2/{repository}/blobs/{blob.digest}"),
         )
         if _is_known(request, blob.digest):
-            return Answer(304, what, headers)
+            return ServedAnswer(304, what, headers)
         wanted = _range_of(request, blob)
-        if isinstance(wanted, Answer):
+        if isinstance(wanted, ServedAnswer):
             return wanted
         if wanted is None:
-            return Answer(200, what, headers, blob=blob, length=blob.size)
+            return ServedAnswer(200, what, headers, blob=blob, length=blob.size)
         offset, length = wanted
         last = offset + length - 1
         headers = (*headers, ("Content-Range", f"bytes {offset}-{last}/{blob.size}"))
-        return Answer(206, f"{what}, {offset} to {last}", headers, blob=blob, offset=offset, length=length)
+        return ServedAnswer(206, f"{what}, {offset} to {last}", headers, blob=blob, offset=offset, length=length)
 
 
-def failure(status: int, what: str, code: str, message: str, *headers: tuple[str, str]) -> Answer:
+def failure(status: int, what: str, code: str, message: str, *headers: tuple[str, str]) -> ServedAnswer:
     """Return an error in the form that the OCI distribution specification gives it."""
     return _json(status, what, {"errors": [{"code": code, "message": message}]}, *headers)
 
 
-def _json(status: int, what: str, value: object, *headers: tuple[str, str]) -> Answer:
+def _json(status: int, what: str, value: object, *headers: tuple[str, str]) -> ServedAnswer:
     body = json.dumps(value).encode() + b"\n"
-    return Answer(status, what, (("Content-Type", "application/json"), *headers), body, length=len(body))
+    return ServedAnswer(status, what, (("Content-Type", "application/json"), *headers), body, length=len(body))
 
 
-def _of_manifest(request: Request, model: ServedModel) -> Answer:
+def _of_manifest(request: Request, model: ServedModel) -> ServedAnswer:
     raw = model.manifest.raw
     headers = (("Content-Type", _media_type(raw)), *_digest_headers(model.manifest.digest))
     what = f"manifest of {model.path}"
     if _is_known(request, model.manifest.digest):
-        return Answer(304, what, headers)
-    return Answer(200, what, headers, raw, length=len(raw))
+        return ServedAnswer(304, what, headers)
+    return ServedAnswer(200, what, headers, raw, length=len(raw))
 
 
 def _media_type(raw: bytes) -> str:
@@ -174,7 +174,7 @@ def _is_known(request: Request, digest: Digest) -> bool:
     return known.strip() == "*" or f'"{digest}"' in known
 
 
-def _range_of(request: Request, blob: Descriptor) -> tuple[int, int] | Answer | None:
+def _range_of(request: Request, blob: Descriptor) -> tuple[int, int] | ServedAnswer | None:
     """Return offset and length of the one range that was asked for; None for all of the blob."""
     asked = request.headers.get("range")
     # RFC 9110: a range counts for GET only, and not where If-Range names another content.

@@ -33,7 +33,7 @@ class ClientGone(Exception):
     """
 
 
-def send(connection: socket.socket, data: bytes) -> int:
+def send_answer(connection: socket.socket, data: bytes) -> int:
     """Send bytes; the connection's timeout counts from the last byte that the client took.
 
     Returns:
@@ -80,7 +80,7 @@ def send_part(connection: socket.socket, data: Readable, offset: int, length: in
         chunk = data.read(min(_CHUNK, length - sent))
         if not chunk:
             raise Damaged(f"it ends at byte {offset + sent}, and should go on")
-        sent += send(connection, chunk)
+        sent += send_answer(connection, chunk)
         yield sent
 
 

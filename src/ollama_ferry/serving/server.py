@@ -16,11 +16,11 @@ from typing import Any
 
 from ollama_ferry.errors import FerryError
 from ollama_ferry.serving.addresses import Address, bind, is_loopback, shown_peer
-from ollama_ferry.serving.answers import Answer, Registry, failure
+from ollama_ferry.serving.answers import Registry, ServedAnswer, failure
 from ollama_ferry.serving.connection_slots import ConnectionSlots, Limits
 from ollama_ferry.serving.request_heads import HeadReader
 from ollama_ferry.serving.requests import BadRequest, Request, parse_head
-from ollama_ferry.serving.sending import ClientGone, send, send_part
+from ollama_ferry.serving.sending import ClientGone, send_answer, send_part
 from ollama_ferry.serving.served_models import ServedModels
 
 # How long a client may go on sending after its last answer, before it is cut off: a connection that is closed with
@@ -199,17 +199,17 @@ class Server:
             _linger(connection)
         return keep
 
-    def _send(self, connection: socket.socket, answer: Answer, *, keep: bool, bare: bool) -> tuple[int, str]:
+    def _send(self, connection: socket.socket, answer: ServedAnswer, *, keep: bool, bare: bool) -> tuple[int, str]:
         """Send an answer; return how many bytes of body went, and what was in the way of the others."""
         connection.settimeout(self._limits.stall)
         sent, begun = 0, False
         try:
             if answer.blob is None or bare:
                 body = b"" if bare else answer.body
-                send(connection, _head_of(answer, keep=keep) + body)
+                send_answer(connection, _head_of(answer, keep=keep) + body)
                 return len(body), ""
             with self.served_models.open(answer.blob, answer.offset) as data:
-                send(connection, _head_of(answer, keep=keep))
+                send_answer(connection, _head_of(answer, keep=keep))
                 begun = True
                 # More than was promised is never sent, and less ends the connection: the client must see it.
                 for now_sent in send_part(connection, data, answer.offset, answer.length):
@@ -221,7 +221,7 @@ class Server:
             if not begun:
                 unread = failure(500, answer.what, "BLOB_INVALID", "the blob can't be read")
                 with contextlib.suppress(ClientGone):
-                    send(connection, _head_of(unread, keep=False) + unread.body)
+                    send_answer(connection, _head_of(unread, keep=False) + unread.body)
             return sent, f"cut: {error}"
         return sent, ""
 
@@ -230,7 +230,7 @@ class Server:
             self._log(served)
 
 
-def _head_of(answer: Answer, *, keep: bool) -> bytes:
+def _head_of(answer: ServedAnswer, *, keep: bool) -> bytes:
     lines = [
         f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}",
         f"Date: {formatdate(usegmt=True)}",

@@ -16,7 +16,7 @@ from ollama_ferry.archives.volumes.targets import LEFT
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Remedy
 from ollama_ferry.files.disk import Disk, writing
 from ollama_ferry.files.draft import Draft, is_ours, remove_if_there, remove_twin
-from ollama_ferry.files.lock import Lock
+from ollama_ferry.files.lock import FileLock
 from ollama_ferry.files.pending import PARTIAL
 
 _SUMS_LIMIT = 1024 * 1024
@@ -141,7 +141,7 @@ class Medium:
         name = self._volumes.sums_path.name + PARTIAL
         while True:
             with writing(self._volumes.sums_path, left=LEFT):
-                lock = Lock.take(self._disk, self.folder, name, 0o666)
+                lock = FileLock.take(self._disk, self.folder, name, 0o666)
             if lock is None:
                 raise AlreadyExists(
                     f"{self._volumes.whole.name} is being written to {self.folder.path} by another process",

@@ -18,7 +18,7 @@ LEFT = "What is whole stays: run the same command again, and it resumes."
 _CHANGED = "Or the models, or the options, are not those of the run that wrote it. "
 
 
-class Target:
+class VolumeTarget:
     """Where the bytes of one volume go."""
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Target:
         """Close its file."""
 
 
-class Elsewhere(Target):
+class Elsewhere(VolumeTarget):
     """A volume that is on another medium, of which the sum is known."""
 
     def __init__(self, path: Path, sha256: str) -> None:
@@ -66,7 +66,7 @@ class Elsewhere(Target):
             raise of_another(self.path)
 
 
-class Whole(Target):
+class Whole(VolumeTarget):
     """A volume that an earlier run has made whole; its bytes are compared."""
 
     def __init__(self, disk: Disk, folder: Folder, path: Path, size: int) -> None:
@@ -94,7 +94,7 @@ class Whole(Target):
         self._file.close()
 
 
-class Growing(Target):
+class Growing(VolumeTarget):
     """A volume that is being written under a temporary name; what is there already is compared first."""
 
     def __init__(self, disk: Disk, folder: Folder, path: Path) -> None:

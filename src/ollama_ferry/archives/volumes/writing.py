@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ollama_ferry.archives.volumes.medium import Medium, Volume, require_regular
 from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes
-from ollama_ferry.archives.volumes.targets import Elsewhere, Growing, Target, Whole, of_another
+from ollama_ferry.archives.volumes.targets import Elsewhere, Growing, VolumeTarget, Whole, of_another
 from ollama_ferry.engine.hashing import BackgroundHash
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, free_space
@@ -63,7 +63,7 @@ class PendingVolumes:
         self._ask = ask
         self._room = room
         self._disk = disk or Disk()
-        self._current: Target | None = None
+        self._current: VolumeTarget | None = None
         volumes.require_plain_name()
         folder = volumes.whole.parent
         if not folder.is_dir():
@@ -130,7 +130,7 @@ class PendingVolumes:
             medium.remove(self._volumes.whole.name)
         medium.publish_sums()
 
-    def _begin(self) -> Target:
+    def _begin(self) -> VolumeTarget:
         number = len(self.done) + 1
         if number > MOST_VOLUMES:
             raise UsageError(

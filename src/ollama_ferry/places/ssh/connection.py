@@ -15,7 +15,7 @@ from typing import IO
 from ollama_ferry.engine.rate import RateLimit
 from ollama_ferry.errors import FerryError, NotPermitted, Remedy, Unreachable, UsageError
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.places.ssh.refusals import refusal
+from ollama_ferry.places.ssh.refusals import host_refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
 
 _STDERR_LIMIT = 16 * 1024
@@ -301,7 +301,7 @@ class Call:
         )
 
     def _refused(self, reason: str) -> FerryError:
-        return refusal(self._line.host, reason)
+        return host_refusal(self._line.host, reason)
 
 
 def _widen(pipe: IO[bytes] | None) -> None:

@@ -20,7 +20,7 @@ PATIENCE = 120
 """Seconds without a heartbeat after which a send counts as dead, where its host can't tell."""
 
 
-class Lock:
+class HostLock:
     """A lock on a store; held until it is released, or until this process or the line ends.
 
     Args:

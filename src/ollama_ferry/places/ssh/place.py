@@ -28,7 +28,7 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh import scripts, writing_scripts
 from ollama_ferry.places.ssh.connection import Call, SshConnection
-from ollama_ferry.places.ssh.lock import PATIENCE, Lock
+from ollama_ferry.places.ssh.lock import PATIENCE, HostLock
 from ollama_ferry.places.ssh.survey import Looked, read_look
 from ollama_ferry.wording import human_size
 
@@ -59,7 +59,7 @@ class SshPlace:
         self.label = f"{line.host}:{root}" if root else line.host
         self._wanted_root = root
         self._looked: Looked | None = None
-        self._lock: Lock | None = None
+        self._lock: HostLock | None = None
         self._expected: deque[Descriptor] = deque()
         self._coming: _Coming | None = None
         self._call: Call | None = None
@@ -177,7 +177,7 @@ class SshPlace:
 
     # -- Sink
 
-    def lock(self, *, wait: bool = True, run: Run | None = None) -> Lock:
+    def lock(self, *, wait: bool = True, run: Run | None = None) -> HostLock:
         """Let no other send write into the store until this place is left; what is put does so by itself.
 
         Args:
@@ -191,7 +191,7 @@ class SshPlace:
         """
         if self._lock is None:
             looked = self.looked
-            lock = Lock(self.line, self.label, looked.root, looked.staging, patience=self._patience)
+            lock = HostLock(self.line, self.label, looked.root, looked.staging, patience=self._patience)
             lock.take(looked.read_staging, wait=wait, run=run)
             self._lock = lock
         return self._lock

@@ -90,7 +90,7 @@ _REFUSALS = {
 }
 
 
-def refusal(host: str, reason: str) -> FerryError:
+def host_refusal(host: str, reason: str) -> FerryError:
     """Turn what a script says of its failure into one of our errors."""
     word, _, rest = reason.partition(" ")
     if word == "held":

@@ -22,7 +22,7 @@ from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Vanished
 from ollama_ferry.files.disk import Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, is_ours, remove_if_there, set_mode
 from ollama_ferry.files.folder import Folder
-from ollama_ferry.files.lock import Lock, same_file
+from ollama_ferry.files.lock import FileLock, same_file
 from ollama_ferry.files.pending import PARTIAL
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.places.store.folders import NO_MODES, StoreFolders, shared_mode
@@ -86,7 +86,7 @@ class StagedBlobs:
         self._disk = disk
         self._run = run
         self._note = note
-        self._lock: Lock | None = None
+        self._lock: FileLock | None = None
         self._whole: dict[Digest, _Whole] = {}
         self._held_open: list[Draft] = []
         self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
@@ -128,7 +128,7 @@ class StagedBlobs:
         while True:
             folder = self._folders.open_staging()
             try:
-                lock = Lock.take(self._disk, folder, _LOCK)
+                lock = FileLock.take(self._disk, folder, _LOCK)
             except FileNotFoundError:
                 # Whoever had it before has just tidied up.
                 folder.close()
