@@ -23,7 +23,8 @@ from support.oci_registries import (
     FaultyRegistry,
     quick_access,
 )
-from support.registry_faults import body, pull, status, whole
+from support.registry_faults import BIG, arrived, body, pull, pushed, status, whole
+from support.stores import StoreBuilder
 
 
 def test_token_that_ends_half_way_is_renewed(registry: FaultyRegistry, tmp_path: Path) -> None:
@@ -31,6 +32,29 @@ def test_token_that_ends_half_way_is_renewed(registry: FaultyRegistry, tmp_path:
     pull(registry, tmp_path, quick_access(streams=1))
     assert whole(tmp_path)
     assert registry.count("token") >= 2
+
+
+def test_token_is_renewed_before_it_ends_and_no_chunk_goes_twice(empty: FaultyRegistry, model: StoreBuilder) -> None:
+    # Each token is old by the time of the next request.
+    empty.locked, empty.lifetime = True, 1e-6
+    pushed(empty, model)
+    assert arrived(empty, model)
+    sent = [seen for seen in empty.seen if seen.method in ("PATCH", "PUT")]
+    assert len(sent) > 8 and all("authorization" in seen.headers for seen in sent)
+    assert sum(seen.size for seen in sent if seen.method == "PATCH") == len(BIG)
+
+
+def test_token_of_the_registry_itself_needs_no_token_server(registry: FaultyRegistry, tmp_path: Path) -> None:
+    registry.locked, registry.tokens = True, {"mine": 10**6}
+    environ = {"DOCKER_AUTH_CONFIG": json.dumps({"auths": {registry.address: {"registrytoken": "mine"}}})}
+    pull(registry, tmp_path, quick_access(environ=environ))
+    assert whole(tmp_path) and not registry.count("token")
+    # One that gives no right is an error, and so is one that would be two headers.
+    for token in ("other", "mine\r\nEvil: yes"):
+        environ = {"DOCKER_AUTH_CONFIG": json.dumps({"auths": {registry.address: {"registrytoken": token}}})}
+        with pytest.raises(FerryError):
+            pull(registry, tmp_path / "other", quick_access(environ=environ))
+    assert not any("evil" in seen.headers for seen in registry.seen)
 
 
 @pytest.mark.parametrize("kept", ["password", "identity token"])

@@ -1,22 +1,20 @@
-"""What a registry calls a model, the logins that others keep, and what a registry asks for."""
+"""What a registry calls a model, and what it asks for."""
 
 from __future__ import annotations
 
-import base64
-import json
 import time
-from pathlib import Path
 
 import pytest
 
-from ollama_ferry.errors import Damaged, FerryError, UsageError
+from ollama_ferry.errors import Damaged, UsageError
 from ollama_ferry.jobs.pull import references_of
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import PushTarget, parse_reference
+from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import retry_after
 from ollama_ferry.registries.challenges import parse_challenge
+from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.connections import origin_of
-from ollama_ferry.registries.credentials import find_credential
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -28,6 +26,8 @@ REFERENCES = {
     "registry.lab:5000/models/deepseek-r1:8b": ("registry.lab:5000", "models/deepseek-r1", "8b"),
     "https://registry.lab/models/x": ("registry.lab", "models/x", "latest"),
     "registry.lab:5000/x": ("registry.lab:5000", "x", "latest"),
+    "docker.io/model": ("docker.io", "library/model", "latest"),
+    "registry-1.docker.io/team/model:1": ("registry-1.docker.io", "team/model", "1"),
     "registry.lab/a/b/c/d:1": ("registry.lab", "a/b/c/d", "1"),
     "[::1]:5000/a/b:1": ("[::1]:5000", "a/b", "1"),
     f"registry.lab/a/b:1@{DIGEST}": ("registry.lab", "a/b", "1"),
@@ -104,105 +104,6 @@ def test_what_is_no_target(text: str) -> None:
         PushTarget.parse(text)
 
 
-# -- logins
-
-
-def packed(user: str, password: str) -> str:
-    return base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def write(path: Path, document: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
-    return path
-
-
-def helper(folder: Path, name: str, script: str) -> None:
-    path = folder / f"docker-credential-{name}"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
-def test_logins_are_found_where_others_keep_them(tmp_path: Path) -> None:
-    docker = write(tmp_path / "d/config.json", {"auths": {"https://a.lab:5000/v1/": {"auth": packed("u", "p:q")}}})
-    podman = write(tmp_path / "r/containers/auth.json", {"auths": {"b.lab": {"auth": packed("v", "w")}}})
-    named = write(tmp_path / "named.json", {"auths": {"b.lab": {"auth": packed("n", "m")}}})
-    environ = {"DOCKER_CONFIG": str(docker.parent), "XDG_RUNTIME_DIR": str(tmp_path / "r")}
-    found = find_credential("a.lab:5000", environ)
-    assert found and (found.username, found.password) == ("u", "p:q") and "p:q" not in repr(found)
-    found = find_credential("b.lab", environ)
-    assert found and (found.username, found.origin) == ("v", str(podman))
-    found = find_credential("b.lab", {**environ, "REGISTRY_AUTH_FILE": str(named)})
-    assert found and found.username == "n"
-    assert find_credential("a.lab", environ) is None
-    assert find_credential("a.lab:5000", {"HOME": str(tmp_path / "nowhere")}) is None
-    write(tmp_path / "home/.docker/config.json", {"auths": {"a.lab": {"identitytoken": "t", "auth": packed("u", "")}}})
-    found = find_credential("a.lab", {"HOME": str(tmp_path / "home")})
-    assert found and [found.identity_token] == ["t"] and "'t'" not in repr(found)
-
-
-def test_login_for_one_repository_is_not_one_for_all(tmp_path: Path) -> None:
-    write(tmp_path / "config.json", {"auths": {"a.lab/secret": {"auth": packed("u", "p")}}})
-    assert find_credential("a.lab", {"DOCKER_CONFIG": str(tmp_path)}) is None
-
-
-def test_helpers_are_asked(tmp_path: Path) -> None:
-    config = {"credsStore": "all", "credHelpers": {"a.lab": "one"}, "auths": {"c.lab": {"auth": packed("f", "f")}}}
-    write(tmp_path / "config.json", config)
-    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    helper(tmp_path, "one", 'read -r host; echo "{\\"Username\\": \\"$host $1\\", \\"Secret\\": \\"s\\"}"')
-    helper(tmp_path, "all", 'read -r h; [ "$h" = b.lab ] && echo \'{"Username": "<token>", "Secret": "t"}\' && exit 0;'
-           "echo credentials not found in native keychain; exit 1")  # fmt: skip
-    found = find_credential("a.lab", environ)
-    assert found and (found.username, found.password) == ("a.lab get", "s")
-    found = find_credential("b.lab", environ)
-    assert found and [found.identity_token] == ["t"]
-    # What the helper does not know may still be in the file.
-    found = find_credential("c.lab", environ)
-    assert found and found.username == "f"
-
-
-BAD_HELPERS = {
-    "fails": "echo the keyring is locked; exit 3",
-    "no JSON": "echo hello",
-    "no secret": 'echo \'{"Username": "u"}\'',
-    "endless": "yes",
-    "slow": "exec sleep 300",
-    # The shell's child keeps the pipe.
-    "slow child": "sleep 300; true",
-    "dies": "kill -SEGV $$",
-}
-
-
-@pytest.mark.parametrize("name", BAD_HELPERS)
-def test_helper_that_fails_is_named(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "config.json", {"credsStore": "x"})
-    helper(tmp_path, "x", BAD_HELPERS[name])
-    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    started = time.monotonic()
-    with pytest.raises(FerryError, match="docker-credential-x"):
-        find_credential("a.lab", environ, seconds=0.5)
-    assert time.monotonic() - started < 100
-
-
-@pytest.mark.parametrize("name", ["missing", "../x", "/bin/sh", ""])
-def test_helper_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "config.json", {"credsStore": name})
-    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": str(tmp_path)}
-    if not name:
-        assert find_credential("a.lab", environ) is None
-        return
-    with pytest.raises(FerryError):
-        find_credential("a.lab", environ)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"auths": {"a.lab": {"auth": "%%%"}}}', f'"{"y" * 2**20}"'])
-def test_file_of_logins_that_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(FerryError, match=r"config\.json"):
-        find_credential("a.lab", {"DOCKER_CONFIG": str(tmp_path)})
-
-
 # -- what a registry asks for
 
 
@@ -232,6 +133,14 @@ def test_waits_are_read() -> None:
 def test_url_that_is_not_followed_from_https(url: str) -> None:
     with pytest.raises(Damaged):
         origin_of(url, plain=False)
+
+
+def test_docker_hub_is_asked_where_it_answers() -> None:
+    for name in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+        with Client(name, Access()) as client:
+            assert client.base == "https://registry-1.docker.io"
+    with Client("docker.io:5000", Access()) as client:
+        assert client.base == "https://docker.io:5000"
 
 
 def test_origins_are_compared_in_full() -> None:

@@ -189,7 +189,8 @@ class FaultyRegistry:
         blobs, manifests, uploads: what it holds; manifests by ``repository:tag`` and by digest.
         faults: for a kind of request (see :meth:`kind`) what happens, each once and in order; None is no fault.
         always: the same for every request of a kind.
-        locked: whether a bearer token is asked for; ``expires`` says how many requests each one serves.
+        locked: whether a bearer token is asked for; ``expires`` says how many requests each one serves, and
+            ``lifetime`` how many seconds it is said to last.
         redirect: where blobs really are: the address of another such server, or empty.
         ranges: whether it knows ranges.
     """
@@ -203,6 +204,7 @@ class FaultyRegistry:
     always: dict[str, Trouble] = field(default_factory=dict)
     locked: bool = False
     expires: int = 0
+    lifetime: float = 300
     redirect: str = ""
     ranges: bool = True
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -327,7 +329,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
             with registry.lock:
                 token = f"token-{len(registry.tokens)}"
                 registry.tokens[token] = registry.expires or 10**9
-            self.reply(200, body=json.dumps({"token": token, "expires_in": 300}).encode())
+            self.reply(200, body=json.dumps({"token": token, "expires_in": registry.lifetime}).encode())
             return
         if registry.locked and not self._let_in():
             challenge = f'Bearer realm="http://{registry.address}/token",service="tests",scope="repository:x:pull"'

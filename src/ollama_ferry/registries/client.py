@@ -29,6 +29,7 @@ from ollama_ferry.registries.answers import (
 )
 from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
+from ollama_ferry.registries.docker_hub import host_of
 from ollama_ferry.registries.logins import Logins
 from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, registry_refusal, unreachable
 from ollama_ferry.registries.retries import Tries
@@ -70,7 +71,7 @@ class Client:
         self.access = access
         self.cancel = Cancel(cancel)
         self.rate_limit = RateLimit(access.bytes_per_second)
-        self.base = f"{'http' if access.insecure else 'https'}://{registry}"
+        self.base = f"{'http' if access.insecure else 'https'}://{host_of(registry)}"
         self.origin = origin_of(self.base, plain=access.insecure)
         self._connections = Connections(self.origin, registry, access)
         self._logins = Logins(registry, access.environ, self._ask_for_token)
@@ -116,7 +117,7 @@ class Client:
             ConnectionBroke: see ``once``.
         """
         request = _Request(method, urllib.parse.urljoin(self.base, url), scope, what, headers or {}, body)
-        return self._insist(lambda: self._follow(request), lambda answer: answer, what, accept, once=once)
+        return self._insist(lambda: self._follow(request), lambda answer: answer, what, accept, scope=scope, once=once)
 
     def read(
         self, url: str, *, scope: str, what: str, limit: int, kind: str, headers: Mapping[str, str]
@@ -138,7 +139,7 @@ class Client:
             with answer:
                 return answer.read_whole(limit, kind), answer
 
-        return self._insist(lambda: self._follow(request), take, what, (200,))
+        return self._insist(lambda: self._follow(request), take, what, (200,), scope=scope)
 
     def tries(self) -> Tries:
         """Return a count of attempts at one thing."""
@@ -176,6 +177,7 @@ class Client:
         what: str,
         accept: Collection[int],
         *,
+        scope: str,
         origin: Origin | None = None,
         once: bool = False,
     ) -> T:
@@ -190,7 +192,7 @@ class Client:
                     return take(answer)
                 with answer:
                     if answer.status not in PASSING:
-                        raise self._refusal(answer, what)
+                        raise self._refusal(answer, what, scope)
                     trouble, pause = f"it answers {answer.status}{explanation(answer)}", answer.pause
             except NotTrusted as error:
                 raise self.unreachable(what, str(error), error.origin) from error
@@ -221,7 +223,7 @@ class Client:
         origin = self.origin_at(request.url, request.what)
         if origin != self.origin:
             return self._send(origin, request.method, request.url, request.headers, request.body)
-        used, own = self._logins.known(request.scope), False
+        used, own = self._logins.ready(request.scope, request.what), False
         while True:
             answer = self._send_with(used, request)
             if answer.status != 401:
@@ -231,10 +233,10 @@ class Client:
                 # One that was fetched for this very request gives no more right the second time; one that another
                 # thread fetched may have ended meanwhile.
                 if challenge is None or own:
-                    raise self._refusal(answer, request.what)
+                    raise self._refusal(answer, request.what, request.scope)
                 used, own = self._logins.renew(challenge, request.scope, used, request.what)
                 if used is None:
-                    raise self._refusal(answer, request.what)
+                    raise self._refusal(answer, request.what, request.scope)
 
     def _send_with(self, login: Authorization | None, request: _Request) -> Answer:
         extra = {"Authorization": login.value} if login else {}
@@ -283,10 +285,10 @@ class Client:
             with answer:
                 return answer.read_whole(TOKEN_LIMIT, "a token")
 
-        return self._insist(send, take, what, (200,), origin=origin)
+        return self._insist(send, take, what, (200,), scope=request.scope, origin=origin)
 
-    def _refusal(self, answer: Answer, what: str) -> FerryError:
-        return registry_refusal(answer, what, self._logins.hint, self._logins.used)
+    def _refusal(self, answer: Answer, what: str, scope: str) -> FerryError:
+        return registry_refusal(answer, what, self._logins.hint(scope), self._logins.used(scope))
 
 
 class Clients:

@@ -1,91 +1,142 @@
-"""Logins that docker, podman or skopeo keep: their files, and the helpers that these name. We keep none ourselves.
+"""Logins that docker, podman or skopeo keep: where they are looked for, and which one counts. We keep none ourselves.
 
-Source: docker's ``config.json`` (``auths``, ``credsStore``, ``credHelpers``) and the protocol of
-docker-credential-helpers; ``containers-auth.json(5)`` of the containers project.
+Source: ``containers-auth.json(5)`` of the containers project; docker's ``config.json`` (``auths``, ``credsStore``,
+``credHelpers``), its legacy ``.dockercfg`` and its variable ``DOCKER_AUTH_CONFIG``.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
-import signal
-import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import parse_json
+from ollama_ferry.registries.credential_helpers import ask_helper
+from ollama_ferry.registries.docker_hub import HUB_KEY, names_of
 
 _FILE_LIMIT = 1024 * 1024
-_ANSWER_LIMIT = 64 * 1024
 _HELPER_SECONDS = 30.0
 # The user that a helper names where the secret is a token for the token server, and no password.
 _TOKEN_USER = "<token>"  # noqa: S105 -- a marker, and no secret
+_LOG_IN_ANEW = "Log in anew, which writes it."
+_VARIABLE = "DOCKER_AUTH_CONFIG"
+_LEGACY = ".dockercfg"
+# Logins of a machine that has a runtime folder for each user, where its variable is not set: root's, mostly.
+_RUNTIME = Path("/run")
 
 
 @dataclass(frozen=True)
 class Credential:
-    """A login. Neither secret is ever shown.
+    """A login. None of the secrets is ever shown.
 
     Attributes:
         username: who logs in.
-        password: empty where there is an identity token.
+        password: empty where there is a token.
         identity_token: what the token server takes instead of a password.
+        registry_token: what the registry itself takes, without a token server.
         origin: where it was found, for people.
     """
 
     username: str
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
     origin: str = ""
 
 
 def find_credential(
-    registry: str, environ: Mapping[str, str], *, seconds: float = _HELPER_SECONDS
+    registry: str,
+    environ: Mapping[str, str],
+    repository: str = "",
+    *,
+    seconds: float = _HELPER_SECONDS,
+    runtime: Path = _RUNTIME,
 ) -> Credential | None:
-    """Return the login for a registry that is kept for docker or its kin; None where there is none.
+    """Return the login for a repository that is kept for docker or its kin; None where there is none.
 
-    Docker's file comes first (``DOCKER_CONFIG``, else ``~/.docker``), then that of podman and skopeo
-    (``REGISTRY_AUTH_FILE``, else ``${XDG_RUNTIME_DIR}/containers/auth.json``). In each a helper goes before what is in
-    the file.
+    What the environment names comes first: ``DOCKER_AUTH_CONFIG`` (a document), ``REGISTRY_AUTH_FILE``,
+    ``DOCKER_CONFIG`` (a folder). Then the files of ``containers-auth.json(5)`` in its order:
+    ``${XDG_RUNTIME_DIR}/containers/auth.json`` (on Linux without that variable ``/run/containers/UID/auth.json``),
+    ``${XDG_CONFIG_HOME}/containers/auth.json`` (else ``~/.config``), ``~/.docker/config.json`` and ``~/.dockercfg``.
+
+    In each a helper goes before what is in the file, and the longest key that covers the repository before the others.
+    What can't be read does not keep a login from being found elsewhere.
 
     Args:
         registry: host and port as the user wrote them.
         environ: the environment's variables.
+        repository: in the registry; empty for none.
         seconds: how long a helper may take.
+        runtime: where the system has the runtime folders of its users.
 
     Raises:
-        FerryError: a file can't be read, or a helper fails in another way than by knowing no such login.
+        FerryError: there is none, and a file can't be read, or a helper fails in another way than by knowing no login.
     """
-    for path in _files(environ):
-        config = _read(path)
-        if config is None:
+    wanted = _Wanted(names_of(registry), repository, environ, seconds)
+    trouble: FerryError | None = None
+    for read in (partial(_from_variable, environ), *(partial(_read, path) for path in _files(environ, runtime))):
+        try:
+            found = read()
+            credential = wanted.find(found) if found is not None else None
+        except FerryError as error:
+            trouble = trouble or error
             continue
-        found = _from_helper(registry, config, environ, seconds) or _from_file(registry, config, path)
-        if found is not None:
-            return found
+        if credential is not None:
+            return credential
+    if trouble is not None:
+        raise trouble
     return None
 
 
-def _files(environ: Mapping[str, str]) -> Iterator[Path]:
-    home = environ.get("HOME") or environ.get("USERPROFILE")
-    if environ.get("DOCKER_CONFIG"):
-        yield Path(environ["DOCKER_CONFIG"]) / "config.json"
-    elif home:
-        yield Path(home) / ".docker/config.json"
+@dataclass(frozen=True)
+class _Logins:
+    """The logins that one place holds.
+
+    Attributes:
+        document: a configuration in docker's form, its keys folded.
+        origin: what it is called in messages.
+    """
+
+    document: dict[str, Any]
+    origin: str
+
+
+def _files(environ: Mapping[str, str], runtime: Path) -> Iterator[Path]:
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
-    elif environ.get("XDG_RUNTIME_DIR"):
-        yield Path(environ["XDG_RUNTIME_DIR"]) / "containers/auth.json"
+    if environ.get("DOCKER_CONFIG"):
+        yield Path(environ["DOCKER_CONFIG"]) / "config.json"
+    below = Path("containers/auth.json")
+    if environ.get("XDG_RUNTIME_DIR"):
+        yield Path(environ["XDG_RUNTIME_DIR"]) / below
+    elif sys.platform == "linux":
+        yield runtime / "containers" / str(os.getuid()) / "auth.json"
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    if environ.get("XDG_CONFIG_HOME"):
+        yield Path(environ["XDG_CONFIG_HOME"]) / below
+    elif home:
+        yield Path(home) / ".config" / below
+    if home and not environ.get("DOCKER_CONFIG"):
+        yield Path(home) / ".docker/config.json"
+    if home:
+        yield Path(home) / _LEGACY
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _from_variable(environ: Mapping[str, str]) -> _Logins | None:
+    text = environ.get(_VARIABLE, "")
+    return _parsed(text.encode(), f"the variable {_VARIABLE}") if text.strip() else None
+
+
+def _read(path: Path) -> _Logins | None:
     try:
         with as_started(), path.open("rb") as file:
             raw = file.read(_FILE_LIMIT + 1)
@@ -95,145 +146,110 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise NotPermitted(
             f"can't read the logins in {path}: {error.strerror}", hint="DOCKER_CONFIG=DIR names another folder."
         ) from error
+    found = _parsed(raw, str(path))
+    # The file of old has the entries alone.
+    return _Logins({"auths": found.document}, found.origin) if path.name == _LEGACY else found
+
+
+def _parsed(raw: bytes, origin: str) -> _Logins:
     try:
         document = parse_json(raw) if len(raw) <= _FILE_LIMIT else None
     except Damaged as error:
-        raise FerryError(
-            f"the logins in {path} can't be read: {error}", hint="Log in anew, which writes it."
-        ) from error
+        raise FerryError(f"the logins in {origin} can't be read: {error}", hint=_LOG_IN_ANEW) from error
     if not isinstance(document, dict):
-        raise FerryError(f"the logins in {path} can't be read: not a JSON object", hint="Log in anew, which writes it.")
-    return document
+        raise FerryError(f"the logins in {origin} can't be read: not a JSON object", hint=_LOG_IN_ANEW)
+    return _Logins(document, origin)
 
 
-def _from_helper(
-    registry: str, config: dict[str, Any], environ: Mapping[str, str], seconds: float
-) -> Credential | None:
-    helpers = config.get("credhelpers")
-    name = helpers.get(registry.casefold()) if isinstance(helpers, dict) else None
-    if not isinstance(name, str) or not name:
-        name = config.get("credsstore")
-    if not isinstance(name, str) or not name:
-        return None
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
-        raise FerryError(f"{name[:100]!a} is no name of a credential helper")
-    program = f"docker-credential-{name}"
-    answer = _ask(program, registry, environ, seconds)
-    if answer is None:
-        return None
-    try:
-        document = json.loads(answer)
-        username, secret = document["Username"], document["Secret"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        username = secret = None
-    if not isinstance(username, str) or not isinstance(secret, str):
-        raise FerryError(f"{program} gave no login for {registry}, but something else")
-    if username == _TOKEN_USER:
-        return Credential("", identity_token=secret, origin=program)
-    return Credential(username, secret, origin=program) if username or secret else None
+@dataclass(frozen=True)
+class _Wanted:
+    """The login that is looked for.
 
+    Attributes:
+        hosts: what the registry is called, the user's own word first; several for Docker Hub alone.
+        repository: in it; empty for none.
+        environ: the environment's variables.
+        seconds: how long a helper may take.
+    """
 
-def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float) -> str | None:
-    """Run a helper; None where it knows no such login."""
-    # What it prints goes through a pipe that is read to a limit, so that it can't fill the memory.
-    try:
-        with as_started():
-            helper = subprocess.Popen(
-                [_found(program, environ), "get"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=dict(environ),
-                # With what it starts, it can be ended as a whole.
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise FerryError(
-            f"the login for {registry} is kept by {program}, which can't be run: {error.strerror}",
-            hint=f"Install {program}, or take it out of docker's config.json and log in again.",
-        ) from error
-    from threading import Event, Timer
+    hosts: tuple[str, ...]
+    repository: str
+    environ: Mapping[str, str]
+    seconds: float
 
-    late = Event()
+    def find(self, logins: _Logins) -> Credential | None:
+        """Look into one place."""
+        return self._from_helper(logins.document) or self._from_entries(logins)
 
-    def end() -> None:
-        late.set()
-        _kill(helper)
-
-    timer = Timer(seconds, end)
-    timer.start()
-    try:
-        with helper:
-            assert helper.stdin is not None  # noqa: S101 -- asked for above
-            assert helper.stdout is not None  # noqa: S101 -- asked for above
-            try:
-                helper.stdin.write(registry.encode())
-                helper.stdin.close()
-            except BrokenPipeError:
-                pass
-            answer = helper.stdout.read(_ANSWER_LIMIT + 1)
-            if len(answer) > _ANSWER_LIMIT:
-                _kill(helper)
-    except BaseException:
-        _kill(helper)
-        raise
-    finally:
-        timer.cancel()
-    if len(answer) > _ANSWER_LIMIT:
-        raise FerryError(f"{program} gave more than {_ANSWER_LIMIT} bytes as the login for {registry}")
-    if late.is_set():
-        raise FerryError(f"{program} gave no login for {registry} within {seconds:g} s")
-    if helper.returncode < 0:
-        raise FerryError(f"{program} was ended by signal {-helper.returncode}, and gave no login for {registry}")
-    text = answer.decode("utf-8", "replace")
-    if helper.returncode:
-        if "credentials not found" in text.lower():
+    def _from_helper(self, document: dict[str, Any]) -> Credential | None:
+        helpers = document.get("credhelpers")
+        by_registry = helpers if isinstance(helpers, dict) else {}
+        keys = [key for key in self._server_keys() if key.casefold() in by_registry]
+        # An empty name means the file itself, whatever the others are kept by.
+        name = by_registry[keys[0].casefold()] if keys else document.get("credsstore")
+        if not isinstance(name, str) or not name:
             return None
-        # Helpers tell of an error on stdout; it may hold anything, so it is shown short and escaped.
-        raise FerryError(f"{program} failed to give the login for {registry}: {text.strip()[:200]!a}")
-    return text
-
-
-def _kill(helper: subprocess.Popen[bytes]) -> None:
-    """End a helper and what it has started."""
-    try:
-        os.killpg(helper.pid, signal.SIGKILL)
-    except (AttributeError, OSError):
-        helper.kill()
-
-
-def _found(program: str, environ: Mapping[str, str]) -> str:
-    import shutil
-
-    return shutil.which(program, path=environ.get("PATH")) or program
-
-
-def _from_file(registry: str, config: dict[str, Any], path: Path) -> Credential | None:
-    auths = config.get("auths")
-    if not isinstance(auths, dict):
+        for key in keys or self._server_keys():
+            answer = ask_helper(name, key, self.environ, self.seconds)
+            if answer is None:
+                continue
+            username, secret = answer
+            program = f"docker-credential-{name}"
+            if username == _TOKEN_USER:
+                return Credential("", identity_token=secret, origin=program)
+            return Credential(username, secret, origin=program)
         return None
-    for key, entry in auths.items():
-        host, _, path_part = re.sub(r"^https?://", "", key).partition("/")
-        # A login for one repository only is not one for the registry.
-        if host != registry.casefold() or path_part.strip("/") not in ("", "v1", "v2") or not isinstance(entry, dict):
-            continue
-        username, password = _decoded(entry, path)
-        token = entry.get("identitytoken")
+
+    def _server_keys(self) -> tuple[str, ...]:
+        """Return the names under which a helper may keep the login: of Docker Hub the one of old comes first."""
+        return (HUB_KEY, *self.hosts) if len(self.hosts) > 1 else self.hosts
+
+    def _from_entries(self, logins: _Logins) -> Credential | None:
+        auths = logins.document.get("auths")
+        if not isinstance(auths, dict):
+            return None
+        entries = {_place(key): entry for key, entry in reversed(auths.items()) if isinstance(entry, dict)}
+        # What is spelt as it is meant goes before what a URL of old stands for.
+        entries.update((key, entry) for key, entry in auths.items() if isinstance(entry, dict))
+        for key in self._keys():
+            if key in entries and (found := _decoded(entries[key], logins.origin)) is not None:
+                return found
+        return None
+
+    def _keys(self) -> Iterator[str]:
+        """Give what may name the login: the repository, each namespace that it is in, and the registry at last."""
+        parts = self.repository.casefold().split("/") if self.repository else []
+        for count in range(len(parts), -1, -1):
+            for host in self.hosts:
+                yield "/".join([host.casefold(), *parts[:count]])
+
+
+def _place(key: str) -> str:
+    """Return what an entry's key is for: of a URL, or of the API's path that is cut off at its end, the host alone."""
+    place = re.sub(r"^https?://", "", key)
+    return place.partition("/")[0] if place != key or place.endswith("/") else place
+
+
+def _decoded(entry: dict[str, Any], origin: str) -> Credential | None:
+    """Read an entry; None where it holds no login, as those have whose login a helper keeps."""
+    username, password = _name_and_password(entry, origin)
+    for name in ("identitytoken", "registrytoken"):
+        token = entry.get(name)
         if isinstance(token, str) and token:
-            return Credential(username, identity_token=token, origin=str(path))
-        if username or password:
-            return Credential(username, password, origin=str(path))
-    return None
+            identity, registry = (token, "") if name == "identitytoken" else ("", token)
+            return Credential(username, identity_token=identity, registry_token=registry, origin=origin)
+    return Credential(username, password, origin=origin) if username or password else None
 
 
-def _decoded(entry: dict[str, Any], path: Path) -> tuple[str, str]:
+def _name_and_password(entry: dict[str, Any], origin: str) -> tuple[str, str]:
     packed = entry.get("auth")
     if not isinstance(packed, str) or not packed:
         username, password = entry.get("username"), entry.get("password")
         return (username, password) if isinstance(username, str) and isinstance(password, str) else ("", "")
     try:
-        text = base64.b64decode(packed, validate=True).decode("utf-8")
+        text = base64.b64decode(re.sub(r"[\r\n]", "", packed), validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
-        raise FerryError(f"the login in {path} can't be read", hint="Log in anew, which writes it.") from None
-    username, _, password = text.partition(":")
-    return username, password.rstrip("\0")
+        raise FerryError(f"the login in {origin} can't be read", hint=_LOG_IN_ANEW) from None
+    username, colon, password = text.partition(":")
+    # What has no colon is passed over by others too.
+    return (username, password.strip("\0")) if colon else ("", "")

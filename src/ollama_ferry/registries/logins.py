@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import Lock
 
 from ollama_ferry.errors import FerryError
 from ollama_ferry.registries.challenges import Challenge
 from ollama_ferry.registries.credentials import Credential, find_credential
-from ollama_ferry.registries.tokens import Authorization, TokenRequest, basic, read_token, token_request
+from ollama_ferry.registries.tokens import Authorization, TokenRequest, basic, bearer, read_token, token_request
 
 
 class Logins:
     """Logs in to one registry, from any thread.
+
+    A login may be kept for a part of the registry only, so there is one for each repository.
 
     Args:
         registry: its name as the user wrote it.
@@ -25,16 +28,22 @@ class Logins:
         self._registry = registry
         self._environ = environ
         self._ask = ask
-        self._authorizations: dict[str, Authorization] = {}
-        self._credential: Credential | None = None
-        self._note = ""
-        self._looked = False
+        self._tokens: dict[str, Authorization] = {}
+        self._basic: dict[str, Authorization] = {}
+        self._challenges: dict[str, Challenge] = {}
+        self._kept: dict[str, _Kept] = {}
         self._lock = Lock()
 
-    def known(self, scope: str) -> Authorization | None:
-        """Return what to send for a right, as far as that is known and has not ended."""
-        known = self._authorizations.get(scope) or self._authorizations.get("")
-        return known if known is not None and known.fresh else None
+    def ready(self, scope: str, what: str) -> Authorization | None:
+        """Return what to send for a right, as far as that is known; a token that is about to end is replaced before.
+
+        Raises:
+            FerryError: no other token can be had.
+        """
+        known = self._known(scope)
+        if known is None and (challenge := self._challenges.get(scope)) is not None:
+            return self.renew(challenge, scope, None, what)[0]
+        return known
 
     def renew(
         self, challenge: Challenge, scope: str, refused: Authorization | None, what: str
@@ -45,41 +54,68 @@ class Logins:
             FerryError: no token can be had.
         """
         with self._lock:
-            known = self.known(scope)
+            known = self._known(scope)
             if known is not None and known is not refused:
                 # Another thread was faster.
                 return known, False
-            credential = self._find()
+            credential = self._find(scope).credential
             if challenge.scheme == "basic":
                 if credential is None or not credential.username or refused is not None:
                     return None, False
-                found = Authorization(basic(credential))
-                self._authorizations[""] = found
+                found = self._basic[_repository(scope)] = Authorization(basic(credential))
+                return found, True
+            if credential is not None and credential.registry_token:
+                if refused is not None:
+                    return None, False
+                found = self._tokens[scope] = bearer(credential.registry_token)
                 return found, True
             asked = time.monotonic()
             found = read_token(self._ask(token_request(challenge, scope, credential), what), asked)
-            self._authorizations[scope] = found
+            self._tokens[scope] = found
+            self._challenges[scope] = challenge
             return found, True
 
-    @property
-    def used(self) -> str:
-        """Whose login is used, and where it is kept, for people; empty for none."""
-        if self._credential is None:
+    def used(self, scope: str) -> str:
+        """Whose login is used for a right, and where it is kept, for people; empty for none."""
+        kept = self._kept.get(_repository(scope))
+        if kept is None or kept.credential is None:
             return ""
-        return f"{self._credential.username or 'a token'} in {self._credential.origin}"
+        return f"{kept.credential.username or 'a token'} in {kept.credential.origin}"
 
-    @property
-    def hint(self) -> str:
-        """What to do where another login is wanted."""
+    def hint(self, scope: str) -> str:
+        """What to do where another login is wanted for a right."""
         hint = f"Log in with `docker login {self._registry}` (or podman, skopeo), as a user that has this right."
-        return f"{self._note}\n{hint}" if self._note else hint
+        kept = self._kept.get(_repository(scope))
+        return f"{kept.note}\n{hint}" if kept and kept.note else hint
 
-    def _find(self) -> Credential | None:
-        if not self._looked:
-            self._looked = True
+    def _known(self, scope: str) -> Authorization | None:
+        known = self._tokens.get(scope) or self._basic.get(_repository(scope))
+        return known if known is not None and known.fresh else None
+
+    def _find(self, scope: str) -> _Kept:
+        repository = _repository(scope)
+        if repository not in self._kept:
             try:
-                self._credential = find_credential(self._registry, self._environ)
+                self._kept[repository] = _Kept(find_credential(self._registry, self._environ, repository))
             except FerryError as error:
                 # What is open to all needs no login; where it is needed, this is why there was none.
-                self._note = f"{error.message}. {error.hint}".strip()
-        return self._credential
+                self._kept[repository] = _Kept(None, f"{error.message}. {error.hint}".strip())
+        return self._kept[repository]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The login that was found for a repository.
+
+    Attributes:
+        credential: None for none.
+        note: why none could be found, where that is no ordinary thing; for people.
+    """
+
+    credential: Credential | None
+    note: str = ""
+
+
+def _repository(scope: str) -> str:
+    """Return the repository that a right is about; of several the first, which is the one that is written to."""
+    return scope.partition(" ")[0].removeprefix("repository:").rpartition(":")[0]

@@ -49,6 +49,21 @@ def basic(credential: Credential) -> str:
     return f"Basic {packed}"
 
 
+def bearer(token: str, until: float = float("inf")) -> Authorization:
+    """Return the header's text for a token.
+
+    Args:
+        token: the token.
+        until: when it ends, as ``time.monotonic()``.
+
+    Raises:
+        FerryError: it has what would end the header's line, or stand for another header.
+    """
+    if not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
+        raise FerryError("the token has characters that no token may have")
+    return Authorization(f"Bearer {token}", until)
+
+
 @dataclass(frozen=True)
 class TokenRequest:
     """The request for a token.
@@ -58,12 +73,14 @@ class TokenRequest:
         url: the token server's, with the question in it.
         body: the form, or None.
         headers: further headers, among them the login.
+        scope: what we need the token for.
     """
 
     method: str
     url: str
     body: bytes | None = field(repr=False)
     headers: dict[str, str] = field(repr=False)
+    scope: str
 
 
 def token_request(challenge: Challenge, scope: str, credential: Credential | None) -> TokenRequest:
@@ -84,12 +101,12 @@ def token_request(challenge: Challenge, scope: str, credential: Credential | Non
             "scope": " ".join(scopes),
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return TokenRequest("POST", challenge.realm, urllib.parse.urlencode(form).encode(), headers)
+        return TokenRequest("POST", challenge.realm, urllib.parse.urlencode(form).encode(), headers, scope)
     pairs = [("service", challenge.service)] if challenge.service else []
     pairs += [("scope", one) for one in scopes]
     joint = "&" if "?" in challenge.realm else "?"
     url = f"{challenge.realm}{joint}{urllib.parse.urlencode(pairs)}"
-    return TokenRequest("GET", url, None, {"Authorization": basic(credential)} if credential else {})
+    return TokenRequest("GET", url, None, {"Authorization": basic(credential)} if credential else {}, scope)
 
 
 def read_token(raw: bytes, now: float) -> Authorization:
@@ -109,11 +126,10 @@ def read_token(raw: bytes, now: float) -> Authorization:
     if not isinstance(document, dict):
         raise FerryError("the token server's answer is not what such a server says")
     token = document.get("token") or document.get("access_token")
-    # Nothing that would end the header's line, or stand for another header.
-    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{1,65536}", token):
+    if not isinstance(token, str) or not token:
         raise FerryError("the token server's answer has no token in it")
     seconds = document.get("expires_in")
     lifetime = _LIFETIME
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 1e9:
         lifetime = float(seconds)
-    return Authorization(f"Bearer {token}", now + max(lifetime - _EARLY, lifetime / 2))
+    return bearer(token, now + max(lifetime - _EARLY, lifetime / 2))
