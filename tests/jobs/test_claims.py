@@ -12,7 +12,7 @@ def test_a_free_name_and_the_same_model_are_no_conflict() -> None:
     claims = Claims("the store", replace=False)
     assert claims.claim("a", "a", "a", None)
     assert claims.claim("b", "b", "b", ExistingModel(same=True, id="0123"))
-    claims.settle("nothing was done")
+    claims.raise_conflicts("nothing was done")
 
 
 def test_another_model_keeps_its_name_unless_it_may_be_replaced() -> None:
@@ -21,7 +21,7 @@ def test_another_model_keeps_its_name_unless_it_may_be_replaced() -> None:
     assert not claims.claim("b", "b", "b", ExistingModel(same=False))
     assert claims.conflicts
     with pytest.raises(AlreadyExists) as caught:
-        claims.settle("nothing was sent")
+        claims.raise_conflicts("nothing was sent")
     assert str(caught.value) == (
         "a is in the store already, as 0123456789ab, and is another one; b is in the store already, and is another one "
         "(nothing was sent)"
@@ -35,7 +35,7 @@ def test_names_that_differ_in_case_only_are_one() -> None:
     assert claims.claim("m:q6_K", "m:q6_K", "m:q6_k", None)
     assert not claims.claim("m:q6_k", "m:q6_K", "m:q6_k", None)
     with pytest.raises(AlreadyExists, match="case"):
-        claims.settle("")
+        claims.raise_conflicts("")
 
 
 def test_one_new_name_is_for_one_model() -> None:

@@ -72,5 +72,5 @@ def in_our_form(store: Store, path: Path) -> None:
             with store.open(blob) as data:
                 sink.put(blob, data)
         for model in planned.models:
-            sink.commit(model.name, model.manifest)
+            sink.publish_model(model.name, model.manifest)
         sink.close()

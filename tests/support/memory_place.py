@@ -51,6 +51,6 @@ class MemoryPlace:
             content.write(chunk)
         self.blobs[blob.digest] = content.getvalue()
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model."""
         self.models[name] = manifest.raw

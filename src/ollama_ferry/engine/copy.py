@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ollama_ferry.engine.commits import Commits
 from ollama_ferry.engine.events import BlobDone, BlobStarted, Started
+from ollama_ferry.engine.pending_models import PendingModels
 from ollama_ferry.engine.plan import Plan, PlannedModel, blobs_of
 from ollama_ferry.engine.ports import Expects, Holder, Prepares, Resumes, Sink, Source
 from ollama_ferry.engine.run import Run
@@ -90,7 +90,7 @@ def copy(
             ends the copy there.
 
     Raises:
-        FerryError: what the source, the sink or the check of a blob raised; what was committed before stays
+        FerryError: what the source, the sink or the check of a blob raised; what was published before stays
             and is whole.
     """
     run = run or Run()
@@ -99,10 +99,10 @@ def copy(
         sink.prepare(planned)
     if isinstance(source, Expects):
         source.expect(planned.blobs)
-    commits = Commits(sink, run)
+    pending = PendingModels(sink, run)
     there = {blob.digest for blob in planned.present}
     for model in planned.models:
-        commits.expect(model.name, model.manifest, lambda blob: blob.digest in there)
+        pending.expect(model.name, model.manifest, lambda blob: blob.digest in there)
     needed_by = planned.needed_by
     moved: list[Descriptor] = []
     for blob in planned.blobs:
@@ -118,8 +118,8 @@ def copy(
             continue
         run.tell(BlobDone(blob))
         moved.append(blob)
-        commits.arrived(blob.digest)
-    return Copied(tuple(sorted(commits.committed)), tuple(moved), planned.present)
+        pending.arrived(blob.digest)
+    return Copied(tuple(sorted(pending.published)), tuple(moved), planned.present)
 
 
 def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: Run) -> Plan:

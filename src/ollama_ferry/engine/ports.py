@@ -127,7 +127,7 @@ class Sink(Holder, Protocol):
         """
         ...
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model whose blobs are all here: write the manifest's bytes as they are."""
         ...
 

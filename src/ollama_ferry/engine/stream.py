@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from ollama_ferry.engine.commits import Commits
 from ollama_ferry.engine.copy import Copied
 from ollama_ferry.engine.events import BlobDone, BlobStarted
+from ollama_ferry.engine.pending_models import PendingModels
 from ollama_ferry.engine.plan import left_out_error
 from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Resumes, Sink, StreamSource
 from ollama_ferry.engine.run import Run
@@ -46,7 +46,7 @@ def copy_stream(
     Raises:
         MissingBlob: a model's blob is neither in the stream nor in the sink.
         LeftOut: so it is, and the stream had said that it counts on the sink to have it.
-        FerryError: what the stream, the sink or the check of a blob raised: nothing is committed then, for a manifest
+        FerryError: what the stream, the sink or the check of a blob raised: nothing is published then, for a manifest
             is sure when the stream has come to its end. What has arrived stays with a sink that resumes.
     """
     run = run or Run()
@@ -59,7 +59,7 @@ def copy_stream(
             taken.expect(entry, choose)
         elif wanted is None or entry.blob.digest in wanted:
             taken.take(entry, pass_over)
-    taken.commits.settle()
+    taken.pending.publish_rest()
     if wanted is None:
         taken.drop_unnamed()
     return taken.copied()
@@ -74,7 +74,7 @@ class _Taken:
     """
 
     def __init__(self, sink: Sink, run: Run) -> None:
-        self.commits = Commits(sink, run, at_end=True)
+        self.pending = PendingModels(sink, run, at_end=True)
         self._sink = sink
         self._run = run
         self._moved: dict[Digest, Descriptor] = {}
@@ -83,7 +83,7 @@ class _Taken:
 
     def note_left_out(self, entry: LeavesOut, *, everything: bool) -> None:
         """Learn what the stream counts on the sink to have."""
-        self.commits.left_out.update((blob.digest, blob) for blob in entry.blobs)
+        self.pending.left_out.update((blob.digest, blob) for blob in entry.blobs)
         if everything and (lacking := [blob for blob in entry.blobs if not self._sink.has(blob)]):
             raise left_out_error("the archive", lacking)
 
@@ -94,7 +94,7 @@ class _Taken:
             raise UsageError(f"two models of the stream would both become {target}")
         if target is not None:
             self._targets.add(target)
-            self.commits.expect(target, entry.manifest, self._is_here)
+            self.pending.expect(target, entry.manifest, self._is_here)
 
     def take(self, entry: BlobEntry, pass_over: Callable[[Damaged], None] | None) -> None:
         """Take a blob that the sink lacks."""
@@ -112,17 +112,17 @@ class _Taken:
                 pass_over(error)
                 return
             self._moved[blob.digest] = blob
-        self.commits.arrived(blob.digest, blob.size)
+        self.pending.arrived(blob.digest, blob.size)
 
     def drop_unnamed(self) -> None:
         """Let go of blobs that no model has named."""
         if isinstance(self._sink, Resumes):
-            for digest in self._moved.keys() - self.commits.committed_blobs:
+            for digest in self._moved.keys() - self.pending.published_blobs:
                 self._sink.discard(self._moved.pop(digest))
 
     def copied(self) -> Copied:
         """Sum up."""
-        return Copied(tuple(sorted(self.commits.committed)), tuple(self._moved.values()), tuple(self._present.values()))
+        return Copied(tuple(sorted(self.pending.published)), tuple(self._moved.values()), tuple(self._present.values()))
 
     def _put(self, entry: BlobEntry, *, again: bool) -> None:
         """Put a blob into the sink; one that comes again is of no use, and still has to be what it says."""

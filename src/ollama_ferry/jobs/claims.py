@@ -72,7 +72,7 @@ class Claims:
             return True
         return False
 
-    def settle(self, done: str) -> None:
+    def raise_conflicts(self, done: str) -> None:
         """Raise where a model could not have its name.
 
         Args:

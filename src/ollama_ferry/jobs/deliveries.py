@@ -106,7 +106,7 @@ class Delivery:
                 continue
             self.names[model.name] = spelt
             self.needs.update(blob.digest for blob in model.manifest.blobs)
-        claims.settle("nothing was sent")
+        claims.raise_conflicts("nothing was sent")
 
     def foretell(self, wanted: Plan) -> None:
         """Tell what would be sent, as if it had been."""
@@ -184,13 +184,13 @@ class Deliveries:
         # Raises where this was the last one.
         _ = self._under_way
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         vanished: Vanished | None = None
         for delivery, sink in self._under_way:
             there = delivery.names.get(name)
             if there is None or there in delivery.arrived:
                 continue
-            if delivery.attempt(sink.commit, there, manifest):
+            if delivery.attempt(sink.publish_model, there, manifest):
                 delivery.sent.sent.append(there)
                 delivery.arrived.add(there)
             elif isinstance(delivery.sent.error, Vanished):

@@ -122,7 +122,7 @@ class Choices:
         Raises:
             AlreadyExists: one is there under its name, and is another one.
         """
-        self._claims.settle(f"from {self.label}: {done}" if done else f"from {self.label}")
+        self._claims.raise_conflicts(f"from {self.label}: {done}" if done else f"from {self.label}")
 
 
 def covers(text: str, name: ModelName) -> bool:

@@ -243,4 +243,4 @@ def _refuse_conflicts(
             claimed = claims.claim(model.name, reference, reference, there)
             if claimed and same and not repository.sink.look(model.manifest.blobs):
                 repository.were_there.append(model)
-    claims.settle("nothing was sent")
+    claims.raise_conflicts("nothing was sent")

@@ -133,7 +133,7 @@ def repair(
                 )
                 names = list(stream.contents.models)
         finally:
-            count = sink.publish(wanted.values())
+            count = sink.publish_blobs(wanted.values())
     for name in names:
         if name.key in manifests:
             options = ImportOptions(only=(str(name),), replace=True, trust=trust)
@@ -170,8 +170,8 @@ class _Replacing:
     def put(self, blob: Descriptor, data: Readable) -> None:
         self._sink.put(blob, data)
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
-        self._sink.commit(name, manifest)
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
+        self._sink.publish_model(name, manifest)
 
     def prepare(self, plan: Plan) -> None:
         self._sink.prepare(plan)

@@ -117,7 +117,7 @@ def import_via_server(
         for model in missing:
             other = ExistingModel(same=False, id=there[model.name][:12]) if model.name in there else None
             claims.claim(model.served.name, model.name, model.name.key, other)
-        claims.settle("nothing was given")
+        claims.raise_conflicts("nothing was given")
         served_models = ServedModels(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
         run.tell(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))

@@ -89,7 +89,7 @@ class SmallUploads:
             self._threads = ThreadPoolExecutor(SMALL_AT_ONCE, thread_name_prefix="small")
         self._going.add(self._threads.submit(self._send, blob, content))
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until all are there; what sending one raised is raised here, when none is on its way any more."""
         while self._going:
             self._await_some()

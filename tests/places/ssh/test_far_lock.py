@@ -18,7 +18,7 @@ NAME = f"sha256-{hashlib.sha256(CONTENT).hexdigest()}"
 STAGING = ".ollama-ferry-ssh"
 
 
-def commit(far: FarSide, head: list[object], size: int, manifest: bytes = b"{}") -> list[str]:
+def publish_model(far: FarSide, head: list[object], size: int, manifest: bytes = b"{}") -> list[str]:
     words = [*head[:3], f"{NAME} {size}", ".", "registry.ollama.ai/library/m", "tag", len(manifest)]
     return far.run(COMMIT, words, manifest)
 
@@ -45,7 +45,7 @@ def test_lock_of_a_process_that_has_gone_counts_no_more(far: FarSide, root: Path
     with Holder(far, LOCK, root, token="second", wait="no") as second:
         assert second.taken() == "locked"
         assert far.run(PUT, [*first.head, NAME, len(CONTENT), 0], CONTENT) == ["error lost"]
-        assert commit(far, first.head, len(CONTENT)) == ["error lost"]
+        assert publish_model(far, first.head, len(CONTENT)) == ["error lost"]
         assert second.release() == "end"
 
 
@@ -76,7 +76,7 @@ def test_silent_one_is_taken_over_and_what_it_began_is_copied(far: FarSide, root
             late.write(b"later")
             late.flush()
             assert said == b"end\n"
-            assert commit(far, second.head, len(CONTENT)) == ["end"]
+            assert publish_model(far, second.head, len(CONTENT)) == ["end"]
             first.process.send_signal(signal.SIGCONT)
             first.beat()
             assert first.line() == "error lost"
@@ -126,7 +126,7 @@ def test_blob_of_another_size_completes_no_model(far: FarSide, root: Path) -> No
         assert one.taken() == "locked"
         (root / STAGING / NAME).write_bytes(CONTENT[:-1])
         (root / "blobs" / NAME).write_bytes(b"")
-        assert commit(far, one.head, len(CONTENT)) == [f"error missing {NAME}"]
+        assert publish_model(far, one.head, len(CONTENT)) == [f"error missing {NAME}"]
     assert not list((root / "manifests").rglob("tag"))
 
 

@@ -35,7 +35,7 @@ def batch(*contents: bytes, mtime: int = 0) -> bytes:
     return parts + tar.end(len(parts))
 
 
-def commit(far: FarSide, head: list[object], manifest: bytes = b"{}", user: int = 0) -> list[str]:
+def publish_model(far: FarSide, head: list[object], manifest: bytes = b"{}", user: int = 0) -> list[str]:
     words = [*head[:3], f"{NAME} {len(CONTENT)}", ".", "registry.ollama.ai/library/m", "tag", len(manifest)]
     return far.run(COMMIT, words, manifest, user)
 
@@ -48,7 +48,7 @@ def send(far: FarSide, root: Path, user: int = 0, staging: str = STAGING) -> lis
         said = far.run(PUT, [*one.head, NAME, len(CONTENT), 0], CONTENT, user)
         if said != ["end"]:
             return said
-        said = commit(far, one.head, user=user)
+        said = publish_model(far, one.head, user=user)
         one.release()
         return said
 
@@ -64,11 +64,11 @@ def test_failed_sync_is_an_error_and_what_it_was_for_is_discarded(far: FarSide, 
         far.shim("sync", HELP)
         assert far.run(PUT, [*one.head, NAME, len(CONTENT), 0], CONTENT) == ["end"]
         far.shim("sync", failing)
-        assert commit(far, one.head)[0].startswith("error sync")
+        assert publish_model(far, one.head)[0].startswith("error sync")
         assert not list((root / "manifests").rglob("tag"))
         # The folder's sync works, and the manifest's fails.
         far.shim("sync", f'{HELP}[ "$1" = . ] && exit\n{failing}')
-        assert commit(far, one.head)[0] == "error sync manifest"
+        assert publish_model(far, one.head)[0] == "error sync manifest"
         assert not list((root / "manifests").rglob("tag")) and not (root / STAGING / "manifest").exists()
 
 

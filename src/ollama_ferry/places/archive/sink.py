@@ -88,7 +88,7 @@ class ArchiveSink:
         self._flush_whole_frames()
         self._written.add(blob.digest)
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Write a manifest, and before it the folders above it that the archive does not have yet."""
         time = self._time_of(manifest)
         folder = "manifests"

@@ -74,7 +74,7 @@ class RegistrySink:
         """Tell whether the repository has a blob."""
         key = (blob.digest, blob.size)
         if key not in self._there:
-            self._small.settle()
+            self._small.wait()
         if key not in self._there:
             self._there[key] = blob_there(self._client, self._repository, blob)
         return self._there[key]
@@ -99,14 +99,14 @@ class RegistrySink:
         upload_whole(self._client, self._repository, blob, content)
         self._there[blob.digest, blob.size] = True
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Send a manifest's bytes, when all blobs that were put are there.
 
         Raises:
             Vanished: the registry has lost a blob meanwhile.
             Damaged: it has taken other bytes.
         """
-        self._small.settle()
+        self._small.wait()
         raw = self.form(name, manifest)
         what = f"sending the manifest of {name} to {self.label}:{self._tags[name]}"
         try:

@@ -236,7 +236,7 @@ class SshPlace:
         self._send(blob, data, there)
         self.looked.staged[blob.digest] = blob.size
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model on the host: its blobs, then its manifest."""
         self._flush()
         looked = self.looked

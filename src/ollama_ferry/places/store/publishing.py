@@ -62,7 +62,7 @@ class Publisher:
         """Whether a model has been published."""
         return bool(self._committed)
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model.
 
         Raises:
@@ -70,7 +70,7 @@ class Publisher:
         """
         self._waiting.finish()
         with writing(f"the manifest of {name} into {self._folders.root.path}", left=KEPT):
-            self.publish(manifest.blobs)
+            self.publish_blobs(manifest.blobs)
             self._republish(manifest.blobs)
             self._require_all(name, manifest)
             self._write_manifest(name, manifest.raw)
@@ -78,7 +78,7 @@ class Publisher:
             self._republish(manifest.blobs)
             self._require_all(name, manifest)
 
-    def publish(self, blobs: Iterable[Descriptor], *, again: bool = False) -> int:
+    def publish_blobs(self, blobs: Iterable[Descriptor], *, again: bool = False) -> int:
         """Give blobs that wait their names, and make these safe on the disk.
 
         Args:
@@ -99,7 +99,7 @@ class Publisher:
                 continue
             try:
                 with self._waiting.writing(blob):
-                    count += self._publish(blob)
+                    count += self._publish_blob(blob)
             except Vanished as error:
                 gone = gone or error
         if count:
@@ -119,7 +119,7 @@ class Publisher:
         deadline = time.monotonic() + _PRUNING_TIME
         while time.monotonic() < deadline:
             for manifest in self._committed:
-                self.publish(manifest.blobs, again=True)
+                self.publish_blobs(manifest.blobs, again=True)
             time.sleep(0.1)
 
     def has(self, blob: Descriptor) -> bool:
@@ -150,7 +150,7 @@ class Publisher:
 
     def _republish(self, blobs: Iterable[Descriptor]) -> None:
         """Give blobs their names again that a server has deleted, which started before it knew the manifest."""
-        while self.publish(blobs, again=True):
+        while self.publish_blobs(blobs, again=True):
             self._run.check()
 
     def _require_all(self, name: ModelName, manifest: Manifest) -> None:
@@ -163,7 +163,7 @@ class Publisher:
                     digest=str(blob.digest),
                 )
 
-    def _publish(self, blob: Descriptor) -> bool:
+    def _publish_blob(self, blob: Descriptor) -> bool:
         """Give a blob its name; False where it does not wait."""
         name, staging, blobs = blob.digest.file_name, self._waiting.folder, self._folders.blobs
         with self._waiting.hold(blob) as held:

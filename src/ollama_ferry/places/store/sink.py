@@ -123,13 +123,13 @@ class StoreSink:
         with self._waiting.begin(blob) as arriving:
             arriving.append(data)
 
-    def commit(self, name: ModelName, manifest: Manifest) -> None:
+    def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model: its blobs, then its manifest.
 
         Raises:
             Vanished: a blob that was here has been deleted by somebody meanwhile.
         """
-        self._publisher.commit(name, manifest)
+        self._publisher.publish_model(name, manifest)
         self._tell_notes()
 
     # -- Prepares
@@ -155,9 +155,9 @@ class StoreSink:
 
     # -- what commands need beside
 
-    def publish(self, blobs: Iterable[Descriptor]) -> int:
+    def publish_blobs(self, blobs: Iterable[Descriptor]) -> int:
         """Give blobs that have arrived their names, those that wait alone; return how many got theirs."""
-        return self._publisher.publish(blobs)
+        return self._publisher.publish_blobs(blobs)
 
     # -- inside
 

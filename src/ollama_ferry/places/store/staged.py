@@ -224,14 +224,14 @@ class StagedBlobs:
         """Return how many bytes of a blob have arrived."""
         return _size(self._disk, self.folder, digest.file_name + PARTIAL)
 
-    def settle(self, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
+    def stage(self, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
         """Take a blob whose bytes are all there: it becomes whole when it is safe, on another thread."""
         while len(self._syncing) >= _SYNCS_WAITING:
             self._await_sync()
         self._whole[blob.digest] = _Whole(blob.size, _mark(draft.status))
-        self._syncing.append(self._syncs.submit(self._settle, blob, draft, resumed))
+        self._syncing.append(self._syncs.submit(self._stage, blob, draft, resumed))
 
-    def _settle(self, blob: Descriptor, draft: Draft, resumed: bool) -> None:
+    def _stage(self, blob: Descriptor, draft: Draft, resumed: bool) -> None:
         try:
             if not draft.set_mode(0o644):
                 self._note(NO_MODES)
@@ -427,5 +427,5 @@ class ArrivingBlob:
             with self._waiting.writing(self._blob):
                 self._draft.discard()
             raise
-        self._waiting.settle(self._blob, self._draft, resumed=self._resumed)
+        self._waiting.stage(self._blob, self._draft, resumed=self._resumed)
         self._taken = True

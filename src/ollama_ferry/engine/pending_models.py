@@ -13,20 +13,20 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
 
-class Commits:
-    """Manifests that wait for their blobs; each is committed when it has the last one.
+class PendingModels:
+    """Manifests that wait for their blobs; each is published when it has the last one.
 
     Args:
         sink: where they go.
         run: told of each.
-        at_end: commit nothing before :meth:`settle`: the sum over what passes by may come behind it.
+        at_end: publish nothing before :meth:`publish_rest`: the sum over what passes by may come behind it.
     """
 
     def __init__(self, sink: Sink, run: Run, *, at_end: bool = False) -> None:
         self._at_end = at_end
         self.left_out: dict[Digest, Descriptor] = {}
-        self.committed: list[ModelName] = []
-        self.committed_blobs: set[Digest] = set()
+        self.published: list[ModelName] = []
+        self.published_blobs: set[Digest] = set()
         self._sink = sink
         self._run = run
         self._manifests: dict[ModelName, Manifest] = {}
@@ -41,7 +41,7 @@ class Commits:
         for digest in missing:
             self._needed_by.setdefault(digest, []).append(name)
         if not missing and not self._at_end:
-            self._commit(name)
+            self._publish(name)
 
     def arrived(self, digest: Digest, size: int | None = None) -> None:
         """Note that a blob is here; one of another size than the manifest says does not count."""
@@ -50,10 +50,10 @@ class Commits:
             if digest in missing and size in (None, missing[digest].size):
                 del missing[digest]
                 if not missing and not self._at_end:
-                    self._commit(name)
+                    self._publish(name)
 
-    def settle(self) -> None:
-        """Commit all that waits, where the sink has had all along what did not arrive.
+    def publish_rest(self) -> None:
+        """Publish all that waits, where the sink has had all along what did not arrive.
 
         Raises:
             MissingBlob: a blob is nowhere.
@@ -69,12 +69,12 @@ class Commits:
                         hint="The archive is not whole: make it anew.",
                         digest=str(blob.digest),
                     )
-            self._commit(name)
+            self._publish(name)
 
-    def _commit(self, name: ModelName) -> None:
+    def _publish(self, name: ModelName) -> None:
         manifest = self._manifests.pop(name)
         del self._missing[name]
-        self._sink.commit(name, manifest)
-        self.committed.append(name)
-        self.committed_blobs.update(blob.digest for blob in manifest.blobs)
+        self._sink.publish_model(name, manifest)
+        self.published.append(name)
+        self.published_blobs.update(blob.digest for blob in manifest.blobs)
         self._run.tell(ModelDone(name))
