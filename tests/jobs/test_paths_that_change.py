@@ -118,7 +118,7 @@ class EnemyDisk(WatchedDisk):
 
 
 def refused_links(job: WritingJob, change: Change) -> bool:
-    """Tell whether links lie in the place of volumes, which is said, and nothing is touched."""
+    """Return whether links lie in the place of volumes, which is said, and nothing is touched."""
     return change is linked and any(path.is_symlink() for path in job.target.glob("all.*"))
 
 

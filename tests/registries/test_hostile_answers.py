@@ -189,9 +189,9 @@ def test_public_registry_makes_nobody_ask_this_machine(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     far.always["manifest"] = challenge(f"http://{name}:{port}/token")
-    with pytest.raises(Damaged, match=r"names .* for its tokens") as told:
+    with pytest.raises(Damaged, match=r"names .* for its tokens") as answer_shown:
         pull("registry.example", tmp_path)
-    assert "models/m" in told.value.message and "registry.example" in told.value.message
+    assert "models/m" in answer_shown.value.message and "registry.example" in answer_shown.value.message
     assert not other.seen
 
 

@@ -41,7 +41,7 @@ class MemoryPlace:
         return closing(io.BytesIO(self.blobs[blob.digest][offset:]))
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is here with its size."""
+        """Return whether a blob is here with its size."""
         return len(self.blobs.get(blob.digest, b"")) == blob.size and blob.digest in self.blobs
 
     def put(self, blob: Descriptor, data: Readable) -> None:

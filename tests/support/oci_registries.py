@@ -68,7 +68,7 @@ class Registry:
 
     @property
     def options(self) -> list[str]:
-        """What the command needs to be told of it."""
+        """What the command needs to be notified of it."""
         return ["--insecure"] if self.ca_file is None else ["--ca-file", str(self.ca_file)]
 
 

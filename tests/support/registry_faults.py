@@ -32,7 +32,7 @@ def pull(registry: FaultyRegistry, folder: Path, access: Access | None = None, *
 
 
 def whole(folder: Path) -> bool:
-    """Tell whether the one model is there and right; whatever is listed is right in any case."""
+    """Return whether the one model is there and right; whatever is listed is right in any case."""
     root = folder / "store"
     assert not faults_of(root)
     names = list(Store(root).names())
@@ -116,7 +116,7 @@ def body(content: bytes, code: int = 200, *, length: int | None = None, **header
 
 
 def arrived(registry: FaultyRegistry, source: StoreBuilder) -> bool:
-    """Tell whether the model is in the registry; whatever is there is right in any case."""
+    """Return whether the model is in the registry; whatever is there is right in any case."""
     for digest, content in registry.blobs.items():
         assert str(Digest.of(content)) == digest
     raw = registry.manifests.get("models/m:1")

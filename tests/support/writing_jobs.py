@@ -96,7 +96,7 @@ class WritingJob:
         raise NotImplementedError
 
     def is_complete(self) -> bool:
-        """Tell whether all is there that the job was to make, whatever else may be."""
+        """Return whether all is there that the job was to make, whatever else may be."""
         raise NotImplementedError
 
     def leftovers(self) -> list[str]:
@@ -104,7 +104,7 @@ class WritingJob:
         raise NotImplementedError
 
     def is_done(self) -> bool:
-        """Tell whether the target is what the job was to make of it, and nothing of its work is left."""
+        """Return whether the target is what the job was to make of it, and nothing of its work is left."""
         return self.is_complete() and not self.faults() and not self.leftovers()
 
 

@@ -1,7 +1,7 @@
 """The Python interface: what the commands do, as calls; a function a job.
 
-Every call takes an ``observer``, which is told of each step by the events of :mod:`ollama_ferry.engine.events`, and a
-``cancel`` switch where it takes its time. The types of what is returned are loaded when they are asked for.
+Every call takes an ``observer``, which is notified of each step by the events of :mod:`ollama_ferry.engine.events`,
+and a ``cancel`` switch where it takes its time. The types of what is returned are loaded when they are asked for.
 """
 
 from __future__ import annotations

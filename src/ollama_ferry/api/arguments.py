@@ -108,7 +108,7 @@ def located_store(store: StoreLike, run: Run) -> Located:
 
     if isinstance(store, Located):
         return store
-    return _told(locate(this_system(), path_of(store)), run)
+    return _announced(locate(this_system(), path_of(store)), run)
 
 
 def located_target(store: StoreLike, run: Run) -> Located:
@@ -122,11 +122,11 @@ def located_target(store: StoreLike, run: Run) -> Located:
 
     if isinstance(store, Located):
         return store
-    return _told(locate_target(this_system(), path_of(store)), run)
+    return _announced(locate_target(this_system(), path_of(store)), run)
 
 
-def _told(located: Located, run: Run) -> Located:
+def _announced(located: Located, run: Run) -> Located:
     for note in located.notes:
         run.note(note)
-    run.tell(StoreChosen(located.root, located.why, located.others))
+    run.notify(StoreChosen(located.root, located.why, located.others))
     return located

@@ -88,7 +88,7 @@ class Host:
 
 
 def looks_like_place(text: str) -> bool:
-    """Tell whether a text can be nothing but a host or a folder: no name of a model has such a form."""
+    """Return whether a text can be nothing but a host or a folder: no name of a model has such a form."""
     return (
         text.startswith(("/", "./", "../", "~", "ssh://"))
         or text in (".", "..")
@@ -97,7 +97,7 @@ def looks_like_place(text: str) -> bool:
 
 
 def looks_like_host(text: str) -> bool:
-    """Tell whether a text can be nothing but a host."""
+    """Return whether a text can be nothing but a host."""
     return looks_like_place(text) and bool(Host.parse(text).name)
 
 
@@ -286,7 +286,7 @@ def _look_for(place: SshPlace, texts: Iterable[str]) -> None:
 
 
 def means_host(text: str) -> bool:
-    """Tell whether a text that may be a file means another host: it looks like one, or is no file that is here."""
+    """Return whether a text that may be a file means another host: it looks like one, or is no file that is here."""
     from ollama_ferry.archives.kinds import looks_like_archive
 
     if looks_like_place(text):

@@ -257,7 +257,7 @@ def _verify_and_repair(
     from ollama_ferry.places.archive.file import ArchiveFile
 
     for archive in archives:
-        # One that is not there is told before hours of hashing.
+        # One that is not there is reported before hours of hashing.
         with ArchiveFile(archive):
             pass
     place, names = _models_of(texts, store, run)

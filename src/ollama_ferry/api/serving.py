@@ -35,8 +35,8 @@ def serve(
         store: the models folder; None finds it as the command does.
         listen: ``ADDRESS:PORT``; port 0 takes a free one.
         token: what requests must carry; empty lets everybody read.
-        log: told of every answer, from the server's threads.
-        observer: told which store it is, and why.
+        log: notified of every answer, from the server's threads.
+        observer: notified of which store it is, and why.
 
     Returns:
         The server: its ``address``, the ``models`` that it serves, and how others pull them.

@@ -22,7 +22,7 @@ def find_store(store: StoreLike = None, *, observer: Observer = ignore) -> Locat
 
     Args:
         store: the models folder; None finds it as the commands do.
-        observer: told which it is, and why.
+        observer: notified of which it is, and why.
 
     Returns:
         Its folder, why it is this one, and the others of this machine; every call takes it as ``store``.
@@ -57,7 +57,7 @@ def open_store(models: StoreLike = None) -> Store:
 
 
 def has_model(text: str, store: StoreLike = None) -> bool:
-    """Tell whether a text means models of a store: a name of one that is there, or a pattern.
+    """Return whether a text means models of a store: a name of one that is there, or a pattern.
 
     Raises:
         StoreNotFound, NotPermitted: there is no store, or it can't be read.
@@ -107,7 +107,7 @@ def doctor(store: PathLike | None = None, *, observer: Observer = ignore) -> Mac
 
     Args:
         store: look into this store only; None looks into every one that is found.
-        observer: told why something was decided.
+        observer: notified of why something was decided.
 
     Returns:
         The stores that were found, and the findings, each with its severity and the lines that mend it.

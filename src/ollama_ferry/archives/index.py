@@ -157,7 +157,7 @@ def index_bytes(index: Index, kind: Kind, writer: str) -> bytes:
 
 
 def ends_with_index(end: bytes) -> bool:
-    """Tell whether the last bytes of a file, at least 50, are those of an index."""
+    """Return whether the last bytes of a file, at least 50, are those of an index."""
     return _TAIL_MAGIC in end[-(_TAIL.size + _GZIP_AROUND) :]
 
 

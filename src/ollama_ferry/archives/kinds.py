@@ -52,9 +52,9 @@ READABLE = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst", ".tar.xz", ".txz", "
 
 
 def looks_like_archive(word: str) -> bool:
-    """Tell whether somebody who typed this meant an archive rather than a model.
+    """Return whether somebody who typed this meant an archive rather than a model.
 
-    ``-`` is standard input; a path is told by its first letters or its extension, none of which a name of a model
+    ``-`` is standard input; a path is known by its first letters or its extension, none of which a name of a model
     has (a model called ``x.zip`` has a tag: ``x.zip:latest``).
     """
     if word == "-" or word.startswith(("/", "./", "../", "~")):

@@ -1,4 +1,4 @@
-"""What an archive leaves out on purpose, because its target has it: told at its start, where a stream shows it first.
+"""What an archive leaves out on purpose, because its target has it: said at its start, where a stream shows it first.
 
 It stands in global PAX headers with nothing but a comment (POSIX.1-2017 ``pax``, "comment"), as ``git archive`` writes
 them; every tar passes over these. See docs/archive-format.md.

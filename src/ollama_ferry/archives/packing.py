@@ -121,7 +121,7 @@ crc32: Callable[..., int] = _isal[1].crc32 if _isal else zlib.crc32
 
 
 def accelerated() -> bool:
-    """Tell whether gzip frames are packed by isal rather than by zlib."""
+    """Return whether gzip frames are packed by isal rather than by zlib."""
     return _isal is not None
 
 

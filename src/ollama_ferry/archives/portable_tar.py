@@ -177,7 +177,7 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
 
 
 def is_read_only(block: bytes) -> bool:
-    """Tell whether a member's owner may not write to it once it is restored."""
+    """Return whether a member's owner may not write to it once it is restored."""
     return not int(block[_MODE].strip(b"\0 "), 8) & 0o200
 
 
@@ -256,14 +256,14 @@ def _check_name(name: bytes, kind: bytes, size: int) -> None:
 
 
 def _is_number(field: bytes) -> bool:
-    """Tell whether a field is a number for all: octal, or base 256 without a sign and below 2^63."""
+    """Return whether a field is a number for all: octal, or base 256 without a sign and below 2^63."""
     if field[0] & 0x80:
         return field[0] == 0x80 and int.from_bytes(field[1:], "big") < 2**63
     return bool(_OCTAL.fullmatch(field))
 
 
 def _is_before_1970(field: bytes) -> bool:
-    """Tell whether a time is a negative number in base 256 that 64 bits hold."""
+    """Return whether a time is a negative number in base 256 that 64 bits hold."""
     return field[:4] == b"\xff" * 4 and bool(field[4] & 0x80)
 
 

@@ -96,10 +96,10 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
         for field in (info.extra, extra):
             _check_extra(info, field, shown)
         position = info.header_offset + _LOCAL.size + name_size + extra_size + info.compress_size
-        told, known = (crc, packed, size), (info.CRC, info.compress_size, info.file_size)
-        if flags & _DESCRIBED and all(one in (0, _FULL, right) for one, right in zip(told, known, strict=True)):
+        stated, known = (crc, packed, size), (info.CRC, info.compress_size, info.file_size)
+        if flags & _DESCRIBED and all(one in (0, _FULL, right) for one, right in zip(stated, known, strict=True)):
             position += _descriptor(file, info, position, shown)
-        elif not _same(told, info, extra):
+        elif not _same(stated, info, extra):
             raise odd(f"the member {shown} has another size or sum in the header before its content")
     if position != directory:
         raise odd("there is something between the last member and the directory; some readers look there")
@@ -159,8 +159,8 @@ def _fields(extra: bytes, shown: str) -> Iterator[tuple[int, bytes]]:
         raise odd(f"the member {shown} has an extra field without a kind")
 
 
-def _same(told: tuple[int, int, int], info: zipfile.ZipInfo, extra: bytes) -> bool:
-    crc, packed, size = told
+def _same(stated: tuple[int, int, int], info: zipfile.ZipInfo, extra: bytes) -> bool:
+    crc, packed, size = stated
     large = next((content for kind, content in _fields(extra, "") if kind == _ZIP64), b"")
     if size == _FULL and len(large) >= 8:
         size, large = int.from_bytes(large[:8], "little"), large[8:]
@@ -176,7 +176,7 @@ def _descriptor(file: BinaryIO, info: zipfile.ZipInfo, position: int, shown: str
     for form in ("<4xIII", "<III", "<4xIQQ", "<IQQ"):
         length = struct.calcsize(form)
         signed = not form.startswith("<4x") or found[:4] == b"PK\x07\x08"
-        told = struct.unpack_from(form, found) if len(found) >= length and signed else ()
-        if told == (info.CRC, info.compress_size, info.file_size):
+        stated = struct.unpack_from(form, found) if len(found) >= length and signed else ()
+        if stated == (info.CRC, info.compress_size, info.file_size):
             return length
     raise odd(f"the member {shown} has other sizes behind its content than in the directory")

@@ -1,4 +1,4 @@
-"""The bytes of an archive as they were before packing; the packing is told by content, never by a file's name.
+"""The bytes of an archive as they were before packing; the packing is known by content, never by a file's name.
 
 gzip (RFC 1952), zstd (RFC 8878), xz and bzip2 files may consist of many members, and all of them are read. What one
 call gives is bounded, whatever the members claim, so a bomb costs time in proportion to what is asked of it.

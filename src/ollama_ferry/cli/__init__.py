@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
         arguments: without the program's name.
 
     Returns:
-        The exit code. Whatever goes wrong is told on stderr in one message.
+        The exit code. Whatever goes wrong is reported on stderr in one message.
     """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, BrokenStream):
             # Python would try to flush what is left at its exit, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _tell(error.message, _hint(error, arguments), error.exit_code)
+        return _print_error(error.message, _hint(error, arguments), error.exit_code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.UsageError as error:
@@ -49,23 +49,23 @@ def run(arguments: list[str]) -> int:
         say(f"  `{where} --help` says more.", err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        return _tell(
+        return _print_error(
             "interrupted",
             "Run the same command again: no final name has half a file, and import and send go on.",
             130,
         )
     except UnicodeError as error:
         # Of a host, most likely: the network takes no such name.
-        return _tell(f"a name can't be used as it is written: {error}", "", 2)
+        return _print_error(f"a name can't be used as it is written: {error}", "", 2)
     except OSError as error:
-        return _tell(f"the operating system refused: {error}", "", 1)
+        return _print_error(f"the operating system refused: {error}", "", 1)
     except Exception as error:
         exhausted = exhaustion_of(error)
         if exhausted is not None:
-            return _tell(exhausted.message, _hint(exhausted, arguments), exhausted.exit_code)
+            return _print_error(exhausted.message, _hint(exhausted, arguments), exhausted.exit_code)
         if os.environ.get("OLLAMA_FERRY_DEBUG"):
             raise
-        return _tell(
+        return _print_error(
             f"internal error: {type(error).__name__}: {error}",
             "This is a mistake in ollama-ferry. Run it again with OLLAMA_FERRY_DEBUG=1 and report what it prints.",
             1,
@@ -89,7 +89,7 @@ def _hint(error: FerryError, arguments: list[str]) -> str:
     return hint
 
 
-def _tell(message: str, hint: str, code: int) -> int:
+def _print_error(message: str, hint: str, code: int) -> int:
     say(f"error: {message}", err=True)
     if hint:
         say_lines(hint, err=True, indent="  ")

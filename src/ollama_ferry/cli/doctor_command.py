@@ -44,16 +44,16 @@ def command(store: Path | None, output: Output) -> None:
         _print(report, output)
     problems = report.count(api.Severity.PROBLEM)
     if problems:
-        raise Damaged(f"{counted(problems, 'problem')} found", hint="Each is told above, with the lines that mend it.")
+        raise Damaged(f"{counted(problems, 'problem')} found", hint="Each is above, with the lines that mend it.")
 
 
 def _print(report: MachineReport, output: Output) -> None:
     if not output.quiet:
         _print_stores(report)
-    told = [finding for finding in report.findings if not (output.quiet and finding.severity is api.Severity.NOTE)]
-    for number, finding in enumerate(told):
+    findings = [finding for finding in report.findings if not (output.quiet and finding.severity is api.Severity.NOTE)]
+    for number, finding in enumerate(findings):
         _print_finding(finding)
-        following = told[number + 1] if number + 1 < len(told) else None
+        following = findings[number + 1] if number + 1 < len(findings) else None
         if following is None or _kind(following) != _kind(finding):
             for more in report.omitted:
                 if (more.code, more.store, more.severity) == _kind(finding):

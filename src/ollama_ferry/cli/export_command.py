@@ -122,7 +122,7 @@ def _export(asked: _Asked, output: Output) -> None:
                 stream_format=asked.stream_format or "tar.gz",
                 observer=observer,
             )
-        _tell_plan(planned, output)
+        _print_plan(planned, output)
         return
     cancel = Cancel()
     ask = MediumPrompt(cancel) if asked.prompt else None
@@ -144,7 +144,7 @@ def _export(asked: _Asked, output: Output) -> None:
             cancel=cancel,
         )
     if done.path is not None:
-        tell_exported(done, output)
+        print_exported(done, output)
     elif not output.quiet:
         _print_done(done, err=True)
 
@@ -163,7 +163,7 @@ def _check(asked: _Asked, texts: list[str], archive: str | None, output: Output)
         raise UsageError("--prompt goes with --split")
     if archive != "-":
         if asked.stream_format:
-            raise UsageError("--format is for a stream (-); a file's format is told by its extension")
+            raise UsageError("--format is for a stream (-); a file's format is known by its extension")
         return
     if stdout_is_terminal() and not asked.dry_run:
         raise UsageError("an archive is not for a terminal", hint="Redirect it, or pipe it into tar or ssh.")
@@ -173,7 +173,7 @@ def _check(asked: _Asked, texts: list[str], archive: str | None, output: Output)
         raise UsageError("--split writes files; a stream has no volumes")
 
 
-def tell_exported(done: Exported, output: Output, *, verb: str = "exported") -> None:
+def print_exported(done: Exported, output: Output, *, verb: str = "exported") -> None:
     """Print what was written into an archive's file."""
     if output.as_json:
         output.document(_fields(done))
@@ -184,7 +184,7 @@ def tell_exported(done: Exported, output: Output, *, verb: str = "exported") -> 
         _print_done(done, err=False, verb=verb)
 
 
-def _tell_plan(planned: PlannedExport, output: Output) -> None:
+def _print_plan(planned: PlannedExport, output: Output) -> None:
     target = str(planned.path) if planned.path is not None else "-"
     if output.as_json:
         output.document(

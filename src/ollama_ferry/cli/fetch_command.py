@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.import_command import tell_imported
+from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
     checksum_option,
     force_option,
@@ -69,4 +69,4 @@ def command(
             signers=signers,
             observer=observer,
         )
-    tell_imported(done, output)
+    print_imported(done, output)

@@ -227,7 +227,7 @@ def _import_via_server(asked: _Asked, output: Output) -> None:
         say(f"  took   {took(given.seconds, given.size)}")
 
 
-def tell_imported(done: Imported, output: Output, *, dry_run: bool = False) -> None:
+def print_imported(done: Imported, output: Output, *, dry_run: bool = False) -> None:
     """Print what an import from one place did, or would do."""
     if output.as_json:
         output.document({"store": str(done.store), **({"dry_run": True} if dry_run else {}), **_fields(done)})

@@ -18,7 +18,7 @@ from ollama_ferry.errors import FerryError, UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, readable=False)
-"""A file on the command line; that it can't be read is told by whoever opens it, with what to do."""
+"""A file on the command line; that it can't be read is reported by whoever opens it, with what to do."""
 
 
 class RegistryOptions(TypedDict):
@@ -101,7 +101,7 @@ _rate_option = click.option(
 store_option = click.option(
     "--models",
     "store",
-    # Whether it may be read is found out later, and told with the line that runs the command as root.
+    # Whether it may be read is found out later, and reported with the line that runs the command as root.
     type=_Folder(path_type=Path, readable=False),
     metavar="DIR",
     help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "

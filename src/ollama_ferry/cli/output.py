@@ -39,7 +39,7 @@ class Output:
 
 
 def stdout_is_terminal() -> bool:
-    """Tell whether somebody looks at standard output."""
+    """Return whether somebody looks at standard output."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 

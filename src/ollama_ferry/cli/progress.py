@@ -73,7 +73,7 @@ class _Lines(_Words):
         self._clock = clock
         self._total = 0
         self._done = 0
-        self._started = self._told = clock()
+        self._started = self._line_at = clock()
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
@@ -90,8 +90,8 @@ class _Lines(_Words):
             self._done += event.amount
             now = self._clock()
             # A stream tells of what it unpacks before it takes in more of its file.
-            if now - self._told >= _LINE_EVERY and self._total and self._done:
-                self._told = now
+            if now - self._line_at >= _LINE_EVERY and self._total and self._done:
+                self._line_at = now
                 seconds = now - self._started
                 left = (self._total - self._done) * seconds / self._done
                 self.say(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.export_command import tell_exported
-from ollama_ferry.cli.import_command import tell_imported
+from ollama_ferry.cli.export_command import print_exported
+from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
     RegistryOptions,
     checksum_option,
@@ -92,14 +92,14 @@ def command(
             observer=observer,
         )
     if isinstance(done, api.PlannedExport):
-        _tell_plan(done, output)
+        _print_plan(done, output)
     elif isinstance(done, api.Exported):
-        tell_exported(done, output, verb="pulled")
+        print_exported(done, output, verb="pulled")
     else:
-        tell_imported(done, output, dry_run=dry_run)
+        print_imported(done, output, dry_run=dry_run)
 
 
-def _tell_plan(planned: PlannedExport, output: Output) -> None:
+def _print_plan(planned: PlannedExport, output: Output) -> None:
     if output.as_json:
         output.document(
             {

@@ -82,7 +82,7 @@ def command(
             signers=signers,
             observer=observer,
         )
-    _tell(done, output, dry_run=dry_run)
+    _print_outcome(done, output, dry_run=dry_run)
 
 
 def models_and_targets(words: tuple[str, ...], store: Located, *, locked: bool = False) -> tuple[list[str], list[str]]:
@@ -104,7 +104,7 @@ def models_and_targets(words: tuple[str, ...], store: Located, *, locked: bool =
     )
 
 
-def _tell(done: list[Sent], output: Output, *, dry_run: bool) -> None:
+def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
     """Print what became of each target, and end with the first failure's exit code."""
     failed = [sent.error for sent in done if sent.error is not None]
     if output.as_json:

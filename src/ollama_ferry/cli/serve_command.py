@@ -89,7 +89,7 @@ def _serve(asked: _Asked, output: Output) -> None:
             observer=observer,
         ) as served,
     ):
-        _tell_begun(served, output)
+        _print_begun(served, output)
         try:
             served.wait()
         except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
     return None, asked.words
 
 
-def _tell_begun(served: Serving, output: Output) -> None:
+def _print_begun(served: Serving, output: Output) -> None:
     address = served.address
     for one in served.left_out:
         output.note(f"left out: {one.why}")

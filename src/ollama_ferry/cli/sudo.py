@@ -38,6 +38,6 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
 
 
 def _takes_models(arguments: list[str]) -> bool:
-    """Tell whether a command takes models from somewhere, which have to be signed where that is asked for."""
+    """Return whether a command takes models from somewhere, which have to be signed where that is asked for."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     return command in ("import", "fetch", "pull") or (command == "verify" and "--repair" in arguments)

@@ -56,7 +56,7 @@ class Advice:
             self._kept.add((target.st_dev, target.st_ino))
 
     def keeps(self, files: Iterable[tuple[int, int]]) -> bool:
-        """Tell whether a link of the store leads to one of some files, given by device and inode."""
+        """Return whether a link of the store leads to one of some files, given by device and inode."""
         return not self._kept.isdisjoint(files)
 
     @property
@@ -71,13 +71,13 @@ class Advice:
         return self._own[str(folder)] or not os.path.lexists(folder)
 
     def is_inside(self, path: Path | str) -> bool:
-        """Tell whether a file is, or would be, in the store's own folders, whatever links are on the way."""
+        """Return whether a file is, or would be, in the store's own folders, whatever links are on the way."""
         above = os.path.realpath(os.path.dirname(path))
         owns = [os.path.realpath(folder) for folder, own in self._own.items() if own]
         return any(above == folder or above.startswith(folder + "/") for folder in owns)
 
     def has_all(self, folder: Path) -> bool:
-        """Tell whether ``manifests/`` or ``blobs/`` is the store's alone: no other store can have files there."""
+        """Return whether ``manifests/`` or ``blobs/`` is the store's alone: no other store can have files there."""
         return os.path.realpath(folder) == os.path.join(self._root, folder.name)
 
     def removable(self, paths: Iterable[str]) -> list[str]:
@@ -135,7 +135,7 @@ class Advice:
         return self.is_inside(path)
 
     def _is_own(self, folder: Path, names: re.Pattern[str]) -> bool:
-        """Tell whether a folder is of the store and nothing else, also where a link or a mount leads to it.
+        """Return whether a folder is of the store and nothing else, also where a link or a mount leads to it.
 
         Behind a link may be anything: another store's blobs, a home, the root of the system.
         """
@@ -204,7 +204,7 @@ def _owners_of_way(folder: Path | str) -> Iterable[int]:
 
 
 def is_home(folder: str) -> bool:
-    """Tell whether a folder is somebody's home."""
+    """Return whether a folder is somebody's home."""
     try:
         import pwd
     except ImportError:
@@ -213,13 +213,13 @@ def is_home(folder: str) -> bool:
 
 
 def is_systems(folder: str) -> bool:
-    """Tell whether a folder is one at the top of the system or somebody's home, which no line of ours touches."""
+    """Return whether a folder is one at the top of the system or somebody's home, which no line of ours touches."""
     real = os.path.realpath(folder)
     return len(Path(real).parts) <= 2 or is_home(real)
 
 
 def leads_honestly(path: str | os.PathLike[str]) -> bool:
-    """Tell whether the links on the way to a path were made by root, by this user or by the owner of what is there.
+    """Return whether the links on the way to a path were made by root, by this user or by the owner of what is there.
 
     Another one's link may lead to what he has no right to, and a line for root would do there what it should do here.
     """

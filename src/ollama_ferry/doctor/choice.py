@@ -127,7 +127,7 @@ def _check_several(listed: Candidates, seen: Sequence[StoreSeen], findings: Find
             )
         return
     for store, held in full:
-        # One that was named is told of already.
+        # One that was named is in the findings already.
         if store.served is False and not (store.chosen and listed.found[0].named):
             findings.add(
                 Finding(
@@ -152,6 +152,6 @@ def _copying(source: Path, target: Path) -> list[str]:
 
 
 def is_served(listed: Candidates, one: Candidate) -> bool | None:
-    """Tell whether the running server uses a candidate; None where no server told that is believed."""
+    """Return whether the running server uses a candidate; None where no server told that is believed."""
     served = served_folder(listed)
     return None if served is None else one is served or same_folder(one.path, served.path)

@@ -16,7 +16,7 @@ FREE_AT_LEAST = 5 * 1000**3
 def check_space(
     root: Path, largest: int, free: Callable[[Path], int | None], checked: set[int], findings: Findings
 ) -> None:
-    """Tell whether there is room on the disk of a store.
+    """Return whether there is room on the disk of a store.
 
     Args:
         root: the store.

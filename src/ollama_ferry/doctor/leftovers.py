@@ -57,7 +57,7 @@ def _named(folder: Path, name: str) -> list[str]:
 
 
 def _at_work(seen: FolderSeen, old: float) -> bool:
-    """Tell whether somebody may be writing: it is less than an hour old, or one of the files is locked.
+    """Return whether somebody may be writing: it is less than an hour old, or one of the files is locked.
 
     Source: proc(5), ``/proc/locks``, whose sixth field ends with the inode's number.
     """

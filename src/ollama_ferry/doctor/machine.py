@@ -1,7 +1,7 @@
 """What is wrong with Ollama's models on this machine, and the lines that mend it. Nothing is changed.
 
 Stores are those that :mod:`ollama_ferry.ollama.candidates` lists, all of them, and none that is damaged or closed is an
-error: that is what is told.
+error: that is what is reported.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> Models
         check.look_at(file)
     if check.files >= ENTRIES_AT_MOST:
         subject.not_understood += 1
-    check.tell_no_manifests()
+    check.add_no_manifests()
     if blobs is not None:
         check_models(subject, blobs, check.whole)
     return check.seen
@@ -232,7 +232,7 @@ class _Manifests:
                 return ""
         return path
 
-    def tell_no_manifests(self) -> None:
+    def add_no_manifests(self) -> None:
         """Tell of the files that are no manifests."""
         files = self._no_manifests
         if not files.count:
@@ -277,7 +277,7 @@ def _beginnings(path: str) -> Iterator[str]:
 
 
 def _is_taken(part: str, number: int) -> bool:
-    """Tell whether Ollama takes a part of a name, counted from the host."""
+    """Return whether Ollama takes a part of a name, counted from the host."""
     parts = ["x"] * 4
     parts[number] = part
     try:
@@ -292,6 +292,6 @@ def _invented(part: str) -> str:
 
 
 def _is_list(raw: bytes) -> bool:
-    """Tell whether a manifest is a list of manifests, one for each kind of machine."""
+    """Return whether a manifest is a list of manifests, one for each kind of machine."""
     document = parse_json(raw)
     return "manifests" in document or document.get("mediatype") in _LIST_TYPES

@@ -55,7 +55,7 @@ def bring_back(subject: Subject, name: ModelName, damaged: Sequence[str] = ()) -
 
 
 def may_pull(subject: Subject, name: ModelName) -> bool:
-    """Tell whether ``ollama pull`` of a model would change this store, and this store only.
+    """Return whether ``ollama pull`` of a model would change this store, and this store only.
 
     It replaces the manifest, and deletes the blobs that no manifest of its own store names any more.
     """
@@ -98,7 +98,7 @@ class _Models:
                 bring_back(self._subject, name),
             )
         if wrong:
-            told = [
+            faults = [
                 f"its {shown(blob.kind)} blob {blob.digest.short} has {counted(sizes[blob.digest] or 0, 'byte')} "
                 f"instead of {blob.size}"
                 for blob in wrong[:3]
@@ -109,8 +109,8 @@ class _Models:
             self._subject.add(
                 Severity.PROBLEM,
                 "wrong-size",
-                f"{shown(str(name))} is damaged: {_some(told, len(wrong))}. Ollama takes a blob that is there as good, "
-                "and keeps it until it is deleted."
+                f"{shown(str(name))} is damaged: {_some(faults, len(wrong))}. "
+                "Ollama takes a blob that is there as good, and keeps it until it is deleted."
                 + (" Another model needs it as it is: this model's manifest may be wrong." if disputed else ""),
                 [str(name), *paths[:LISTED_AT_MOST]],
                 _repair(self._subject) if disputed else bring_back(self._subject, name, paths),

@@ -53,7 +53,7 @@ def check_names(subject: Subject, groups: Mapping[tuple[str, ...], Sequence[Mode
 
 
 def _is_free(subject: Subject, name: ModelName, groups: Mapping[tuple[str, ...], Sequence[ModelName]]) -> bool:
-    """Tell whether a model of a name would be a new one, in the store itself and not behind a link of it."""
+    """Return whether a model of a name would be a new one, in the store itself and not behind a link of it."""
     return name.key not in groups and subject.advice.is_inside(subject.store.manifest_path(name))
 
 

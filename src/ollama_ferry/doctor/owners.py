@@ -62,7 +62,7 @@ class Owners:
         hinders = not owner.may(status, wanted, access_list(path))
         (self._hindering if hinders else self._foreign).add(path, 0, 0.0)
 
-    def tell(self, findings: Findings, advice: Advice) -> None:
+    def add_findings(self, findings: Findings, advice: Advice) -> None:
         """Tell what was found, in one finding.
 
         The line changes no more than the store: neither what links lead to, nor files that have another name elsewhere.
@@ -74,19 +74,19 @@ class Owners:
         if not some.count:
             return
         paths, one = some.paths(), some.count == 1
-        told = (
+        of_others = (
             f"{counted(some.count, 'path')} of this store {'does' if one else 'do'} not belong to {shown(owner.name)}"
         )
         example = f"For example {', '.join(map(shown, paths[:3]))}."
         if some is self._hindering:
             severity, code = Severity.PROBLEM, "wrong-owner"
             text = (
-                f"{told}, who may not change (or read) what is there: `ollama rm`, `ollama pull` and the server's "
+                f"{of_others}, who may not change (or read) what is there: `ollama rm`, `ollama pull` and the server's "
                 f"tidying fail on {'it' if one else 'them'}. {example}"
             )
         else:
             severity, code = Severity.NOTE, "mixed-owners"
-            text = f"{told}, who can use {'it' if one else 'them'} all the same. {example}"
+            text = f"{of_others}, who can use {'it' if one else 'them'} all the same. {example}"
         mend = self._lines(owner, advice)
         if not mend:
             text += (

@@ -84,7 +84,7 @@ def check_store(
         check_no_blobs(subject, models.count)
     check_leftovers(subject)
     if owned is not None:
-        owned.tell(findings, subject.advice)
+        owned.add_findings(findings, subject.advice)
     size = sum(size for size, _ in blobs.sizes.values()) if blobs else 0
     if blobs and blobs.sizes and not os.path.lexists(store.manifests_folder):
         subject.add(

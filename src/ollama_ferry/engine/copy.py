@@ -85,8 +85,8 @@ def copy(
 
     Args:
         planned: what :func:`plan` returned for the same source and sink.
-        run: told of every step, on this thread; stops the copy at the next chunk.
-        pass_over: told of a blob that is damaged in the source, and of the models that are not carried for it; None
+        run: notified of every step, on this thread; stops the copy at the next chunk.
+        pass_over: notified of a blob that is damaged in the source, and of the models that are not carried for it; None
             ends the copy there.
 
     Raises:
@@ -94,7 +94,7 @@ def copy(
             and is whole.
     """
     run = run or Run()
-    run.tell(Started(len(planned.models), len(planned.blobs), planned.size))
+    run.notify(Started(len(planned.models), len(planned.blobs), planned.size))
     if isinstance(sink, Prepares):
         sink.prepare(planned)
     if isinstance(source, Expects):
@@ -107,7 +107,7 @@ def copy(
     moved: list[Descriptor] = []
     for blob in planned.blobs:
         run.check()
-        run.tell(BlobStarted(blob))
+        run.notify(BlobStarted(blob))
         owners = ", ".join(str(model.name) for model in needed_by.get(blob.digest, ())) or "the source"
         try:
             _copy_blob(blob, owners, source, sink, run)
@@ -116,7 +116,7 @@ def copy(
                 raise
             pass_over(error)
             continue
-        run.tell(BlobDone(blob))
+        run.notify(BlobDone(blob))
         moved.append(blob)
         pending.arrived(blob.digest)
     return Copied(tuple(sorted(pending.published)), tuple(moved), planned.present)
@@ -129,7 +129,7 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
         make_plan: plans what the sink lacks just now.
         source: where it comes from.
         sink: where it goes.
-        run: told of every step; stops the copy at the next chunk.
+        run: notified of every step; stops the copy at the next chunk.
 
     Returns:
         The plan that was carried out.

@@ -41,7 +41,7 @@ def not_found(place: Searchable, name: ModelName) -> ModelNotFound:
 
 
 def leaves_out(place: object, blob: Descriptor) -> bool:
-    """Tell whether a place lacks a blob on purpose, for its target has it."""
+    """Return whether a place lacks a blob on purpose, for its target has it."""
     return isinstance(place, LeavesBlobsOut) and place.leaves_out(blob.digest)
 
 

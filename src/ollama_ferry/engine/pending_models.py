@@ -18,7 +18,7 @@ class PendingModels:
 
     Args:
         sink: where they go.
-        run: told of each.
+        run: notified of each.
         at_end: publish nothing before :meth:`publish_rest`: the sum over what passes by may come behind it.
     """
 
@@ -77,4 +77,4 @@ class PendingModels:
         self._sink.publish_model(name, manifest)
         self.published.append(name)
         self.published_blobs.update(blob.digest for blob in manifest.blobs)
-        self._run.tell(ModelDone(name))
+        self._run.notify(ModelDone(name))

@@ -112,7 +112,7 @@ class Holder(Protocol):
     """What can tell whether it has a blob."""
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether the blob is here, whole; its size is compared, its bytes are not."""
+        """Return whether the blob is here, whole; its size is compared, its bytes are not."""
         ...
 
 
@@ -222,7 +222,7 @@ class LeavesBlobsOut(Protocol):
     """A source that may lack blobs on purpose: what its target has already."""
 
     def leaves_out(self, digest: Digest) -> bool:
-        """Tell whether a blob was left out on purpose."""
+        """Return whether a blob was left out on purpose."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a job runs with, as one object: whom it tells, what stops it, and since when it has been at work."""
+"""What a job runs with, as one object: whom it notifies, what stops it, and since when it has been at work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Run:
     """One run of a job.
 
     Args:
-        observer: told of every step; called from the thread that runs the job, never from two at once.
+        observer: notified of every step; called from the thread that runs the job, never from two at once.
         cancel: stops the job at its next step, from any thread or signal handler.
         clock: seconds from some fixed moment on, which never go back.
     """
@@ -33,20 +33,20 @@ class Run:
         """How long the job has been at work."""
         return self.clock() - self._began
 
-    def tell(self, event: Event) -> None:
-        """Tell the observer of a step."""
+    def notify(self, event: Event) -> None:
+        """Notify the observer of a step."""
         self.observer(event)
 
     def note(self, text: str) -> None:
-        """Tell the observer what the user may want to know."""
+        """Notify the observer of what the user may want to know."""
         self.observer(Noted(text))
 
     def explain(self, text: str) -> None:
-        """Tell the observer why something was decided."""
+        """Notify the observer of why something was decided."""
         self.observer(Explained(text))
 
     def advanced(self, count: int) -> None:
-        """Tell the observer that so many bytes moved.
+        """Notify the observer of bytes that moved.
 
         Raises:
             Cancelled: the job was given up.
@@ -55,7 +55,7 @@ class Run:
         self.observer(Advanced(count))
 
     def unobserved(self) -> Run:
-        """Return a run that tells nobody, and that stops with this one."""
+        """Return a run without an observer, and that stops with this one."""
         return Run(cancel=self.cancel, clock=self.clock)
 
     def check(self) -> None:

@@ -37,11 +37,11 @@ def copy_stream(
         stream: where they pass by.
         sink: where they go.
         choose: called once for each model; may raise.
-        run: told of every step but the amount, which the stream's own reads tell; stops the copy at the next chunk.
+        run: notified of every step but the amount, which the stream's own reads tell; stops the copy at the next chunk.
         wanted: the blobs to take, where that is known; None takes all that the sink lacks, and drops in the end those
             that no model has named.
         everything: every model will be chosen, so that what the stream leaves out has to be there from the start.
-        pass_over: told of a blob that is damaged; None ends the copy there.
+        pass_over: notified of a blob that is damaged; None ends the copy there.
 
     Raises:
         MissingBlob: a model's blob is neither in the stream nor in the sink.
@@ -70,7 +70,7 @@ class _Taken:
 
     Args:
         sink: where it goes.
-        run: told of each blob.
+        run: notified of each blob.
     """
 
     def __init__(self, sink: Sink, run: Run) -> None:
@@ -132,11 +132,11 @@ class _Taken:
                 while verified.read(_CHUNK):
                     pass
             else:
-                self._run.tell(BlobStarted(entry.blob))
+                self._run.notify(BlobStarted(entry.blob))
                 self._sink.put(entry.blob, verified)
             verified.confirm_end()
         if not again:
-            self._run.tell(BlobDone(entry.blob))
+            self._run.notify(BlobDone(entry.blob))
 
     def _is_here(self, blob: Descriptor) -> bool:
         known = self._moved.get(blob.digest) or self._present.get(blob.digest)

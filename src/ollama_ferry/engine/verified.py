@@ -17,7 +17,7 @@ class Verified:
     Args:
         blob: what they have to be.
         owners: the models that need it, for messages.
-        run: told of the bytes; stops the reading.
+        run: notified of the bytes; stops the reading.
     """
 
     def __init__(self, blob: Descriptor, owners: str, run: Run) -> None:

@@ -190,7 +190,7 @@ class Draft:
         self._disk.sync_folder(folder)
 
     def is_named(self, folder: Folder, name: str, sha256: str = "") -> bool:
-        """Tell whether a name is that of this file.
+        """Return whether a name is that of this file.
 
         Some file systems, such as those that show an object store, make another file of one that is renamed: that has
         to have the same bytes.
@@ -261,7 +261,7 @@ class Draft:
 
 
 def is_ours(disk: Disk, folder: Folder, name: str, found: os.stat_result, *, alone: bool = True) -> bool:
-    """Tell whether what was found under a name is a regular file of the user that this process works as.
+    """Return whether what was found under a name is a regular file of the user that this process works as.
 
     Args:
         disk: the calls to find out with.

@@ -45,7 +45,7 @@ turn = _IDS.turn
 
 
 def is_root() -> bool:
-    """Tell whether root runs this process, also where it works for somebody else just now."""
+    """Return whether root runs this process, also where it works for somebody else just now."""
     return _IDS.uid is not None or (hasattr(os, "geteuid") and os.geteuid() == 0)
 
 

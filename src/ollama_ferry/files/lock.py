@@ -67,7 +67,7 @@ class FileLock:
 
 
 def same_file(one: os.stat_result | None, other: os.stat_result) -> bool:
-    """Tell whether two looks found one file."""
+    """Return whether two looks found one file."""
     if one is None or one.st_ino != other.st_ino:
         return False
     # On Windows a look by name and one by descriptor need not number the volume alike.

@@ -17,7 +17,7 @@ def mount_points() -> frozenset[str]:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Tell whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
+    """Return whether a folder is mounted, also where it is a part of the same file system that is mounted again."""
     return os.path.ismount(path) or str(path.resolve()) in mount_points()
 
 

@@ -36,7 +36,7 @@ class User:
     home: Path | None = None
 
     def may(self, status: os.stat_result, wanted: int, acl: bytes | None = None) -> bool:
-        """Tell whether this user may READ, WRITE and PASS (search, for a folder) as wanted.
+        """Return whether this user may READ, WRITE and PASS (search, for a folder) as wanted.
 
         Args:
             status: of the file or folder.

@@ -118,8 +118,8 @@ class Delivery:
     def fail(self, error: BaseException) -> None:
         """Give this target up; the first failure is the one that is told."""
         if self.sent.error is None:
-            told = exhaustion_of(error) or FerryError(f"{self.sent.target} failed: {error}")
-            self.sent.error = error if isinstance(error, FerryError) else told
+            failure = exhaustion_of(error) or FerryError(f"{self.sent.target} failed: {error}")
+            self.sent.error = error if isinstance(error, FerryError) else failure
 
     def begin(self, stack: ExitStack, run: Run, wanted: Plan, *, replace: bool, checksum: bool) -> None:
         """Begin to write; who was waited for may have sent the same meanwhile, or another model of that name."""
@@ -248,7 +248,7 @@ class _Share:
     def _run(self) -> None:
         try:
             self._sink.put(self._blob, self)
-        except BaseException as error:  # noqa: BLE001 -- told by wait()
+        except BaseException as error:  # noqa: BLE001 -- raised by wait()
             self._failure = error
             try:
                 while True:

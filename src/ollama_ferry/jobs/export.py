@@ -192,7 +192,7 @@ def export_to_file(
         options: how it is written.
         ask: asks for the next medium where one has no room for a volume; may be called from another thread.
         disk: the calls to write with.
-        run: told of every step; stops it at the next chunk.
+        run: notified of every step; stops it at the next chunk.
 
     Raises:
         FerryError: it could not be done; no file is left, but volumes are, for the next run to resume from.

@@ -49,7 +49,7 @@ def hash_all(place: Hashable, blobs: Iterable[Descriptor], threads: int, run: Ru
             except queue.Empty:
                 continue
             if isinstance(report, int):
-                run.tell(Advanced(report))
+                run.notify(Advanced(report))
             elif isinstance(report, BaseException):
                 raise report
             else:

@@ -112,7 +112,7 @@ def import_file(
         store: where to; it need not exist.
         options: which models, and how.
         disk: the calls to write with.
-        run: told of every step; stops the import at the next chunk.
+        run: notified of every step; stops the import at the next chunk.
 
     Raises:
         FerryError: it could not be done, or not wholly. Models that were complete before stay; what has arrived of
@@ -134,7 +134,7 @@ def import_file(
             wanted = plan(pinned, None, pinned.names()).needed_by.keys()
             if not any(pinned.names()):
                 return _nothing_to_do(file.label, chosen, scanned.contents, disk, run)
-        run.tell(Started(0, 0, file.size))
+        run.notify(Started(0, 0, file.size))
         return _import_stream(file.stream(), store, options, wanted, disk, run)
 
 
@@ -150,7 +150,7 @@ def import_stream(
     """Import models of an archive that passes by once, such as standard input; see :func:`import_file`."""
     run = run or Run()
 
-    run.tell(Started(0, 0, 0))
+    run.notify(Started(0, 0, 0))
     stream = ArchiveStream(data, label, on_read=run.advanced, lenient=options.lenient)
     return _import_stream(stream, store, options, None, disk, run)
 
@@ -265,7 +265,7 @@ def _require_blobs(source: Inspectable, planned: Plan) -> None:
 def _scanned(file: ArchiveFile, run: Run) -> ArchiveSource:
     """Read a packed archive to its end, to learn what it holds."""
     run.note(f"{file.label} has no index: reading it to its end to see what it holds")
-    run.tell(Started(0, 0, file.size))
+    run.notify(Started(0, 0, file.size))
     return ArchiveSource(file.label, file.stream().scan(), None)
 
 

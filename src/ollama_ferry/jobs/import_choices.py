@@ -67,7 +67,7 @@ class Choices:
         self._claims = Claims(str(self.store.root), replace=self.options.replace)
 
     def wants(self, name: ModelName) -> bool:
-        """Tell whether a model of a stream is asked for."""
+        """Return whether a model of a stream is asked for."""
         return not self.options.only or any(covers(text, name) for text in self.options.only)
 
     def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
@@ -126,5 +126,5 @@ class Choices:
 
 
 def covers(text: str, name: ModelName) -> bool:
-    """Tell whether a name or pattern means a model."""
+    """Return whether a name or pattern means a model."""
     return bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key

@@ -51,7 +51,7 @@ class Inventory:
         return "".join(f"{line}\n" for line in lines)
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether the target has a blob, with its size."""
+        """Return whether the target has a blob, with its size."""
         return self.blobs.get(blob.digest) == blob.size
 
 

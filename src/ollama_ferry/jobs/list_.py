@@ -51,7 +51,7 @@ class Listing:
 def survey(store: Inspectable) -> list[ModelSummary]:
     """List the models of a store or an archive, sorted by name.
 
-    A missing blob, a wrong size or an unreadable manifest is told in the summary; the blobs' bytes are not
+    A missing blob, a wrong size or an unreadable manifest is reported in the summary; the blobs' bytes are not
     read.
 
     Raises:

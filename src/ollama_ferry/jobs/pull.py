@@ -72,7 +72,7 @@ def pull_into_store(
         access: how the registries are talked to.
         dry_run: find out what would be done, and write nothing.
         disk: the calls to write with.
-        run: told of every step; stops it at the next chunk.
+        run: notified of every step; stops it at the next chunk.
 
     Raises:
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.

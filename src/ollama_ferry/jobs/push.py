@@ -105,7 +105,7 @@ def push(
         options: how.
         access: how the registry is talked to.
         dry_run: find out what would be sent, and send nothing.
-        run: told of every step; a copy begins anew with each repository; stops it at the next chunk.
+        run: notified of every step; a copy begins anew with each repository; stops it at the next chunk.
 
     Raises:
         AlreadyExists: another model is there under one of the names; nothing was sent.

@@ -45,7 +45,7 @@ def verify_and_repair(
         archives: where good blobs may be; one that can't be read is noted, and the next one is tried.
         trust_in: tells what the models of an archive have to be where a manifest is taken from it.
         threads: how many hash at once; 0 is one a core, up to 8.
-        run: told of every step; stops it at the next chunk.
+        run: notified of every step; stops it at the next chunk.
 
     Returns:
         What is damaged in the end, and how many blobs and manifests were replaced. What an archive has mended is hashed
@@ -65,7 +65,7 @@ def verify_and_repair(
         except FATAL_FOR_ALL:
             raise
         except FerryError as error:
-            # The next archive may have what this one has not; what it had is told by the report.
+            # The next archive may have what this one has not; what it had is in the report.
             run.note(f"not repaired from {archive}: {error.message}")
         bad = sorted(model.name for model in report.models if not model.good)
         again = {model.name: model for model in verify_place(store, bad, threads=threads, run=run).models}
@@ -101,7 +101,7 @@ def repair(
         archive: where good blobs may be; it need not have all of them.
         trust: what its models have to be where a manifest is taken from it; a blob is what its digest says.
         disk: the calls to write with.
-        run: told of every step; stops it at the next chunk.
+        run: notified of every step; stops it at the next chunk.
 
     Returns:
         How many blobs and manifests were replaced.
@@ -126,7 +126,7 @@ def repair(
                 names = list(source.names())
                 copy(_plan(source, wanted), source, replaced, run, pass_over=lambda error: run.note(str(error)))
             else:
-                run.tell(Started(0, 0, file.size))
+                run.notify(Started(0, 0, file.size))
                 stream = file.stream()
                 copy_stream(
                     stream, replaced, _no_model, run, wanted=wanted, pass_over=lambda error: run.note(str(error))

@@ -53,7 +53,7 @@ def send(
         targets: where they go.
         options: how.
         dry_run: find out what would be sent, and send nothing.
-        run: told of every step; a blob that goes to several targets counts once; stops it at the next chunk.
+        run: notified of every step; a blob that goes to several targets counts once; stops it at the next chunk.
 
     Returns:
         What became of each target, in the order given.

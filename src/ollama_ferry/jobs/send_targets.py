@@ -44,7 +44,7 @@ class SendTarget(Protocol):
         ...
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is there with its size."""
+        """Return whether a blob is there with its size."""
         ...
 
     def begun(self, blob: Descriptor) -> int:

@@ -1,4 +1,4 @@
-"""Is it whole? Every blob of a place is hashed, and each model is told whole or not."""
+"""Is it whole? Every blob of a place is hashed, and each model is found whole or not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def verify_place(
         names: the models, spelt as they are there.
         trust: what the models have to be.
         threads: how many hash at once; 0 is one a core.
-        run: told of the bytes that were hashed; stops it at the next chunk.
+        run: notified of the bytes that were hashed; stops it at the next chunk.
 
     Raises:
         NotPermitted, Cancelled: it could not be done.
@@ -58,7 +58,7 @@ def verify_place(
     unfinished = place.unfinished_downloads if isinstance(place, KeepsUnfinished) else lambda digest: False
     problems = models.absent(place.blob_size, unfinished)
     to_hash = [blob for digest, blob in models.needed().items() if digest not in problems]
-    run.tell(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
+    run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     if isinstance(place, HashesItself):
         problems |= _hashed_there(place, to_hash, run)
     else:
@@ -91,7 +91,7 @@ def verify_source(
     models = _models_in(source.contents)
     signed_by = trust.signed(source.contents.signature).check(models.manifests, models.manifests, source.label)
     to_hash = [Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items()]
-    run.tell(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
+    run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     found = hash_all(source, to_hash, threads, run)
     source.check_repeated(run.cancel)
     return models.report(source.label, to_hash, {**found, **models.absent(source.blob_size)}, run.seconds, signed_by)
@@ -104,13 +104,13 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TR
         stream: the archive; its reads tell the observer of the amount.
         total: the bytes of its file, where it has one.
         trust: what its models have to be.
-        run: told that it begins; stops it at the next chunk.
+        run: notified that it begins; stops it at the next chunk.
 
     Raises:
         Damaged: the archive can't be read to its end.
     """
     run = run or Run()
-    run.tell(Started(0, 0, total))
+    run.notify(Started(0, 0, total))
     keep_freed_buffers()
     found: dict[Digest, Problem] = {}
     hashed: list[Descriptor] = []

@@ -96,7 +96,7 @@ def import_via_server(
         options: which models, and under which names; ``verify_existing`` has no meaning here.
         listen: where to serve: an address that the server can reach. Port 80 leaves the port out of the temporary name,
             which a server on Windows needs.
-        run: told of the bytes that arrive there; stops it at the server's next word.
+        run: notified of the bytes that arrive there; stops it at the server's next word.
 
     Raises:
         UsageError: the archive can't be searched, or two models would get one name.
@@ -120,7 +120,7 @@ def import_via_server(
         claims.raise_conflicts("nothing was given")
         served_models = ServedModels(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
-        run.tell(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
+        run.notify(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
         arrived = _Arrived(run)
         if missing:
             with Server(served_models, listen) as server:
@@ -128,7 +128,7 @@ def import_via_server(
                 for model in missing:
                     run.check()
                     _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, run)
-                    run.tell(ModelDone(model.name))
+                    run.notify(ModelDone(model.name))
     return Given(str(path), str(api.address), _seen_there(api, wanted, missing, run), arrived.total, run.seconds)
 
 
@@ -265,4 +265,4 @@ class _Arrived:
         if more > 0:
             self._blobs[digest] = completed
             self.total += more
-            self._run.tell(Advanced(more))
+            self._run.notify(Advanced(more))

@@ -140,7 +140,7 @@ class Spelling:
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether a text is a pattern (``*``, ``?``, ``[...]``); none of these occurs in a name."""
+    """Return whether a text is a pattern (``*``, ``?``, ``[...]``); none of these occurs in a name."""
     return any(c in text for c in "*?[")
 
 

@@ -130,7 +130,7 @@ class Candidates:
     def chosen(self) -> Candidate | None:
         """The one that is used, which may be closed, dangling or, where it was named, absent; None where there is none.
 
-        What was named, or told by a server that is believed, is used whatever else there is.
+        What was named, or said by a server that is believed, is used whatever else there is.
         """
         first = self.found[0] if self.found else None
         if first is not None and first.named:
@@ -159,19 +159,21 @@ def list_candidates(system: System, models: Path | None = None, *, ask: bool = T
     """
     service = system.service()
     answer = system.ask(system.address) if ask else ServerAnswer(system.address)
-    told = Path(answer.folder) if answer.local and answer.folder and os.path.isabs(answer.folder) else None
-    doubt = _doubt(system, answer, told, service) if told is not None and state_of(told) is not State.ABSENT else ""
+    served = Path(answer.folder) if answer.local and answer.folder and os.path.isabs(answer.folder) else None
+    doubt = (
+        _doubt(system, answer, served, service) if served is not None and state_of(served) is not State.ABSENT else ""
+    )
     places: list[tuple[Path, str, StoreOrigin]] = []
     if models is not None:
         places.append((models.expanduser(), "it was named", StoreOrigin.CALLER))
     variable = named_by_environment(system)
     if variable is not None:
         places.append((variable, "OLLAMA_MODELS names it", StoreOrigin.VARIABLE))
-    if told is not None and not doubt:
-        places.append((told, f"the server at {answer.address} uses it", StoreOrigin.SERVER))
+    if served is not None and not doubt:
+        places.append((served, f"the server at {answer.address} uses it", StoreOrigin.SERVER))
     places += default_folders(system, service)
-    if told is not None and doubt:
-        places.append((told, f"the server at {answer.address} says so, and {doubt}", StoreOrigin.DOUBTED))
+    if served is not None and doubt:
+        places.append((served, f"the server at {answer.address} says so, and {doubt}", StoreOrigin.DOUBTED))
     return Candidates(_merged(places), answer, doubt, service, may_doubt=system.uid != 0)
 
 
@@ -232,7 +234,7 @@ def state_of(path: Path) -> State:
 
 
 def leads_nowhere(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is a link whose target is not there; one that may not be looked at is not known not to be."""
+    """Return whether a path is a link whose target is missing; one that may not be looked at is not known not to be."""
     if not os.path.islink(path):
         return False
     try:
@@ -245,14 +247,14 @@ def leads_nowhere(path: str | os.PathLike[str]) -> bool:
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """Tell whether two paths lead to the same folder, or are the same where nothing is there."""
+    """Return whether two paths lead to the same folder, or are the same where nothing is there."""
     try:
         return os.path.samefile(one, other)
     except OSError:
         return os.path.abspath(one) == os.path.abspath(other)
 
 
-def _doubt(system: System, answer: ServerAnswer, told: Path, service: Service | None) -> str:
+def _doubt(system: System, answer: ServerAnswer, served: Path, service: Service | None) -> str:
     """Return why a server is not believed, or nothing where it is."""
     owners = answer.owners
     if owners is None:
@@ -267,13 +269,13 @@ def _doubt(system: System, answer: ServerAnswer, told: Path, service: Service | 
         user = user_numbered(uid, -1)
         if uid not in trusted and not (service is not None and service.user is not None and uid == service.user.uid):
             return f"that server belongs to {shown(user.name)}, who is neither this user nor the service's"
-        if not _may_change(user, told):
+        if not _may_change(user, served):
             return f"{shown(user.name)}, to whom that server belongs, may not write there"
     return ""
 
 
 def _may_change(user: User, root: Path) -> bool:
-    """Tell whether a user may add and remove models of a store; what can't be looked at counts as if so."""
+    """Return whether a user may add and remove models of a store; what can't be looked at counts as if so."""
     for folder in (root / "manifests", root / "blobs"):
         try:
             status = os.stat(folder)

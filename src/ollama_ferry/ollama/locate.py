@@ -30,7 +30,7 @@ class Located:
         root: the models folder.
         why: how it was found, in words.
         others: further stores on this machine, which were not chosen.
-        notes: what the user should be told of the choice, in sentences.
+        notes: what the user should be notified of the choice, in sentences.
     """
 
     root: Path

@@ -124,7 +124,7 @@ def ask_server(address: ServerAddress, *, timeout: float = 1.0) -> ServerAnswer:
 
 
 def _is_here(peer: str, own: str) -> bool:
-    """Tell whether a connection leads to this machine: a system calls its own addresses from the same address."""
+    """Return whether a connection leads to this machine: a system calls its own addresses from the same address."""
     import ipaddress
 
     return peer == own or ipaddress.ip_address(peer.partition("%")[0]).is_loopback
@@ -143,7 +143,7 @@ def _worth_asking(entries: Any) -> list[str]:
 
 
 def server_just_started(seconds: float) -> bool:
-    """Tell whether a process called ``ollama`` began within the last seconds; where /proc is missing, nobody knows: no.
+    """Return whether a process called ``ollama`` began within the last seconds; no where /proc is missing.
 
     Source: proc(5), ``/proc/[pid]/stat``.
     """

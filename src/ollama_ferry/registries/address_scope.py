@@ -54,7 +54,7 @@ def reach_of(host: str) -> Reach | None:
 
 
 def may_name(registry: Reach, other: Reach) -> bool:
-    """Tell whether a host that is reached so may send one on to another, and be told what that answers.
+    """Return whether a host that is reached so may send one on to another, and be told what that answers.
 
     To the world always, and to those who stand where it stands itself; what is reached on this machine (a registry of
     one's own, or the end of a tunnel) may name hosts of the private network, too.

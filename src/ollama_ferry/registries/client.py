@@ -158,13 +158,13 @@ class Client:
 
     def absolute(self, base: str, location: str, what: str) -> str:
         """Return what a ``Location`` from outside means; see :func:`absolute`."""
-        return self._told_of(what, lambda: absolute(base, location))
+        return self._naming(what, lambda: absolute(base, location))
 
     def origin_at(self, url: str, what: str) -> Origin:
         """Return where a URL from outside leads; see :func:`origin_of`."""
-        return self._told_of(what, lambda: origin_of(url, plain=self.access.insecure))
+        return self._naming(what, lambda: origin_of(url, plain=self.access.insecure))
 
-    def _told_of(self, what: str, read: Callable[[], T]) -> T:
+    def _naming(self, what: str, read: Callable[[], T]) -> T:
         try:
             return read()
         except Damaged as error:
@@ -250,7 +250,7 @@ class Client:
         headers: Mapping[str, str],
         body: bytes | memoryview | None,
         *,
-        told: bool = False,
+        answer_shown: bool = False,
     ) -> Answer:
         everything = {
             "User-Agent": f"ollama-ferry/{__version__}",
@@ -264,7 +264,7 @@ class Client:
             everything["Content-Length"] = str(len(body))
             content = Slowed(body, self.rate_limit, self.cancel)
         try:
-            response = self._connections.open(origin, method, url, content, everything, told=told)
+            response = self._connections.open(origin, method, url, content, everything, answer_shown=answer_shown)
         except FAILURES as error:
             failure = broken(error)
             failure.origin = origin
@@ -279,7 +279,7 @@ class Client:
 
         def send() -> Answer:
             sent = (origin, request.method, request.url, request.headers, request.body)
-            return self._told_of(what, lambda: self._send(*sent, told=True))
+            return self._naming(what, lambda: self._send(*sent, answer_shown=True))
 
         def take(answer: Answer) -> bytes:
             with answer:

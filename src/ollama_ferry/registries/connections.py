@@ -119,7 +119,7 @@ class Connections:
         self._lock = Lock()
         self.watch = Watch()
         self._folder = access.docker_certificates / registry
-        # Made at once where they are needed, so that a wrong file is told before anything is asked.
+        # Made at once where they are needed, so that a wrong file is reported before anything is asked.
         named = access.ca_file is not None or access.cert is not None
         wanted = (True, False) if named or home.scheme == "https" else ()
         self._contexts = {own: self._context(own=own) for own in wanted}
@@ -132,19 +132,19 @@ class Connections:
         body: bytes | memoryview | Slowed | None,
         headers: Mapping[str, str],
         *,
-        told: bool = False,
+        answer_shown: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the answer, whose body is not read yet; nothing is followed nor tried again.
 
         Args:
             origin, method, url, body, headers: the request.
-            told: the registry will be told of the answer: then it must not come from a host that only we can reach.
+            told: the registry will be notified of the answer: then it must not come from a host that only we can reach.
 
         Raises:
             Damaged: see ``told``.
             urllib3.exceptions.HTTPError: the line failed.
         """
-        role = _Role.HOME if origin == self._home else _Role.TOKENS if told else _Role.OTHER
+        role = _Role.HOME if origin == self._home else _Role.TOKENS if answer_shown else _Role.OTHER
         if role is _Role.TOKENS and origin.host != self._home.host:
             self._require_reach(origin.host, reach_of(origin.host))
         return self._manager(origin, role).urlopen(

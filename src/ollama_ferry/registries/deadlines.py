@@ -71,7 +71,7 @@ class Watch:
 
         Args:
             seconds: for the head of an answer, from the end of the request on.
-            meet: told of the address of the other side before anything is asked there; what it raises is the answer.
+            meet: called with the other side's address before anything is asked there; what it raises is the answer.
         """
         watch = self
 

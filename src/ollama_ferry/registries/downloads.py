@@ -288,7 +288,7 @@ class _Part:
                 with self._changed:
                     self.chunks.append(chunk)
                     self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 -- told by the reader
+        except BaseException as error:  # noqa: BLE001 -- raised by the reader
             self.error = error
         with self._changed:
             self.done = True

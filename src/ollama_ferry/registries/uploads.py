@@ -38,7 +38,7 @@ class _Readable(Protocol):
 
 
 def blob_there(client: Client, repository: str, blob: Descriptor) -> bool:
-    """Tell whether a repository has a blob, in its size where the registry tells it."""
+    """Return whether a repository has a blob, in its size where the registry tells it."""
     try:
         answer = client.ask(
             "HEAD",
@@ -98,7 +98,7 @@ def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -
 
 
 def read_whole(data: _Readable, blob: Descriptor) -> bytes:
-    """Read a small blob to its end, where wrong bytes are told."""
+    """Read a small blob to its end, where wrong bytes are reported."""
     content = _read_full(data, blob.size + 1)
     data.read(1)
     return content
@@ -352,7 +352,7 @@ class _Sender:
                 if self._given_up:
                     return
                 self._session.send(chunk)
-        except BaseException as error:  # noqa: BLE001 -- told by give() or at the end
+        except BaseException as error:  # noqa: BLE001 -- raised by give() or at the end
             self._failure = error
             with suppress(Empty):
                 self._chunks.get_nowait()

@@ -78,7 +78,7 @@ def bind(address: Address) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a bound address is reached from this machine alone."""
+    """Return whether a bound address is reached from this machine alone."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

@@ -68,7 +68,7 @@ class Server:
         served_models: what is served; what it reads from must stay open for as long.
         listen: where to listen; port 0 takes a free one.
         token: what requests must carry; empty where everybody may read.
-        log: told of every answer.
+        log: notified of every answer.
         limits: what it bears.
         clock: seconds that never go back, by which is told who is idle and who is slow.
 
@@ -192,7 +192,7 @@ class Server:
         bare = request is not None and request.method == "HEAD"
         sent, trouble = self._send(connection, answer, keep=keep, bare=bare)
         what = f"HEAD {answer.what}" if bare and answer.status < 400 else answer.what
-        self._tell(Served(client, answer.status, what, sent, time.monotonic() - started, trouble))
+        self._log_answer(Served(client, answer.status, what, sent, time.monotonic() - started, trouble))
         if trouble:
             return False
         if not keep:
@@ -225,7 +225,7 @@ class Server:
             return sent, f"cut: {error}"
         return sent, ""
 
-    def _tell(self, served: Served) -> None:
+    def _log_answer(self, served: Served) -> None:
         with self._log_lock:
             self._log(served)
 

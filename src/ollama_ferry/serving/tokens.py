@@ -27,7 +27,7 @@ def check_token(token: str) -> str:
 
 
 def is_authorized(header: str, token: str) -> bool:
-    """Tell whether an Authorization header carries the token; every user's name is taken.
+    """Return whether an Authorization header carries the token; every user's name is taken.
 
     How long it takes does not tell how much of a guess was right.
 

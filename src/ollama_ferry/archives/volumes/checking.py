@@ -31,7 +31,7 @@ def verify_volumes(sums: Path, *, run: Run | None = None) -> tuple[VolumeVerdict
 
     Args:
         sums: in the format of ``sha256sum``; the volumes that are here lie beside it.
-        run: told of the bytes that were hashed; stops it at the next chunk.
+        run: notified of the bytes that were hashed; stops it at the next chunk.
 
     Raises:
         NotFound, Damaged: the file of sums is not there, or is none.
@@ -40,7 +40,7 @@ def verify_volumes(sums: Path, *, run: Run | None = None) -> tuple[VolumeVerdict
     run = run or Run()
     expected = read_sums(sums)
     here = {name: sums.with_name(name) for name in expected if sums.with_name(name).is_file()}
-    run.tell(Started(0, 0, sum(path.stat().st_size for path in here.values())))
+    run.notify(Started(0, 0, sum(path.stat().st_size for path in here.values())))
 
     def result(name: str) -> str:
         if name not in here:

@@ -75,7 +75,7 @@ class Medium:
         return self._volumes.numbers(also_ending=PARTIAL)
 
     def has(self, name: str) -> bool:
-        """Tell whether something has a name here."""
+        """Return whether something has a name here."""
         return self._disk.status(self.folder, name) is not None
 
     def remove(self, name: str) -> None:

@@ -350,7 +350,7 @@ def _is_here(path: Path) -> bool:
 
 
 def _ends_an_archive(file: BinaryIO, length: int) -> bool:
-    """Tell whether a volume that may be the last one is it: an index or the end of a tar stands there."""
+    """Return whether a volume that may be the last one is it: an index or the end of a tar stands there."""
     file.seek(max(0, length - 10240))
     end = file.read(10240)
     return ends_with_index(end) or not any(end[-1024:])

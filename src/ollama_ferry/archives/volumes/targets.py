@@ -150,7 +150,7 @@ def of_another(path: Path) -> AlreadyExists:
 
 
 def _goes_on_with(file: Draft, data: memoryview) -> bool:
-    """Tell whether a file goes on with these bytes; it is read so far."""
+    """Return whether a file goes on with these bytes; it is read so far."""
     view = data
     while view:
         try:

@@ -39,11 +39,11 @@ _THREADS = min(8, os.cpu_count() or 1)
 def read_contents(path: Path, *, on_read: OnRead = ignore_reads) -> ArchiveSource:
     """Find out what an archive's file holds; a packed one without an index is read to its end for that.
 
-    Nothing of it is taken, so what not every tar reads in the same way is told too.
+    Nothing of it is taken, so what not every tar reads in the same way is reported too.
 
     Args:
         path: the file.
-        on_read: told of every read.
+        on_read: notified of every read.
 
     Returns:
         A source that tells names, manifests and sizes; it opens no blob.
@@ -62,7 +62,7 @@ class ArchiveFile:
 
     Args:
         path: the file; or the first of its volumes, the others of which lie beside it.
-        on_read: told of every read of :meth:`stream`.
+        on_read: notified of every read of :meth:`stream`.
         shared: many will read at once, and often the same: frames that were unpacked are kept for the others.
         lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
         exact: unpack as strictly as others do, though it takes longer: for a verdict.
@@ -71,7 +71,7 @@ class ArchiveFile:
         size: of the file, in bytes.
         packing: what packs it; empty for a plain tar.
         index: its index; None where it has none, or needs none.
-        note: what is to be told of it, such as an index that is damaged and was ignored; empty for nothing.
+        note: what is to be notified of it, such as an index that is damaged and was ignored; empty for nothing.
 
     Raises:
         NotFound, NotPermitted: there is no such file, or it can't be read.

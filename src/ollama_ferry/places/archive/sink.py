@@ -68,7 +68,7 @@ class ArchiveSink:
         self._pend(left_out_headers(self._left_out))
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether the archive being written holds the blob already."""
+        """Return whether the archive being written holds the blob already."""
         return blob.digest in self._written
 
     def put(self, blob: Descriptor, data: Readable) -> None:

@@ -82,7 +82,7 @@ class ArchiveSource:
         return f"blobs/{digest.file_name}"
 
     def leaves_out(self, digest: Digest) -> bool:
-        """Tell whether a blob is not in the archive on purpose."""
+        """Return whether a blob is not in the archive on purpose."""
         return digest in self.contents.left_out and digest not in self.contents.blobs
 
     def read_config(self, config: Descriptor) -> bytes | None:

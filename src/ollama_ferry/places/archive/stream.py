@@ -26,7 +26,7 @@ class ArchiveStream:
     Args:
         data: the archive, at its start.
         label: what it is called in messages.
-        on_read: told of every read.
+        on_read: notified of every read.
         lenient: take what not every tar reads in the same way.
         exact: unpack as strictly as others do, though it takes longer.
 

@@ -62,7 +62,7 @@ def oci_form(name: ModelName, manifest: Manifest) -> bytes:
 
 
 def is_form_of(raw: bytes, name: ModelName, manifest: Manifest) -> bool:
-    """Tell whether some bytes are a model's manifest in either of its forms, to the byte."""
+    """Return whether some bytes are a model's manifest in either of its forms, to the byte."""
     try:
         return raw in (manifest.raw, oci_form(name, manifest))
     except UsageError:

@@ -71,7 +71,7 @@ class RegistrySink:
         return mounted
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether the repository has a blob."""
+        """Return whether the repository has a blob."""
         key = (blob.digest, blob.size)
         if key not in self._there:
             self._small.wait()

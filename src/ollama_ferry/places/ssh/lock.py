@@ -59,7 +59,7 @@ class HostLock:
         Args:
             listing: reads what the staging folder holds, once nobody else changes it.
             wait: whether to wait for another send.
-            run: told of whom it waits for, and ends the waiting.
+            run: notified of whom it waits for, and ends the waiting.
 
         Raises:
             AlreadyExists: another send has it, and ``wait`` is not set.
@@ -101,7 +101,7 @@ class HostLock:
             call.expect_end()
 
     def _beat(self, call: Call) -> None:
-        # A line that broke is told by whoever sends something next.
+        # A line that broke is reported by whoever sends something next.
         with suppress(FerryError, OSError, ValueError):
             while not self._released.wait(_HEARTBEAT):
                 call.send(b"\n")

@@ -182,7 +182,7 @@ class SshPlace:
 
         Args:
             wait: whether to wait for another send.
-            run: told of whom it waits for, and ends the waiting.
+            run: notified of whom it waits for, and ends the waiting.
 
         Raises:
             AlreadyExists: another send is at work, and ``wait`` is not set.
@@ -197,7 +197,7 @@ class SshPlace:
         return self._lock
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is there with its size, published or waiting."""
+        """Return whether a blob is there with its size, published or waiting."""
         looked = self.looked
         return looked.blobs.get(blob.digest) == blob.size or looked.staged.get(blob.digest) == blob.size
 

@@ -35,7 +35,7 @@ class StoreFolders:
     Args:
         store: the store.
         disk: the calls to write with.
-        note: told once of what the file system can't do.
+        note: notified once of what the file system can't do.
 
     Attributes:
         root, blobs, manifests: the folders; to be used between :meth:`open` and :meth:`close` only.

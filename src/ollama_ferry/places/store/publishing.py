@@ -40,7 +40,7 @@ class Publisher:
         waiting: where their blobs wait.
         disk: the calls to write with.
         run: stops what is repeated.
-        note: told of what the file system can't do.
+        note: notified of what the file system can't do.
 
     Attributes:
         published: the blobs that got their names, with their sizes.
@@ -123,7 +123,7 @@ class Publisher:
             time.sleep(0.1)
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob has its name in the store, and its size."""
+        """Return whether a blob has its name in the store, and its size."""
         return self.size(blob.digest) == blob.size
 
     def size(self, digest: Digest) -> int | None:

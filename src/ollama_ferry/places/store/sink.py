@@ -44,7 +44,7 @@ class StoreSink:
         disk: the calls to write with.
         verify_existing: hash what is here already before it counts as here.
         wait: wait for another process that writes into the store.
-        run: told when another process has to be waited for; ends that wait.
+        run: notified when another process has to be waited for; ends that wait.
 
     Raises:
         NotPermitted: the store can't be written.
@@ -65,7 +65,7 @@ class StoreSink:
         self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._run = run or Run()
-        # Each is told once, on the thread of the job.
+        # Each is passed on once, on the thread of the job.
         self._notes: dict[str, bool] = {}
         disk = disk or Disk()
         self._folders = StoreFolders(store, disk, self._note)
@@ -105,12 +105,12 @@ class StoreSink:
             self._waiting.close(self._is_of_no_more_use)
         finally:
             self._folders.close(keep=self._publisher.has_committed)
-        self._tell_notes()
+        self._pass_notes_on()
 
     # -- Sink
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is here with its size, published or waiting."""
+        """Return whether a blob is here with its size, published or waiting."""
         if self._waiting.has(blob):
             return True
         if not self._publisher.has(blob):
@@ -130,7 +130,7 @@ class StoreSink:
             Vanished: a blob that was here has been deleted by somebody meanwhile.
         """
         self._publisher.publish_model(name, manifest)
-        self._tell_notes()
+        self._pass_notes_on()
 
     # -- Prepares
 
@@ -203,8 +203,8 @@ class StoreSink:
     def _note(self, text: str) -> None:
         self._notes.setdefault(text, False)
 
-    def _tell_notes(self) -> None:
-        for text, told in list(self._notes.items()):
-            if not told:
+    def _pass_notes_on(self) -> None:
+        for text, passed_on in list(self._notes.items()):
+            if not passed_on:
                 self._notes[text] = True
                 self._run.note(text)

@@ -70,8 +70,8 @@ class StagedBlobs:
     Args:
         folders: the store's.
         disk: the calls to write with.
-        run: told when another process has to be waited for, and of long hashing; ends both.
-        note: told of what the file system can't do.
+        run: notified when another process has to be waited for, and of long hashing; ends both.
+        note: notified of what the file system can't do.
 
     Attributes:
         folder: the folder.
@@ -106,13 +106,13 @@ class StagedBlobs:
             AlreadyExists: another process has it, and is not to be waited for.
             OSError, FerryError: it can't be had.
         """
-        told = False
+        notified = False
         while not self._take():
             root = self._folders.root.path
             if not wait:
                 raise AlreadyExists(f"another ollama-ferry writes into {root}")
-            if not told:
-                told = True
+            if not notified:
+                notified = True
                 self._run.note(f"another ollama-ferry writes into {root}; waiting for it to finish")
             self._run.check()
             time.sleep(_LOOK_AGAIN_AFTER)
@@ -282,11 +282,11 @@ class StagedBlobs:
     # -- blobs that wait
 
     def waits(self, digest: Digest) -> bool:
-        """Tell whether a whole blob of this digest seems to wait; nothing is looked at."""
+        """Return whether a whole blob of this digest seems to wait; nothing is looked at."""
         return digest in self._whole
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob waits, whole; what an earlier run left is hashed first, and removed if it is wrong."""
+        """Return whether a blob waits, whole; what an earlier run left is hashed first, and removed if it is wrong."""
         waits = self._whole.get(blob.digest)
         if waits is None or waits.size != blob.size:
             return False
@@ -299,7 +299,7 @@ class StagedBlobs:
     def hold(self, blob: Descriptor) -> Iterator[Draft | None]:
         """Hold the file of a blob that waits, whose bytes are right; None where none does.
 
-        It is the one that was hashed when it arrived. Where that can't be told, it is hashed now.
+        It is the one that was hashed when it arrived. Where that can't be decided, it is hashed now.
 
         Raises:
             Vanished: it arrived in this run, and somebody has removed or replaced it.

@@ -59,7 +59,7 @@ class Store:
         return self.manifests_folder.joinpath(*name.parts)
 
     def has_manifest(self, name: ModelName) -> bool:
-        """Tell whether there is a manifest of exactly this name."""
+        """Return whether there is a manifest of exactly this name."""
         with as_started():
             return self.manifest_path(name).is_file()
 
@@ -140,7 +140,7 @@ class Store:
         return str(self.blob_path(digest))
 
     def has(self, blob: Descriptor) -> bool:
-        """Tell whether a blob is here with its size; its bytes are not read."""
+        """Return whether a blob is here with its size; its bytes are not read."""
         return self.blob_size(blob.digest) == blob.size
 
     def blob_size(self, digest: Digest) -> int | None:
