@@ -151,7 +151,7 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
     Raises:
         ReadDifferently: readers differ in more than that.
     """
-    names = names_of(block, extensions, records)
+    names = member_names(block, extensions, records)
     shown = _shown(names[-1])
     kind = block[KIND]
     kinds = [extension[0] for extension in extensions]
@@ -181,7 +181,7 @@ def is_read_only(block: bytes) -> bool:
     return not int(block[_MODE].strip(b"\0 "), 8) & 0o200
 
 
-def names_of(block: bytes, extensions: Sequence[Extension], records: Records) -> tuple[bytes, ...]:
+def member_names(block: bytes, extensions: Sequence[Extension], records: Records) -> tuple[bytes, ...]:
     """Return the names that readers give a member; the last one is that of most."""
     own = block[NAME].partition(b"\0")[0]
     prefix = block[PREFIX].partition(b"\0")[0]

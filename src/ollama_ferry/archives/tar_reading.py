@@ -20,7 +20,7 @@ from ollama_ferry.archives.portable_tar import (
     check_records,
     check_start,
     is_read_only,
-    names_of,
+    member_names,
     odd,
     sums_of,
 )
@@ -180,7 +180,7 @@ class TarReader:
 
     def _described(self, header: bytes, extensions: list[Extension], records: Records) -> Member:
         type_flag = header[156:157]
-        *others, name = (raw.decode("utf-8", "surrogateescape") for raw in names_of(header, extensions, records))
+        *others, name = (raw.decode("utf-8", "surrogateescape") for raw in member_names(header, extensions, records))
         shown = ascii(name[:200])
         if "\0" in name:
             raise Damaged(f"the member {shown} has a NUL in its name")
