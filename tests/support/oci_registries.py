@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -208,6 +209,7 @@ class FaultyRegistry:
     redirect: str = ""
     ranges: bool = True
     lock: threading.RLock = field(default_factory=threading.RLock)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     tokens: dict[str, int] = field(default_factory=dict)
 
     def add(self, content: bytes) -> str:
@@ -398,7 +400,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
             self.reply(201)
             return
         with self.registry.lock:
-            number = str(len(self.registry.uploads))
+            number = str(next(self.registry.numbers))
             self.registry.uploads[number] = b""
         self.reply(202, self._where(number))
 

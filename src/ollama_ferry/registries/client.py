@@ -29,7 +29,7 @@ from ollama_ferry.registries.answers import (
 )
 from ollama_ferry.registries.challenges import parse_challenge
 from ollama_ferry.registries.connections import Connections, Origin, absolute, origin_of
-from ollama_ferry.registries.docker_hub import host_of
+from ollama_ferry.registries.docker_hub import registry_host
 from ollama_ferry.registries.logins import Logins
 from ollama_ferry.registries.refusals import PASSING, REDIRECTS, explanation, registry_refusal, unreachable
 from ollama_ferry.registries.retries import Tries
@@ -71,7 +71,7 @@ class Client:
         self.access = access
         self.cancel = Cancel(cancel)
         self.rate_limit = RateLimit(access.bytes_per_second)
-        self.base = f"{'http' if access.insecure else 'https'}://{host_of(registry)}"
+        self.base = f"{'http' if access.insecure else 'https'}://{registry_host(registry)}"
         self.origin = origin_of(self.base, plain=access.insecure)
         self._connections = Connections(self.origin, registry, access)
         self._logins = Logins(registry, access.environ, self._ask_for_token)

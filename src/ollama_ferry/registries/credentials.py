@@ -21,7 +21,7 @@ from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.registries.credential_helpers import ask_helper
-from ollama_ferry.registries.docker_hub import HUB_KEY, names_of
+from ollama_ferry.registries.docker_hub import HUB_KEY, hub_names
 
 _FILE_LIMIT = 1024 * 1024
 _HELPER_SECONDS = 30.0
@@ -81,7 +81,7 @@ def find_credential(
     Raises:
         FerryError: there is none, and a file can't be read, or a helper fails in another way than by knowing no login.
     """
-    wanted = _Wanted(names_of(registry), repository, environ, seconds)
+    wanted = _Wanted(hub_names(registry), repository, environ, seconds)
     trouble: FerryError | None = None
     for read in (partial(_from_variable, environ), *(partial(_read, path) for path in _files(environ, runtime))):
         try:

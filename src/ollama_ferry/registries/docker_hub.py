@@ -13,17 +13,17 @@ _HOST = "registry-1.docker.io"
 _LIBRARY = "library"
 
 
-def names_of(registry: str) -> tuple[str, ...]:
+def hub_names(registry: str) -> tuple[str, ...]:
     """Return what a registry may be called where logins are kept, the given word first."""
     return (registry, *(name for name in _NAMES if name != registry)) if _is_hub(registry) else (registry,)
 
 
-def host_of(registry: str) -> str:
+def registry_host(registry: str) -> str:
     """Return the host, with its port where there is one, that answers for a registry."""
     return _HOST if _is_hub(registry) else registry
 
 
-def repository_of(registry: str, repository: str) -> str:
+def repository_at(registry: str, repository: str) -> str:
     """Return what a repository is called in its registry."""
     return f"{_LIBRARY}/{repository}" if _is_hub(registry) and "/" not in repository else repository
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ollama_ferry.errors import InvalidName, Remedy, UsageError
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
-from ollama_ferry.registries.docker_hub import repository_of
+from ollama_ferry.registries.docker_hub import repository_at
 
 _LIMIT = 1000
 _HOST = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
@@ -87,7 +87,7 @@ def parse_reference(text: str) -> Reference:
     for part in parts:
         if not _PART.fullmatch(part):
             raise _no_reference(text, f"the part {part!a} may hold only letters, digits, '_', '-' and '.'")
-    return Reference(host, repository_of(host, "/".join(parts)), tag, Digest.parse(digest_text) if at else None)
+    return Reference(host, repository_at(host, "/".join(parts)), tag, Digest.parse(digest_text) if at else None)
 
 
 @dataclass(frozen=True)
