@@ -29,6 +29,8 @@ from ollama_ferry.api.inspection import lock as lock
 from ollama_ferry.api.inspection import show as show
 from ollama_ferry.api.inspection import verify as verify
 from ollama_ferry.api.inspection import verify_volumes as verify_volumes
+from ollama_ferry.api.kits import plan_kit as plan_kit
+from ollama_ferry.api.kits import write_kit as write_kit
 from ollama_ferry.api.registries import plan_pull as plan_pull
 from ollama_ferry.api.registries import plan_push as plan_push
 from ollama_ferry.api.registries import pull as pull
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.import_ import Imported as Imported
     from ollama_ferry.jobs.import_choices import ImportedModel as ImportedModel
     from ollama_ferry.jobs.inventory import Inventory as Inventory
+    from ollama_ferry.jobs.kit import Kit as Kit
     from ollama_ferry.jobs.list_ import LayerUse as LayerUse
     from ollama_ferry.jobs.list_ import Listing as Listing
     from ollama_ferry.jobs.list_ import ModelSummary as ModelSummary
@@ -86,6 +89,7 @@ _DEFINED_IN = {
     "Imported": "jobs.import_.Imported",
     "ImportedModel": "jobs.import_choices.ImportedModel",
     "Inventory": "jobs.inventory.Inventory",
+    "Kit": "jobs.kit.Kit",
     "LayerUse": "jobs.list_.LayerUse",
     "Listing": "jobs.list_.Listing",
     "Located": "ollama.locate.Located",

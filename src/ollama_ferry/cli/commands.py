@@ -21,6 +21,7 @@ _SUMMARIES = {
     "verify": "Hash every blob of the store, an archive, or another host.",
     "lock": "Print exactly which models these are, for import, pull, send and verify to be held to.",
     "inventory": "Print what this machine has, so that an export elsewhere can leave it out.",
+    "kit": "Write this program beside the models, for a machine without a network.",
     "doctor": "Find what is wrong with Ollama's models on this machine.",
     "demo": "Try everything out on a small sample; needs no Ollama.",
     "completion": "Print the shell's completion script.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.kit_command import kit_fields, print_kit
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
@@ -23,6 +24,7 @@ from ollama_ferry.cli.options import (
     output_options,
     store_option,
     threads_option,
+    with_ferry_option,
 )
 from ollama_ferry.cli.output import Output, blobs_fields, print_table, stdout_is_terminal, took
 from ollama_ferry.cli.progress import progress
@@ -32,7 +34,7 @@ from ollama_ferry.errors import UsageError
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.api import Descriptor, Exported, PlannedExport
+    from ollama_ferry.api import Descriptor, Exported, Kit, PlannedExport
 
 # Where Ollama's service on Linux keeps its models: the likeliest target.
 _TARGET = "/usr/share/ollama/.ollama/models"
@@ -53,6 +55,7 @@ class _Asked:
     threads: int
     stream_format: str | None
     sign_with: Path | None
+    with_ferry: bool
     store: Path | None
 
 
@@ -89,6 +92,7 @@ class _Asked:
 @click.option(
     "--sign", "sign_with", type=FILE, metavar="KEY", help="Sign the models with this key of OpenSSH, in ARCHIVE.sig."
 )
+@with_ferry_option
 @store_option
 @output_options
 def command(output: Output, **asked: Any) -> None:
@@ -124,6 +128,10 @@ def _export(asked: _Asked, output: Output) -> None:
             )
         _print_plan(planned, output)
         return
+    folder = Path(archive).expanduser().parent if archive else Path()
+    if asked.with_ferry:
+        # Told before the hours of an export.
+        api.plan_kit(folder)
     cancel = Cancel()
     ask = MediumPrompt(cancel) if asked.prompt else None
     with progress("exporting", output, lines=asked.prompt) as observer:
@@ -143,8 +151,9 @@ def _export(asked: _Asked, output: Output) -> None:
             observer=observer,
             cancel=cancel,
         )
+        kit = api.write_kit(folder, observer=observer) if asked.with_ferry else None
     if done.path is not None:
-        print_exported(done, output)
+        print_exported(done, output, kit=kit)
     elif not output.quiet:
         _print_done(done, err=True)
 
@@ -165,6 +174,8 @@ def _check(asked: _Asked, texts: list[str], archive: str | None, output: Output)
         if asked.stream_format:
             raise UsageError("--format is for a stream (-); a file's format is known by its extension")
         return
+    if asked.with_ferry:
+        raise UsageError("--with-ferry writes files beside an archive; a stream has none")
     if stdout_is_terminal() and not asked.dry_run:
         raise UsageError("an archive is not for a terminal", hint="Redirect it, or pipe it into tar or ssh.")
     if output.as_json and not asked.dry_run:
@@ -173,15 +184,17 @@ def _check(asked: _Asked, texts: list[str], archive: str | None, output: Output)
         raise UsageError("--split writes files; a stream has no volumes")
 
 
-def print_exported(done: Exported, output: Output, *, verb: str = "exported") -> None:
-    """Print what was written into an archive's file."""
+def print_exported(done: Exported, output: Output, *, verb: str = "exported", kit: Kit | None = None) -> None:
+    """Print what was written into an archive's file, and the kit beside it."""
     if output.as_json:
-        output.document(_fields(done))
+        output.document(_fields(done) | ({"kit": kit_fields(kit)} if kit is not None else {}))
     elif output.quiet:
         for file in done.volumes or (done,):
             say(f"{file.sha256}  {file.path}")
     else:
         _print_done(done, err=False, verb=verb)
+        if kit is not None:
+            print_kit(kit)
 
 
 def _print_plan(planned: PlannedExport, output: Output) -> None:

@@ -220,3 +220,8 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
     except (FerryError, OSError):
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+with_ferry_option = click.option(
+    "--with-ferry", is_flag=True, help="Write this program beside the models, with sums and a README.txt, as kit does."
+)

@@ -17,6 +17,7 @@ from ollama_ferry.cli.options import (
     signers_option,
     ssh_options,
     store_option,
+    with_ferry_option,
 )
 from ollama_ferry.cli.output import Output, print_table
 from ollama_ferry.cli.progress import progress
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @ssh_options
 @lock_option
 @signers_option
+@with_ferry_option
 @store_option
 @output_options
 def command(
@@ -51,6 +53,7 @@ def command(
     ssh: api.Ssh,
     lock: Path | None,
     signers: Path | None,
+    with_ferry: bool,
     store: Path | None,
     output: Output,
 ) -> None:
@@ -71,6 +74,8 @@ def command(
     with progress("sending", output) as observer:
         located = api.find_store(store, observer=observer)
         models, targets = models_and_targets(words, located, locked=lock is not None)
+        if with_ferry and any(api.Host.parse(target).name for target in targets):
+            raise UsageError("--with-ferry goes with folders: a host gets the program by pip, or as a file by scp")
         done = call(
             models,
             targets,
@@ -82,6 +87,10 @@ def command(
             signers=signers,
             observer=observer,
         )
+        if with_ferry and not dry_run:
+            for sent in done:
+                if sent.error is None:
+                    api.write_kit(sent.root, observer=observer)
     _print_outcome(done, output, dry_run=dry_run)
 
 

@@ -28,6 +28,7 @@ class PendingFile:
     Args:
         path: the final name.
         replace: whether a file of that name may be replaced.
+        executable: whether it is a program.
         disk: the calls to write with.
 
     Attributes:
@@ -39,9 +40,12 @@ class PendingFile:
         NotPermitted: the folder can't be written.
     """
 
-    def __init__(self, path: Path, *, replace: bool = False, disk: Disk | None = None) -> None:
+    def __init__(
+        self, path: Path, *, replace: bool = False, executable: bool = False, disk: Disk | None = None
+    ) -> None:
         self.path = path
         self._replace = replace
+        self._mode = 0o777 if executable else 0o666
         self._disk = disk or Disk()
         if path.is_dir():
             raise UsageError(f"can't write {path}: it is a folder", hint="Name a file, for example one in it.")
@@ -121,7 +125,7 @@ class PendingFile:
         name = self.path.name + PARTIAL
         try:
             while True:
-                lock = FileLock.take(self._disk, folder, name, 0o666)
+                lock = FileLock.take(self._disk, folder, name, self._mode)
                 if lock is None:
                     raise AlreadyExists(
                         f"{self.path} is being written by another process", hint="Wait for it, or name another file."
