@@ -30,6 +30,7 @@ Every message says what was being done, and to which model or digest; ``hint`` s
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
@@ -96,6 +97,25 @@ def exhaustion_of(error: BaseException) -> Exhausted | None:
         hint="Give it more (`ulimit -v` and `ulimit -u`; MemoryMax and TasksMax of a service), and run it again.",
         remedies=[Remedy("threads")],
     )
+
+
+def system_error_of(error: OSError) -> FerryError:
+    """Return what the operating system refused as one of these errors, by its number; the path is told where it is known.
+
+    It is the last resort: whoever knows what was being done says that.
+    """
+    why = error.strerror or str(error)
+    where = " and ".join(str(name) for name in (error.filename, error.filename2) if name)
+    message = f"{where}: {why}" if where else f"the operating system refused: {why}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotPermitted(message)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpace(message)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(message)
+    if error.errno in (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT):
+        return Unreachable(message)
+    return FerryError(message)
 
 
 class BrokenStream(FerryError):

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from ollama_ferry._version import __version__
+from ollama_ferry.cli.terminal import say_lines
 
 _SUMMARIES = {
     "export": "Export models into an archive that plain tar restores.",
@@ -28,7 +29,25 @@ _SUMMARIES = {
 }
 
 
+# What other programs call it. Each is answered with ours, and none is one: a word has one meaning here.
+_ELSEWHERE = {
+    "ls": "list", "ps": "list", "models": "list", "search": "list", "info": "show", "inspect": "show",
+    "save": "export", "backup": "export", "pack": "export", "dump": "export", "tar": "export",
+    "load": "import", "restore": "import", "unpack": "import", "extract": "import",
+    "copy": "send", "cp": "send", "sync": "send", "upload": "push", "download": "pull", "get": "fetch",
+    "check": "verify", "repair": "verify", "fix": "doctor", "status": "doctor", "sign": "lock", "autocomplete": "completion",
+}  # fmt: skip
+_OLLAMAS = {"run", "create", "rm", "stop", "launch"}
+
+
 class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+        elif args[:1] == ["version"]:
+            args = ["--version"]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_SUMMARIES)
 
@@ -47,7 +66,10 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = get_close_matches(args[0], _SUMMARIES, n=1)
+            word = args[0].lower()
+            if word in _OLLAMAS:
+                raise click.UsageError(f"{error.message} `ollama {word}` is Ollama's own.", ctx) from error
+            close = [_ELSEWHERE[word]] if word in _ELSEWHERE else get_close_matches(word, _SUMMARIES, n=1)
             if not close:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from error
@@ -60,12 +82,14 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
+    epilog="`ollama-ferry help COMMAND` says more.  Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
     "6 no space, 7 already exists, 8 unreachable, 130 interrupted.",
 )
-@click.version_option(__version__, prog_name="ollama-ferry")
-def ferry() -> None:
+@click.version_option(__version__, "-V", "--version", prog_name="ollama-ferry", message="%(prog)s %(version)s")
+@click.pass_context
+def ferry(ctx: click.Context) -> None:
     """Move chosen Ollama models between machines: exactly the manifest, its config and its layers.
 
     \b
@@ -74,3 +98,5 @@ def ferry() -> None:
     On the one that wants it (or plain tar: tar -xzf ./deepseek-r1-8b.tar.gz -C .../models):
       ollama-ferry import ./deepseek-r1-8b.tar.gz
     """
+    if ctx.invoked_subcommand is None:
+        say_lines(ctx.get_help())

@@ -6,6 +6,7 @@ shows text behind a bidirectional override in another order; a line break makes 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -21,23 +22,39 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def say(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+def say(text: str = "", *, err: bool = False, nl: bool = True, only: str = "", **style: Any) -> None:
     """Print one line on stdout or stderr, escaped.
 
     Args:
         text: the line; a line break in it is escaped, too.
         err: on stderr.
         nl: end the line.
+        only: what the line begins with, and what alone has the style; the whole line where it is empty.
         style: colours and such, as for ``click.style``; left out where there is no terminal.
     """
     line = escaped(text)
-    click.echo(click.style(line, **style) if style else line, err=err, nl=nl)
+    click.echo(styled(line[: len(only)], **style) + line[len(only) :] if only else styled(line, **style), err=err, nl=nl)
+
+
+def styled(text: str, **style: Any) -> str:
+    """Return an escaped text in colours, which :func:`say` leaves out where no terminal shows them.
+
+    Colours repeat what words say; whoever sets NO_COLOR (no-color.org) gets the words alone.
+    """
+    return click.style(text, **style) if style and not os.environ.get("NO_COLOR") else text
 
 
 def say_lines(text: str, *, err: bool = False, indent: str = "") -> None:
     """Print a text of several lines whose breaks are ours."""
     for line in text.split("\n"):
         say(indent + line, err=err)
+
+
+def say_json_line(value: object) -> None:
+    """Print a JSON document in one line on stderr, for programs that read line by line."""
+    import json
+
+    click.echo("".join(c if c.isprintable() else _in_json(c) for c in json.dumps(value, ensure_ascii=False)), err=True)
 
 
 def say_json(value: object) -> None:

@@ -7,6 +7,7 @@ killed, whose leftover makes way for a fresh file: who left it, or planted it, d
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -47,7 +48,7 @@ class PendingFile:
         self._replace = replace
         self._mode = 0o777 if executable else 0o666
         self._disk = disk or Disk()
-        if path.is_dir():
+        if os.path.isdir(path):
             raise UsageError(f"can't write {path}: it is a folder", hint="Name a file, for example one in it.")
         try:
             self._folder = self._disk.open_folder(str(path.parent))
