@@ -100,7 +100,7 @@ def exhaustion_of(error: BaseException) -> Exhausted | None:
 
 
 def system_error_of(error: OSError) -> FerryError:
-    """Return what the operating system refused as one of these errors, by its number; the path is told where it is known.
+    """Return what the operating system refused as one of these errors, by its number.
 
     It is the last resort: whoever knows what was being done says that.
     """

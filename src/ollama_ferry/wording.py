@@ -20,6 +20,11 @@ def human_size(size: float) -> str:
     raise AssertionError("unreachable")
 
 
+def exact_size(size: int) -> str:
+    """Write a number of bytes to the last one, with separators of thousands: ``3,796,786 bytes``."""
+    return f"{size:,} byte" if size == 1 else f"{size:,} bytes"
+
+
 def counted(count: int, noun: str) -> str:
     """Write how many there are of something whose plural ends in s: ``1 blob``, ``12 blobs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -154,7 +154,6 @@ def test_leftover_of_a_killed_export_is_taken_over(models: StoreBuilder, tmp_pat
         (["--format", "tar", "qwen3:8b", "x.tar"], "--format is for a stream"),
         (["qwen3:8b", "no/such/folder/x.tar"], "its folder is not there"),
         (["--nonsense"], "No such option"),
-        (["qwen3:8b", "--json", "-"], "--json writes to stdout"),
     ],
 )
 def test_wrong_usage(
@@ -365,7 +364,7 @@ def test_sparse_store_too_large_for_the_disk_is_refused_ahead(source: StoreBuild
 def test_python_dash_m_and_version() -> None:
     done = ferry("--version")
     assert done.returncode == 0
-    assert re.fullmatch(r"ollama-ferry, version [0-9.]+\n", done.stdout)
+    assert re.fullmatch(r"ollama-ferry [0-9.]+\n", done.stdout)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -19,6 +19,7 @@ from ollama_ferry.api.hosts import fetch as fetch
 from ollama_ferry.api.hosts import looks_like_host as looks_like_host
 from ollama_ferry.api.hosts import looks_like_place as looks_like_place
 from ollama_ferry.api.hosts import means_host as means_host
+from ollama_ferry.api.hosts import plan_fetch as plan_fetch
 from ollama_ferry.api.hosts import plan_send as plan_send
 from ollama_ferry.api.hosts import send as send
 from ollama_ferry.api.imports import import_archive as import_archive
@@ -42,6 +43,7 @@ from ollama_ferry.api.stores import find_store as find_store
 from ollama_ferry.api.stores import find_target as find_target
 from ollama_ferry.api.stores import has_model as has_model
 from ollama_ferry.api.stores import inventory as inventory
+from ollama_ferry.api.stores import looks_like_model as looks_like_model
 from ollama_ferry.api.stores import open_store as open_store
 from ollama_ferry.api.stores import take_inventory as take_inventory
 from ollama_ferry.api.stores import write_sample_store as write_sample_store

@@ -191,9 +191,12 @@ def _target(archive: object, stream_format: str, names: list[ModelName]) -> tupl
 
     if archive is not None and not isinstance(archive, str | os.PathLike):
         return None, Kind.parse(stream_format)
-    if archive is None and len(names) != 1:
-        raise UsageError(
-            f"{len(names)} models need the archive's name", remedies=[Remedy("archive", "./models.tar.gz")]
-        )
-    path = Path(archive if archive is not None else f"{names[0].file_stem}.tar.gz")
+    if len(names) != 1 and (archive is None or os.path.isdir(archive)):
+        file = os.path.join(archive or ".", "models.tar.gz")
+        raise UsageError(f"{len(names)} models need the archive's name", remedies=[Remedy("archive", file)])
+    own_name = f"{names[0].file_stem}.tar.gz"
+    path = Path(archive if archive is not None else own_name)
+    if os.path.isdir(path):
+        # As cp does it.
+        path = path / own_name
     return path, kind_named(path)

@@ -199,26 +199,35 @@ def fetch(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
-    from ollama_ferry.api.imports import import_options
-    from ollama_ferry.engine.ports import Inspectable
-    from ollama_ferry.jobs.import_ import import_source
-    from ollama_ferry.places.store.store import Store
-
-    run = Run(observer, cancel)
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
-    target = Store(located_target(store, run).root)
-    host = Host.parse(source)
-    with ExitStack() as stack:
-        here: Inspectable
-        if host.name:
-            here = there = open_host(stack, host, ssh)
-            _look_for(there, options.only)
-        else:
-            here = Store(Path(host.path).expanduser())
-            if not here.manifests_folder.is_dir():
-                raise UsageError(f"{host.path} is no folder with models", hint="It has manifests/ and blobs/ in it.")
-        return import_source(here, target, options, run=run)
+    return _fetch(
+        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=False, run=Run(observer, cancel)
+    )
+
+
+def plan_fetch(
+    source: str,
+    models: Names,
+    *,
+    store: StoreLike = None,
+    ssh: Ssh | None = None,
+    rename: str | None = None,
+    replace: bool = False,
+    verify_existing: bool = False,
+    lock: PathLike | None = None,
+    signers: PathLike | None = None,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> Imported:
+    """Find out what :func:`fetch` would do, and whether it can; nothing is written.
+
+    Raises:
+        FerryError: it can't be done as asked.
+    """
+    trust = trust_of(lock, signers, part=bool(texts_of(models)))
+    return _fetch(
+        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=True, run=Run(observer, cancel)
+    )
 
 
 def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
@@ -237,6 +246,39 @@ def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
         raise UsageError(f"the command of ssh, {ssh.command!r}, can't be split into words: {error}") from None
     options = SshOptions(command, ssh.compress, ssh.sudo, rate_of(ssh.rate))
     return SshPlace(stack.enter_context(SshConnection(host.name, host.port, options)), host.path)
+
+
+def _fetch(
+    source: str,
+    models: Names,
+    store: StoreLike,
+    ssh: Ssh | None,
+    rename: str | None,
+    replace: bool,
+    verify_existing: bool,
+    trust: Trust,
+    *,
+    dry_run: bool,
+    run: Run,
+) -> Imported:
+    from ollama_ferry.api.imports import import_options
+    from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.import_ import import_source, plan_source
+    from ollama_ferry.places.store.store import Store
+
+    options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
+    target = Store(located_target(store, run).root)
+    host = Host.parse(source)
+    with ExitStack() as stack:
+        here: Inspectable
+        if host.name:
+            here = there = open_host(stack, host, ssh)
+            _look_for(there, options.only)
+        else:
+            here = Store(Path(host.path).expanduser())
+            if not here.manifests_folder.is_dir():
+                raise UsageError(f"{host.path} is no folder with models", hint="It has manifests/ and blobs/ in it.")
+        return (plan_source if dry_run else import_source)(here, target, options, run=run)
 
 
 def _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,20 @@ def open_store(models: StoreLike = None) -> Store:
     from ollama_ferry.places.store.store import Store
 
     return Store(find_store(models).root)
+
+
+def looks_like_model(text: str) -> bool:
+    """Tell whether a text reads as a model's name and as no file's: it has a tag or no dot, and no file has it."""
+    from ollama_ferry.archives.kinds import looks_like_archive
+    from ollama_ferry.errors import InvalidName
+    from ollama_ferry.model.names import ModelName
+
+    try:
+        ModelName.parse(text)
+    except InvalidName:
+        return False
+    last = text.rpartition("/")[2]
+    return (":" in last or "." not in last) and not looks_like_archive(text) and not os.path.lexists(text)
 
 
 def has_model(text: str, store: StoreLike = None) -> bool:

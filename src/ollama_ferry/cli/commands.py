@@ -35,7 +35,8 @@ _ELSEWHERE = {
     "save": "export", "backup": "export", "pack": "export", "dump": "export", "tar": "export",
     "load": "import", "restore": "import", "unpack": "import", "extract": "import",
     "copy": "send", "cp": "send", "sync": "send", "upload": "push", "download": "pull", "get": "fetch",
-    "check": "verify", "repair": "verify", "fix": "doctor", "status": "doctor", "sign": "lock", "autocomplete": "completion",
+    "check": "verify", "repair": "verify", "fix": "doctor", "status": "doctor", "sign": "lock",
+    "autocomplete": "completion",
 }  # fmt: skip
 _OLLAMAS = {"run", "create", "rm", "stop", "launch"}
 
@@ -84,7 +85,8 @@ class _Commands(click.Group):
     cls=_Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`ollama-ferry help COMMAND` says more.  Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
+    epilog="`ollama-ferry help COMMAND` says more.  "
+    "Exit codes: 0 done, 1 other failure, 2 usage, 3 no such model or store, 4 damaged, 5 not permitted, "
     "6 no space, 7 already exists, 8 unreachable, 130 interrupted.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="ollama-ferry", message="%(prog)s %(version)s")

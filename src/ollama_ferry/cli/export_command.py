@@ -30,8 +30,8 @@ from ollama_ferry.cli.output import Output, blobs_fields, print_table, stdout_is
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
-from ollama_ferry.errors import UsageError
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.errors import ModelNotFound, UsageError
+from ollama_ferry.wording import counted, exact_size, human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Descriptor, Exported, Kit, PlannedExport
@@ -111,6 +111,16 @@ def command(output: Output, **asked: Any) -> None:
 
 def _export(asked: _Asked, output: Output) -> None:
     texts, archive = models_and_archive(asked.words)
+    try:
+        _export_to(texts, archive, asked, output)
+    except ModelNotFound as error:
+        word = texts[-1] if texts else ""
+        if archive is None and len(texts) > 1 and error.name.startswith(word) and not set(word) & set(":/*?["):
+            error.hint = f"If {word} is to be the archive: {word}.tar.gz\n{error.hint}".strip()
+        raise
+
+
+def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Output) -> None:
     _check(asked, texts, archive, output)
     if asked.dry_run:
         with progress("reading", output) as observer:
@@ -222,7 +232,7 @@ def _print_plan(planned: PlannedExport, output: Output) -> None:
     )
     say()
     files = counted(len(planned.files), "file")
-    say(f"{files}, {human_size(planned.size)} ({planned.size} bytes), all in {planned.place}")
+    say(f"{files}, {human_size(planned.size)} ({exact_size(planned.size)}), all in {planned.place}")
     if planned.left_out:
         say(_left_out(planned.left_out))
     in_volumes = f" in {counted(planned.volumes, 'volume')}" if planned.volumes else ""
@@ -237,21 +247,25 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
     if done.volumes:
         target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")
     say(f"{verb} {names} to {target}", err=err)
-    say(f"  size     {human_size(done.size)} ({done.size} bytes{share})", err=err)
+    say(f"  size     {human_size(done.size)} ({exact_size(done.size)}{share})", err=err)
     say(f"  SHA-256  {done.sha256}", err=err)
     if done.left_out:
         say(f"  {_left_out(done.left_out)}", err=err)
     say(f"  took     {took(done.seconds, done.blob_size)}", err=err)
     if done.path is not None:
         file = shlex.quote(str(done.path))
-        say("restore it on the target:", err=err)
+        say("restore it on the target, where ollama-ferry is:", err=err)
+        volumes = bool(done.volumes)
+        say(f"  ollama-ferry import {file}{'.001 --prompt' if volumes else ''}", err=err)
+        say("or where it is not, into the models of Ollama's service:", err=err)
         if done.sums_path is not None:
-            say(f"  sha256sum -c {shlex.quote(done.sums_path.name)}", err=err)
-            say(f"  cat {file}.[0-9]* | tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
-            say("or, where the volumes are on several media:", err=err)
-            say(f"  ollama-ferry import {file}.001 --prompt", err=err)
+            say(
+                f"  (cd {shlex.quote(str(done.path.parent))} && sha256sum -c {shlex.quote(done.sums_path.name)})",
+                err=err,
+            )
+            say(f"  cat {file}.[0-9]* | sudo tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
         else:
-            say(f"  tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
+            say(f"  sudo tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
         say(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
 
 

@@ -10,6 +10,7 @@ from ollama_ferry import api
 from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
     checksum_option,
+    dry_run_option,
     force_option,
     lock_option,
     output_options,
@@ -27,6 +28,7 @@ from ollama_ferry.errors import UsageError
 @click.argument("source")
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @rename_option
+@dry_run_option("Say what would be fetched; write nothing.")
 @force_option()
 @checksum_option
 @ssh_options
@@ -38,6 +40,7 @@ def command(
     source: str,
     models: tuple[str, ...],
     rename: str | None,
+    dry_run: bool,
     replace: bool,
     verify_existing: bool,
     ssh: api.Ssh,
@@ -57,7 +60,8 @@ def command(
     if not models and lock is None:
         raise UsageError("no model was named", hint=f"`ollama-ferry list {source}` shows what is there.")
     with progress("fetching", output) as observer:
-        done = api.fetch(
+        call = api.plan_fetch if dry_run else api.fetch
+        done = call(
             source,
             models,
             store=store,
@@ -69,4 +73,4 @@ def command(
             signers=signers,
             observer=observer,
         )
-    print_imported(done, output)
+    print_imported(done, output, dry_run=dry_run, verb="fetch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ollama_ferry import api
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
+    checksum_option,
     dry_run_option,
     force_option,
     lock_option,
@@ -26,7 +28,7 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
-from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, UsageError
+from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, NotFound, UsageError
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class _Asked:
 @rename_option
 @dry_run_option("Say what would be done; write nothing.")
 @force_option()
-@click.option("--verify-existing", is_flag=True, help="Hash the blobs that are here already, and replace damaged ones.")
+@checksum_option
+@click.option("--verify-existing", "verify_existing_too", is_flag=True, hidden=True)
 @click.option(
     "--lenient",
     is_flag=True,
@@ -92,6 +95,8 @@ def command(output: Output, **asked: Any) -> None:
       ollama-ferry import ./models.tar.gz --model qwen3:8b --as qwen3:mine
       ssh server 'cat models.tar.gz' | ollama-ferry import -
     """
+    # Its name before the other commands' was taken.
+    asked["verify_existing"] |= asked.pop("verify_existing_too")
     parsed = _Asked(**asked)
     _check(parsed)
     if parsed.via_server:
@@ -118,8 +123,7 @@ def _check(asked: _Asked) -> None:
     in_store = asked.prompt or asked.dry_run or asked.verify_existing or asked.lenient or asked.store is not None
     if asked.via_server and (in_store or several or streams):
         raise UsageError(
-            "--via-server takes one archive's file, and no --prompt, --dry-run, --verify-existing, --lenient or "
-            "--models"
+            "--via-server takes one archive's file, and no --prompt, --dry-run, --checksum, --lenient or --models"
         )
     if asked.listen is not None and not asked.via_server:
         raise UsageError("--listen goes with --via-server")
@@ -136,6 +140,13 @@ def _import_all(asked: _Asked, output: Output) -> None:
             if not output.as_json:
                 _print_done(done[-1], output, dry_run=asked.dry_run)
         except FerryError as error:
+            if isinstance(error, NotFound) and api.looks_like_model(str(archive)):
+                name = shlex.quote(str(archive))
+                error.hint = (
+                    "import takes an archive's file. A model comes\n"
+                    f"  from another machine by: ollama-ferry fetch HOST {name}\n"
+                    f"  out of a registry by:    ollama-ferry pull {name}"
+                )
             failed.append(error)
             if archive == asked.archives[-1] or isinstance(error, FATAL_FOR_ALL):
                 break
@@ -220,32 +231,32 @@ def _import_via_server(asked: _Asked, output: Output) -> None:
         elif model.was_there:
             say(f"{model.name} ({model.id[:12]}) is there already, the same")
         else:
-            renamed = f" (as {model.source} in the archive)" if model.source != model.name else ""
+            renamed = f" (as {model.source} there)" if model.source != model.name else ""
             say(f"imported {model.name} ({model.id[:12]}){renamed}")
     if not output.quiet and not all(model.was_there for model in given.models):
         say(f"  into   the server at {given.server}, which has checked every byte")
         say(f"  took   {took(given.seconds, given.size)}")
 
 
-def print_imported(done: Imported, output: Output, *, dry_run: bool = False) -> None:
-    """Print what an import from one place did, or would do."""
+def print_imported(done: Imported, output: Output, *, dry_run: bool = False, verb: str = "import") -> None:
+    """Print what an import from one place did, or would do; ``verb`` is what the command calls it."""
     if output.as_json:
         output.document({"store": str(done.store), **({"dry_run": True} if dry_run else {}), **_fields(done)})
     else:
-        _print_done(done, output, dry_run=dry_run)
+        _print_done(done, output, dry_run=dry_run, verb=verb)
 
 
-def _print_done(done: Imported, output: Output, *, dry_run: bool) -> None:
+def _print_done(done: Imported, output: Output, *, dry_run: bool, verb: str = "import") -> None:
     if output.quiet:
         for model in done.models:
             say(f"{model.manifest.digest.short}  {model.name}")
         return
     fresh = [model for model in done.models if not model.was_here]
     here = [model for model in done.models if model.was_here]
-    verb = "would import" if dry_run else "imported"
+    did = f"would {verb}" if dry_run else f"{verb}ed"
     for model in fresh:
-        from_name = f" (as {model.source} in the archive)" if model.source != model.name else ""
-        say(f"{verb} {model.name} ({model.manifest.digest.short}){from_name}")
+        from_name = f" (as {model.source} there)" if model.source != model.name else ""
+        say(f"{did} {model.name} ({model.manifest.digest.short}){from_name}")
     for model in here:
         say(f"{model.name} ({model.manifest.digest.short}) is here already, the same")
     if dry_run and fresh:
@@ -259,7 +270,8 @@ def _print_done(done: Imported, output: Output, *, dry_run: bool) -> None:
         say(f"  {'would write' if dry_run else 'wrote'}  {amount(done.blobs)}{present(done.present, 'here')}")
         say(f"  into   {done.store}")
         if not dry_run:
-            say(f"  took   {took(done.seconds, done.size)}; every byte written was checked")
+            checked = "; every byte written was checked" if done.blobs else ""
+            say(f"  took   {took(done.seconds, done.size)}{checked}")
     if done.ignored:
         names = ", ".join(map(ascii, done.ignored_names))
         more = f" and {done.ignored - len(done.ignored_names)} more" if done.ignored > len(done.ignored_names) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -164,24 +165,68 @@ def threads_option(what: str) -> Callable[[F], F]:
 
 
 def models_and_archive(words: tuple[str, ...]) -> tuple[list[str], str | None]:
-    """Tell the models from the archive to write, which is the last word if it looks like one.
+    """Tell the models from the archive to write, which is the last word if it looks like one, or the only that does.
 
     Returns:
-        The models, and the archive or None.
+        The models, and the archive, a folder that is to hold it, or None.
 
     Raises:
-        UsageError: the last word is neither.
+        UsageError: a word is neither.
     """
-    if words and (words[-1] == "-" or api.kind_of(words[-1])):
-        return list(words[:-1]), words[-1]
-    if words and words[-1].lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
-        raise UsageError(f"{words[-1]!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
-    if words and words[-1].startswith((".", "/", "~")):
+    archives = [word for word in words if word == "-" or api.kind_of(word)]
+    if len(archives) > 1:
+        raise UsageError(f"{archives[0]!r} is an archive, and so is {archives[1]!r}", hint="One is written at a time.")
+    if archives:
+        archive = archives[0]
+        _refuse_far(archive, words)
+        return [word for word in words if word != archive], archive
+    last = words[-1] if words else ""
+    if last.lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
+        raise UsageError(f"{last!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
+    if api.looks_like_place(last):
+        _refuse_far(last, words)
+        if os.path.isdir(last):
+            # As cp does it: a file in there, by the model's name.
+            return list(words[:-1]), last
+        name = shlex.quote(os.path.join(last, "models.tar.gz"))
         raise UsageError(
-            f"{words[-1]!r} is neither a model's name nor an archive's",
-            hint="Archives end in .tar.gz, .tgz, .tar or .tar.zst.",
+            f"{last!r} is neither a model's name nor an archive's",
+            hint=f"Archives end in .tar.gz, .tgz, .tar or .tar.zst: {name}\n"
+            f"Into a folder, blob by blob: {_send(words)}",
         )
     return list(words), None
+
+
+def _refuse_far(word: str, words: tuple[str, ...]) -> None:
+    """Refuse an archive on another machine, and say what reaches it: a file of that odd name here is not meant.
+
+    Raises:
+        UsageError: it is one.
+    """
+    stream = shlex.join(["ollama-ferry", "export", *(other for other in words if other != word), "-"])
+    scheme, found, _ = word.partition("://")
+    if found and scheme != "ssh":
+        upload = {"s3": "aws s3 cp -", "gs": "gcloud storage cp -"}.get(scheme, "curl -T -")
+        raise UsageError(
+            f"export writes a file of this machine, and {word!r} is none",
+            hint=f"As a stream: {stream} | {upload} {shlex.quote(word)}",
+        )
+    if api.looks_like_host(word):
+        host = api.Host.parse(word)
+        there = shlex.quote(f"cat > {shlex.quote(host.path or './models.tar.gz')}")
+        port = f"-p {host.port} " if host.port else ""
+        raise UsageError(
+            f"export writes a file of this machine, and {word!r} is on another one",
+            hint=f"Straight into its store, only what is missing: {_send(words, host)}\n"
+            f"As a file over there: {stream} | ssh {port}{shlex.quote(host.name)} {there}",
+        )
+
+
+def _send(words: tuple[str, ...], host: api.Host | None = None) -> str:
+    target = words[-1]
+    if host is not None:
+        target = f"ssh://{host.name}:{host.port}" if host.port else f"{host.name}{'' if '@' in host.name else ':'}"
+    return shlex.join(["ollama-ferry", "send", *words[:-1], target])
 
 
 def open_stdin() -> BinaryIO:

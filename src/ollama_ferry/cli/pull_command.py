@@ -96,7 +96,7 @@ def command(
     elif isinstance(done, api.Exported):
         print_exported(done, output, verb="pulled")
     else:
-        print_imported(done, output, dry_run=dry_run)
+        print_imported(done, output, dry_run=dry_run, verb="pull")
 
 
 def _print_plan(planned: PlannedExport, output: Output) -> None:

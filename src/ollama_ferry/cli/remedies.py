@@ -41,6 +41,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "replace": ("Replace what is there with --force.",),
     "split": ("Choose a larger --split.",),
     "split=": ("Write volumes that fit: --split {}", "Write volumes that fit: ollama-ferry export --split {}"),
+    "several media": ("Or on several sticks, one after the other: --split SIZE --prompt",),
     "ssh": ("Or name another one with --ssh.",),
     "store": ("Name the store with --models DIR.",),
     "store=": ("--models {}",),

@@ -15,7 +15,7 @@ from ollama_ferry.cli.options import complete_models, output_options, store_opti
 from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.errors import Cancelled, UsageError
+from ollama_ferry.errors import UsageError
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
@@ -90,10 +90,9 @@ def _serve(asked: _Asked, output: Output) -> None:
         ) as served,
     ):
         _print_begun(served, output)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             served.wait()
-        except KeyboardInterrupt:
-            raise Cancelled("interrupted: nothing is served any more") from None
+    output.note("ended: nothing is served any more")
 
 
 def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
@@ -121,19 +120,23 @@ def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
 
 
 def _print_begun(served: Serving, output: Output) -> None:
-    address = served.address
     for one in served.left_out:
         output.note(f"left out: {one.why}")
-    if not served.token_needed and not served.only_here:
-        output.note(f"note: everybody who reaches {address} can read these models; --token asks for a secret")
+    if served.only_here:
+        output.note("note: only this machine reaches that; for others, --listen :11435 or an address of this machine's")
+    elif not served.token_needed:
+        output.note(
+            f"note: everybody who reaches {served.host} can read these models; --token asks for a "
+            "secret, which `ollama pull` can't send, and `ollama-ferry pull`, skopeo and curl can"
+        )
     if served.token_needed:
         output.note("note: `ollama pull` can't send a token; `ollama-ferry pull`, skopeo and curl can")
     if output.as_json:
         output.document(_fields(served))
     elif output.quiet:
-        say(f"http://{address}")
+        say(f"http://{served.host}")
     else:
-        say(f"serving {counted(len(served.models), 'model')} of {served.place} at http://{address}/")
+        say(f"serving {counted(len(served.models), 'model')} of {served.place} at http://{served.host}/")
         for model in served.models:
             say(f"{model.name}  {model.manifest.digest.short}  {human_size(model.manifest.size)}")
             if served.token_needed:

@@ -33,7 +33,9 @@ def say(text: str = "", *, err: bool = False, nl: bool = True, only: str = "", *
         style: colours and such, as for ``click.style``; left out where there is no terminal.
     """
     line = escaped(text)
-    click.echo(styled(line[: len(only)], **style) + line[len(only) :] if only else styled(line, **style), err=err, nl=nl)
+    click.echo(
+        styled(line[: len(only)], **style) + line[len(only) :] if only else styled(line, **style), err=err, nl=nl
+    )
 
 
 def styled(text: str, **style: Any) -> str:

@@ -21,11 +21,11 @@ from ollama_ferry.cli.options import (
     store_option,
     threads_option,
 )
-from ollama_ferry.cli.output import Output, print_table
+from ollama_ferry.cli.output import Output, print_table, took
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, NotFound, UsageError
-from ollama_ferry.wording import counted, human_rate, human_size
+from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Problem, Report, Store, Verdict
@@ -171,8 +171,8 @@ def _print(report: Report, output: Output) -> None:
     if not output.quiet and not report.models:
         say(f"no models in {report.place}")
     if not output.quiet:
-        speed = human_rate(report.size, report.seconds)
-        say(f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)} in {report.seconds:.1f} s ({speed})")
+        checked = f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)}"
+        say(f"{checked} in {took(report.seconds, report.size)}" if report.blobs else "checked no blob")
     if report.signed_by:
         say(f"signed by {report.signed_by}")
     if report.repaired is not None:

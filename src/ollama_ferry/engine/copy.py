@@ -18,6 +18,7 @@ from ollama_ferry.engine.verified import Verified
 from ollama_ferry.errors import Damaged, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import exact_size
 
 # How often a plan is made anew when a blob that was counted on has gone: each time a server was started meanwhile.
 _ATTEMPTS = 3
@@ -62,7 +63,7 @@ def plan(source: Source, target: Holder | None, names: Iterable[ModelName]) -> P
             known = blobs.setdefault(blob.digest, blob)
             if known.size != blob.size:
                 raise Damaged(
-                    f"two manifests give {blob.digest} different sizes: {known.size} and {blob.size} bytes; "
+                    f"two manifests give {blob.digest} different sizes: {known.size:,} and {exact_size(blob.size)}; "
                     f"one of them is that of {name}"
                 )
         models.append(PlannedModel(name, manifest))

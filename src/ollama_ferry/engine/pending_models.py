@@ -11,6 +11,7 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import MissingBlob
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import exact_size
 
 
 class PendingModels:
@@ -64,8 +65,8 @@ class PendingModels:
                     if blob.digest in self.left_out:
                         raise left_out_error(f"{name}: the archive", [blob])
                     raise MissingBlob(
-                        f"{name}: its {blob.kind} blob {blob.digest} of {blob.size} bytes is not in the archive, nor "
-                        "was it here before",
+                        f"{name}: its {blob.kind} blob {blob.digest} of {exact_size(blob.size)} is not in the archive, "
+                        "nor was it here before",
                         hint="The archive is not whole: make it anew.",
                         digest=str(blob.digest),
                     )

@@ -7,6 +7,7 @@ from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.wording import exact_size
 
 _CHUNK = 1024 * 1024
 
@@ -39,7 +40,7 @@ class Verified:
         while self._count < self._blob.size and self._take(_CHUNK):
             pass
         if data.read(1):
-            self._refuse(f"is there with more than its {self._blob.size} bytes")
+            self._refuse(f"is there with more than its {exact_size(self._blob.size)}")
         return self._count
 
     def read_from(self, data: Readable) -> None:
@@ -64,7 +65,7 @@ class Verified:
             return chunk
         if not self._confirmed:
             if self._count < self._blob.size:
-                self._refuse(f"ends after {self._count} of {self._blob.size} bytes")
+                self._refuse(f"ends after {self._count} of {exact_size(self._blob.size)}")
             found = self._hash.hexdigest()
             if found != self._blob.digest.hex:
                 self._refuse(f"has the SHA-256 {found}")
@@ -78,14 +79,14 @@ class Verified:
             chunk = self._data.read(size)
         except OSError as error:
             raise FerryError(
-                f"reading the blob {self._blob.digest} of {self._owners} failed after {self._count} bytes: "
+                f"reading the blob {self._blob.digest} of {self._owners} failed after {exact_size(self._count)}: "
                 f"{error.strerror or error}",
                 hint="The disk may be failing: look at the system's log before you try again.",
             ) from error
         if chunk:
             self._count += len(chunk)
             if self._count > self._blob.size:
-                self._refuse(f"holds more than the {self._blob.size} bytes that the manifest states")
+                self._refuse(f"holds more than the {exact_size(self._blob.size)} that the manifest states")
             self._hash.update(chunk)
             self._run.advanced(len(chunk))
         return chunk

@@ -163,6 +163,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         raise NoSpace(
             f"{what} needs about {human_size(needed)} in {folder}, and {human_size(free)} are free",
             hint="Free some space there, or write to another disk.",
+            remedies=[Remedy("several media")],
         )
 
 
@@ -176,7 +177,11 @@ def write_error(error: OSError, path: str | Path, *, left: str = "Nothing half-w
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         why = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
-        return NoSpace(f"can't write {path}: {why}", hint=f"{left} Free some space there, or write to another disk.")
+        return NoSpace(
+            f"can't write {path}: {why}",
+            hint=f"{left} Free some space there, or write to another disk.",
+            remedies=[Remedy("several media")],
+        )
     if error.errno == errno.EFBIG:
         return NoSpace(
             f"can't write {path}: a file may not grow that large there",

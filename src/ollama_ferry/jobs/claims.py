@@ -121,5 +121,5 @@ def require_one(models: Sized, where: str) -> None:
     """
     if len(models) > 1:
         raise UsageError(
-            f"one new name was given, and {len(models)} models of {where} were asked for", remedies=[Remedy("models")]
+            f"one new name was given, and several models of {where} were asked for", remedies=[Remedy("models")]
         )

@@ -8,6 +8,7 @@ from enum import Enum
 
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import exact_size
 
 
 class Fault(Enum):
@@ -126,7 +127,7 @@ class Models:
             if size is None and digest not in self.left_out:
                 found[digest] = Problem(Fault.UNFINISHED if unfinished(digest) else Fault.MISSING, "", blob)
             elif size is not None and size != blob.size:
-                found[digest] = Problem(Fault.SIZE, f"{size} bytes instead of {blob.size}", blob)
+                found[digest] = Problem(Fault.SIZE, f"{exact_size(size)} instead of {blob.size:,}", blob)
         return found
 
     def report(

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from ollama_ferry.errors import Damaged
+from ollama_ferry.wording import exact_size
 
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """The largest manifest that is read, in bytes. 5,000 layers take about 1.3 MB."""
@@ -169,7 +170,7 @@ class Manifest:
         for blob in (*self.layers, *((self.config,) if self.config else ())):
             known = unique.setdefault(blob.digest, blob)
             if known.size != blob.size:
-                raise Damaged(f"the manifest gives {blob.digest} two sizes: {known.size} and {blob.size} bytes")
+                raise Damaged(f"the manifest gives {blob.digest} two sizes: {known.size:,} and {exact_size(blob.size)}")
         return tuple(unique.values())
 
     @property

@@ -169,19 +169,30 @@ def _covers(wanted: str, name: ModelName, *, has_tag: bool) -> bool:
 
 
 def nearest(text: str, names: Iterable[ModelName], most: int = 3) -> list[ModelName]:
-    """Return the names most like a mistyped one, the closest first."""
+    """Return the names most like a mistyped one, the closest first.
+
+    A right model with a wrong tag is the likeliest slip, then a slip in the model's own name, then a name cut short.
+    What two names share by default, as ``:latest``, makes them no more alike.
+    """
     import difflib
 
-    by_text: dict[str, ModelName] = {}
+    _, namespace, model, tag = (part.lower() for part in _split(text))
+    if not model:
+        return []
+
+    def like(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one, other).ratio()
+
+    found: list[tuple[float, float, str, ModelName]] = []
     for name in names:
-        by_text.setdefault(str(name).lower(), name)
-    wanted = text.lower()
-    close = difflib.get_close_matches(wanted, by_text, n=most, cutoff=0.5)
-    # A right model with a wrong tag is the likeliest slip, and a short name is far from a long tag.
-    model = wanted.rpartition("/")[2].partition(":")[0]
-    same_model = [key for key, name in by_text.items() if model and name.model.lower() == model]
-    found = dict.fromkeys([*same_model, *close])
-    return [by_text[key] for key in list(found)[:most]]
+        own = name.model.lower()
+        # A namespace that was forgotten, or written as part of the model, is a slip too.
+        close = max(like(model, own), like(f"{namespace}/{model}", f"{name.namespace.lower()}/{own}") - 0.1)
+        if len(model) > 2 and (own.startswith(model) or model in re.split(r"[-_.]", own)):
+            close = max(close, 0.8)
+        if close >= 0.7:
+            found.append((-round(close, 2), -like(tag, name.tag.lower()), str(name), name))
+    return [name for *_, name in sorted(found)[:most]]
 
 
 def _split(text: str) -> tuple[str, str, str, str]:

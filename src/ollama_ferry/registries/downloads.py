@@ -19,6 +19,7 @@ from ollama_ferry.errors import Cancelled, Damaged, FerryError, MissingBlob, Not
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, ConnectionBroke
 from ollama_ferry.registries.client import Client
+from ollama_ferry.wording import exact_size
 
 _CHUNK = 512 * 1024
 _ANSWERED = frozenset((200, 206))
@@ -264,7 +265,7 @@ class _Blob:
 
     def _other_size(self, size: int | None) -> Damaged:
         return Damaged(
-            f"{self._what}: it has {size} bytes there, and the manifest says {self._blob.size}",
+            f"{self._what}: it has {exact_size(size or 0)} there, and the manifest says {exact_size(self._blob.size)}",
             hint="The registry is damaged: push the model there again.",
             digest=str(self._blob.digest),
         )

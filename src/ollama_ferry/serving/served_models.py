@@ -17,6 +17,7 @@ from ollama_ferry.engine.ports import Inspectable, Readable
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import exact_size
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class ServedModels:
         if size is None:
             raise MissingBlob(f"the blob {blob.digest} has gone since it is served")
         if size != blob.size:
-            raise Damaged(f"the blob {blob.digest} has {size} bytes, and should have {blob.size}")
+            raise Damaged(f"the blob {blob.digest} has {exact_size(size)}, and should have {blob.size:,}")
 
     def open(self, blob: Descriptor, offset: int) -> AbstractContextManager[Readable]:
         """Open a blob's bytes from ``offset`` on."""

@@ -19,7 +19,7 @@ from ollama_ferry.archives.index import ends_with_index
 from ollama_ferry.archives.kinds import READABLE
 from ollama_ferry.errors import Damaged, NotFound, NotPermitted, ReadDifferently, Remedy, UsageError
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.wording import read_size
+from ollama_ferry.wording import exact_size, read_size
 
 MOST_VOLUMES = 999
 """With a fourth digit, ``*`` of a shell would sort the volumes wrongly."""
@@ -148,7 +148,8 @@ class Volumes:
         for path, size in zip(paths[1:], sizes[1:], strict=True):
             if (size != sizes[0] and path != paths[-1]) or size > sizes[0] or not size:
                 raise Damaged(
-                    f"the volume {path} has {size} bytes, and the first {sizes[0]}: it was cut, or is of another set",
+                    f"the volume {path} has {exact_size(size)}, and the first {sizes[0]:,}: it was cut, or is of "
+                    "another set",
                     hint=f"Copy it again; `sha256sum -c {self.sums_path.name}` tells which are whole.",
                 )
         return paths

@@ -12,6 +12,7 @@ from ollama_ferry.errors import Damaged
 from ollama_ferry.model.layout import meaning_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.wording import exact_size
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
 _MANIFESTS_LIMIT = 16 * 1024 * 1024
@@ -89,11 +90,13 @@ class ContentsBuilder:
         elif isinstance(meaning, Digest):
             known = self._contents.blobs.setdefault(meaning, (member.size, member.offset))
             if known[0] != member.size:
-                raise Damaged(f"the blob {meaning} occurs twice, with {known[0]} and {member.size} bytes")
+                raise Damaged(f"the blob {meaning} occurs twice, with {known[0]:,} and {exact_size(member.size)}")
             if known[1] != member.offset:
                 self._contents.repeated.append((meaning, member.size, member.offset))
         elif member.size > MANIFEST_LIMIT:
-            raise Damaged(f"the manifest of {meaning} has {member.size} bytes; more than {MANIFEST_LIMIT} are not read")
+            raise Damaged(
+                f"the manifest of {meaning} has {exact_size(member.size)}; more than {MANIFEST_LIMIT} are not read"
+            )
         else:
             self._manifest_bytes += member.size
             if self._manifest_bytes > _MANIFESTS_LIMIT:

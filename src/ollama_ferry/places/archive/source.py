@@ -16,6 +16,7 @@ from ollama_ferry.model.manifests import CONFIG_LIMIT, Descriptor, Digest, Manif
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents
 from ollama_ferry.places.archive.reading import labelled
+from ollama_ferry.wording import exact_size
 
 
 class Opener(Protocol):
@@ -96,7 +97,8 @@ class ArchiveSource:
         """Return the error for a blob that is not here as it should be."""
         if size is not None:
             return Damaged(
-                f"{whose(blob, name)} has {size} bytes in {self.label}, and the manifest says {blob.size}",
+                f"{whose(blob, name)} has {exact_size(size)} in {self.label}, and the manifest says "
+                f"{exact_size(blob.size)}",
                 hint="The archive is damaged: make it anew.",
                 digest=str(blob.digest),
             )

@@ -30,7 +30,7 @@ from ollama_ferry.places.ssh import scripts, writing_scripts
 from ollama_ferry.places.ssh.connection import Call, SshConnection
 from ollama_ferry.places.ssh.lock import PATIENCE, HostLock
 from ollama_ferry.places.ssh.survey import Looked, read_look
-from ollama_ferry.wording import human_size
+from ollama_ferry.wording import exact_size, human_size
 
 _CHUNK = 1024 * 1024
 # Blobs up to this size travel together, as a tar, which is a round trip for many instead of one for each.
@@ -160,7 +160,9 @@ class SshPlace:
         """Return the error for a blob that is not there as it should be."""
         if size is None:
             return MissingBlob(f"{whose(blob, name)} is not on {self.label}", digest=str(blob.digest))
-        return Damaged(f"{whose(blob, name)} has {size} bytes on {self.label}, and the manifest says {blob.size}")
+        return Damaged(
+            f"{whose(blob, name)} has {exact_size(size)} on {self.label}, and the manifest says {exact_size(blob.size)}"
+        )
 
     def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
         """Let the host hash blobs; give each with what it has found, or an empty text where it is missing."""

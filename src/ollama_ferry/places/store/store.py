@@ -27,7 +27,7 @@ from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.wording import quoted
+from ollama_ferry.wording import exact_size, quoted
 
 # One for each model at most, and some above them; links can make it endless.
 _FOLDERS_LIMIT = 60_000
@@ -173,7 +173,7 @@ class Store:
         model = str(name) if name else "MODEL"
         if size is not None:
             return Damaged(
-                f"{whose(blob, name)} has {size} bytes, and the manifest says {blob.size}",
+                f"{whose(blob, name)} has {exact_size(size)}, and the manifest says {exact_size(blob.size)}",
                 hint=mending(name, self.blob_path(blob.digest)) if name else "",
             )
         if self.unfinished_downloads(blob.digest):
