@@ -155,7 +155,7 @@ def test_one_model_reads_its_own_frames_only(models: StoreBuilder, archive: Path
 def test_a_part_with_another_name(models: StoreBuilder, archive: Path, target: Path) -> None:
     done = ferry("import", archive, "--models", target, "--model", "QWEN3:8B", "--as", "me/mine:v1")
     assert done.returncode == 0, done.stderr
-    assert "imported me/mine:v1" in done.stdout and "as qwen3:8b in the archive" in done.stdout
+    assert "imported me/mine:v1" in done.stdout and "as qwen3:8b there" in done.stdout
     manifest = target / "manifests/registry.ollama.ai/me/mine/v1"
     assert manifest.read_bytes() == models.manifest_path("qwen3:8b").read_bytes()
     assert len(tree(target)) == 4

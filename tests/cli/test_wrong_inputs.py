@@ -11,7 +11,7 @@ import pytest
 from support.command_line import assert_one_clear_error, ferry
 from support.stores import StoreBuilder, tree, weights
 
-# What was typed; the exit code; what is said, in parts. STORE has qwen3:8b, qwen3:14b, deepseek-r1:8b and me/mine:latest.
+# What was typed; the exit code; what is said, in parts. STORE has qwen3:8b, :14b, deepseek-r1:8b and me/mine:latest.
 TYPED: list[tuple[str, int, list[str]]] = [
     ("ls", 2, ["No such command 'ls'", "Did you mean 'list'?"]),
     ("backup qwen3:8b", 2, ["Did you mean 'export'?"]),
