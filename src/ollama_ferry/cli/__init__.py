@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
         failure = failure_of(error, arguments)
         if failure is None:
             raise
-        return failure.print(as_json="--json" in arguments)
+        return failure.report(as_json="--json" in arguments)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0

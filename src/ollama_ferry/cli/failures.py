@@ -37,7 +37,7 @@ class Failure(NamedTuple):
     hint: str
     code: int
 
-    def print(self, *, as_json: bool) -> int:
+    def report(self, *, as_json: bool) -> int:
         """Say it on stderr, and return the exit code."""
         if as_json:
             fields = {"kind": self.kind, "error": self.message, "hint": self.hint, "exit_code": self.code}
