@@ -113,6 +113,53 @@ def test_blobs_and_ranges_are_the_same_out_of_every_place(anywhere: int, filled:
     assert get(anywhere, "/v2/library/secret/manifests/1")[0] == 404
 
 
+def listed(port: int, path: str) -> tuple[list[list[str]], dict[str, object]]:
+    """Follow a list from part to part; return the parts, and the last document."""
+    parts: list[list[str]] = []
+    while True:
+        status, headers, body = get(port, path)
+        assert status == 200, body
+        document = json.loads(body)
+        parts.append(document.get("tags", document.get("repositories")))
+        if "Link" not in headers:
+            return parts, document
+        found = re.fullmatch(r'<(/v2/[^>]+)>; rel="next"', headers["Link"])
+        assert found
+        path = found[1]
+
+
+def test_lists_are_given_in_parts(source: StoreBuilder) -> None:
+    names = [f"tiny:{tag}" for tag in ("b", "A", "c", "1.0")] + ["a/b:1", "Z/b:1"]
+    for name in names:
+        source.model(name, [("model", name.encode())])
+    with served(source, *names) as (server, _):
+        tags = ["1.0", "A", "b", "c"]
+        for size in range(1, 6):
+            parts, document = listed(server.port, f"{PATH}/tags/list?n={size}")
+            assert parts == [tags[start : start + size] for start in range(0, 4, size)]
+            assert document["name"] == "library/tiny"
+        assert listed(server.port, f"{PATH}/tags/list?last=a")[0] == [["b", "c"]]
+        assert listed(server.port, f"{PATH}/tags/list?n=0")[0] == [[]]
+        assert listed(server.port, f"{PATH}/tags/list?n=9&last=zz")[0] == [[]]
+        assert listed(server.port, "/v2/_catalog")[0] == [["a/b", "library/tiny", "Z/b"]]
+        assert listed(server.port, "/v2/_catalog?n=2")[0] == [["a/b", "library/tiny"], ["Z/b"]]
+        for number in ("-1", "x", "", "9" * 20, "1e3"):
+            status, _, body = get(server.port, f"/v2/_catalog?n={number}")
+            assert (status, error_code(body)) == (400, "PAGINATION_NUMBER_INVALID")
+        assert get(server.port, "/v2/library/nobody/tags/list?n=1")[0] == 404
+
+
+def test_nothing_refers_to_a_model(filled: StoreBuilder) -> None:
+    digest = Store(filled.root).manifest(ModelName.parse("tiny:4m")).digest
+    with served(filled) as (server, _):
+        for reference in (str(digest), "sha256:" + "0" * 64, "sha512:" + "0" * 128):
+            status, headers, body = get(server.port, f"{PATH}/referrers/{reference}?artifactType=a%2Fb")
+            assert (status, json.loads(body)["manifests"], headers["OCI-Filters-Applied"]) == (200, [], "artifactType")
+            assert headers["Content-Type"] == json.loads(body)["mediaType"] == "application/vnd.oci.image.index.v1+json"
+        assert get(server.port, f"{PATH}/referrers/4m")[0] == 400
+        assert get(server.port, f"/v2/library/nobody/referrers/{digest}")[0] == 404
+
+
 def test_ranges_that_can_not_be_given(filled: StoreBuilder) -> None:
     blob = blob_of(filled, "tiny:4m")
     path = f"{PATH}/blobs/{blob.digest}"
@@ -142,7 +189,7 @@ def test_blobs_belong_to_repositories(filled: StoreBuilder) -> None:
             (f"{PATH}/manifests/5m", "MANIFEST_UNKNOWN"),
             (f"{PATH}/manifests/{blob.digest}", "MANIFEST_UNKNOWN"),
             ("/v2/library/none/tags/list", "NAME_UNKNOWN"),
-            ("/v2/_catalog", "NAME_UNKNOWN"),
+            ("/v2/_catalogue", "NAME_UNKNOWN"),
             ("/favicon.ico", "NAME_UNKNOWN"),
         ]:
             status, _, body = get(server.port, path)

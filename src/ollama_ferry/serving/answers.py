@@ -1,13 +1,16 @@
 """What is answered to which request. Nothing here touches a socket or opens a file.
 
-Source: the OCI distribution specification ("pull"), and what ``server/download.go`` of Ollama makes of an answer.
+Source: the OCI distribution specification 1.1 ("Pull", "Content Discovery"), ``_catalog`` of the distribution project's
+own, which tools that mirror a whole registry ask for, and what ``server/download.go`` of Ollama makes of an answer.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote, urlencode
 
 from ollama_ferry.errors import FerryError, MissingBlob
 from ollama_ferry.model.manifests import Descriptor, Digest, parse_json
@@ -20,7 +23,8 @@ DEFAULT_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 # A type that a browser would show as a page must not come out of a manifest.
 _MEDIA_TYPE = re.compile(r"application/vnd\.[a-z0-9.+-]{1,100}\+json")
-_ROUTE = re.compile(r"/v2/([!-~]{1,500})/(?:(manifests|blobs)/([^/]{1,200})|tags/list)")
+_ROUTE = re.compile(r"/v2/([!-~]{1,500})/(?:(manifests|blobs|referrers)/([^/]{1,200})|tags/list)")
+_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 # A login, and no "Bearer realm=": that would send clients to a service that hands out tokens, and there is none.
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="ollama-ferry"')
@@ -93,6 +97,8 @@ class Registry:
             return ServedAnswer(200, "the page", PAGE_HEADERS, body, length=len(body))
         if request.path in ("/v2", "/v2/"):
             return _json(200, "the version of the API", {})
+        if request.path == "/v2/_catalog":
+            return _listed(request, "the repositories", "repositories", self._served_models.repositories(), {})
         found = _ROUTE.fullmatch(request.path)
         if not found:
             return failure(404, shown, "NAME_UNKNOWN", "there is nothing here")
@@ -101,7 +107,9 @@ class Registry:
         if tags is None:
             return failure(404, shown, "NAME_UNKNOWN", "no model of this name is served")
         if kind is None:
-            return _json(200, f"the tags of {repository}", {"name": repository, "tags": tags})
+            return _listed(request, f"the tags of {repository}", "tags", tags, {"name": repository})
+        if kind == "referrers":
+            return _no_referrers(request, repository, reference, shown)
         if kind == "manifests":
             model = self._served_models.model(repository, reference)
             if model is None:
@@ -148,6 +156,32 @@ def failure(status: int, what: str, code: str, message: str, *headers: tuple[str
 def _json(status: int, what: str, value: object, *headers: tuple[str, str]) -> ServedAnswer:
     body = json.dumps(value).encode() + b"\n"
     return ServedAnswer(status, what, (("Content-Type", "application/json"), *headers), body, length=len(body))
+
+
+def _listed(request: Request, what: str, key: str, names: Sequence[str], fields: dict[str, object]) -> ServedAnswer:
+    """Answer with a sorted list, or with the part of it that ``n`` and ``last`` ask for, and where the next part is."""
+    asked, last = request.query.get("n"), request.query.get("last", "")
+    if asked is not None and not re.fullmatch(r"[0-9]{1,19}", asked):
+        return failure(400, what, "PAGINATION_NUMBER_INVALID", "n is no number")
+    left = [name for name in names if name.lower() > last.lower()]
+    count = len(left) if asked is None else int(asked)
+    headers: list[tuple[str, str]] = []
+    if 0 < count < len(left):
+        query = urlencode({"n": count, "last": left[count - 1]})
+        headers.append(("Link", f'<{quote(request.path)}?{query}>; rel="next"'))
+    return _json(200, what, {**fields, key: left[:count]}, *headers)
+
+
+def _no_referrers(request: Request, repository: str, reference: str, shown: str) -> ServedAnswer:
+    """Say that nothing refers to a manifest, which is true of all models, and asked by who copies what does."""
+    if not re.fullmatch(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9A-Za-z=_-]{32,128}", reference):
+        return failure(400, shown, "DIGEST_INVALID", "there is no such digest")
+    index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": []}
+    body = json.dumps(index).encode()
+    # Of nothing, nothing is left by any filter.
+    applied = [("OCI-Filters-Applied", "artifactType")] if "artifactType" in request.query else []
+    headers = (("Content-Type", _INDEX_TYPE), *applied)
+    return ServedAnswer(200, f"what refers to a model of {repository}", headers, body, length=len(body))
 
 
 def _of_manifest(request: Request, model: ServedModel) -> ServedAnswer:

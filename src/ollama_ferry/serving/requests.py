@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 HEAD_LIMIT = 16 * 1024
 """The largest head of a request, in bytes. Ollama's are some 300 bytes."""
@@ -44,6 +44,7 @@ class Request:
         method: as it came.
         target: as it came; only ever shown.
         path: the target's path, its escapes taken back once; it is compared, and never opened.
+        query: the target's query, by name; of a name that comes twice the first.
         headers: values by lower-case name.
         keep_alive: the client may send another request on this connection.
         has_body: a body follows, which nobody reads.
@@ -52,6 +53,7 @@ class Request:
     method: str
     target: str
     path: str
+    query: dict[str, str]
     headers: dict[str, str]
     keep_alive: bool
     has_body: bool
@@ -85,7 +87,8 @@ def parse_head(raw: bytes) -> Request:
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     keep_alive = "close" not in options and (minor == "1" or "keep-alive" in options)
     has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-    return Request(method, target, _path(target), headers, keep_alive, has_body)
+    path, query = _parts(target)
+    return Request(method, target, path, query, headers, keep_alive, has_body)
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:
@@ -129,8 +132,9 @@ def split_host(text: str) -> tuple[str, int | None] | None:
     return found[1], int(found[2]) if found[2] else None
 
 
-def _path(target: str) -> str:
+def _parts(target: str) -> tuple[str, dict[str, str]]:
     absolute = _ABSOLUTE.match(target)
     rest = target[absolute.end() :] if absolute else target
-    path = rest.partition("?")[0].partition("#")[0] or "/"
-    return unquote(path, errors="replace")
+    path, _, query = rest.partition("#")[0].partition("?")
+    pairs = reversed(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    return unquote(path or "/", errors="replace"), dict(pairs)

@@ -97,9 +97,13 @@ class ServedModels:
         return found.tags.get(reference.lower())
 
     def tags(self, repository: str) -> list[str] | None:
-        """Return a repository's tags, sorted; None where there is no such repository."""
+        """Return a repository's tags, sorted without regard to case; None where there is no such repository."""
         found = self._repositories.get(repository.lower())
-        return sorted(model.tag for model in found.tags.values()) if found else None
+        return [model.tag for _, model in sorted(found.tags.items())] if found else None
+
+    def repositories(self) -> list[str]:
+        """Return the repositories, sorted without regard to case, each as its first model spells it."""
+        return [next(iter(found.tags.values())).repository for _, found in sorted(self._repositories.items())]
 
     def blob(self, repository: str, reference: str) -> Descriptor | None:
         """Return the blob of a digest if a model of that repository names it."""
