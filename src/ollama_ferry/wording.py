@@ -50,6 +50,15 @@ def human_rate(size: float, seconds: float) -> str:
     return f"{human_size(size / max(seconds, 0.001))}/s"
 
 
+def human_time(seconds: float) -> str:
+    """Write how long something takes: ``8 s``, ``3 min``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def read_size(text: str, thousand: int) -> int | None:
     """Read a number of bytes as people write it: ``4G``, ``700M``, ``1.5T``, ``500k``, ``20 MB``.
 

@@ -160,7 +160,7 @@ def test_the_pyz_is_the_same_every_time_and_holds_what_is_needed_with_its_licenc
     direct = {
         Requirement(line).name for line in __import__("importlib.metadata").metadata.requires("ollama-ferry") or []
     }
-    assert {"click", "rich", "urllib3"} <= direct & set(program_files.needed_packages())
+    assert {"click", "prompt_toolkit", "urllib3"} <= direct & set(program_files.needed_packages())
     assert not [path for path in names if path.endswith((".so", ".pyd", ".pyc"))]
 
 

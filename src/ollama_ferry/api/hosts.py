@@ -273,7 +273,9 @@ def _fetch(
         here: Inspectable
         if host.name:
             here = there = open_host(stack, host, ssh)
+            run.phase(f"connecting to {there.label}")
             _look_for(there, options.only)
+            run.phase()
         else:
             here = Store(Path(host.path).expanduser())
             if not here.manifests_folder.is_dir():

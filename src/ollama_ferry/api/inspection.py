@@ -238,7 +238,9 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run
 
     with ExitStack() as stack:
         place = open_host(stack, Host.parse(host), ssh)
+        run.phase(f"connecting to {place.label}")
         place.look()
+        run.phase()
         names = pick(place, texts, place.label) if texts else list(place.names())
         return verify_place(place, names, trust=trust, run=run)
 
@@ -298,5 +300,7 @@ def _place(
         return
     with ExitStack() as stack:
         place = open_host(stack, Host.parse(host), ssh)
+        run.phase(f"connecting to {place.label}")
         place.look()
+        run.phase()
         yield place

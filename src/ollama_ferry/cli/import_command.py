@@ -23,7 +23,7 @@ from ollama_ferry.cli.options import (
     signers_option,
     store_option,
 )
-from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, print_table, took
+from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, print_table, resumed, took
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say
@@ -267,11 +267,12 @@ def _print_done(done: Imported, output: Output, *, dry_run: bool, verb: str = "i
             right=(1,),
         )
     if fresh:
-        say(f"  {'would write' if dry_run else 'wrote'}  {amount(done.blobs)}{present(done.present, 'here')}")
+        moved = f"{amount(done.blobs)}{resumed(done.resumed)}{present(done.present, 'here')}"
+        say(f"  {'would write' if dry_run else 'wrote'}  {moved}")
         say(f"  into   {done.store}")
         if not dry_run:
             checked = "; every byte written was checked" if done.blobs else ""
-            say(f"  took   {took(done.seconds, done.size)}{checked}")
+            say(f"  took   {took(done.seconds, done.size - done.resumed)}{checked}")
     if done.ignored:
         names = ", ".join(map(ascii, done.ignored_names))
         more = f" and {done.ignored - len(done.ignored_names)} more" if done.ignored > len(done.ignored_names) else ""
@@ -293,6 +294,7 @@ def _fields(done: Imported) -> dict[str, object]:
         "blobs": blobs_fields(done.blobs),
         "present": blobs_fields(done.present),
         "size": done.size,
+        "resumed": done.resumed,
         "ignored": done.ignored,
         "seconds": round(done.seconds, 3),
     }

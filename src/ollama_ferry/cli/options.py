@@ -42,14 +42,25 @@ class _Folder(click.Path):
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``-q``, ``-v`` and ``--json``, given as one ``output``."""
+    """Add ``-q``, ``-v``, ``--json``, ``--progress`` and ``--log``, given as one ``output``."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
     @click.option("-v", "--verbose", is_flag=True, help="Also say what was decided and why.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, and errors as JSON.")
+    @click.option(
+        "--progress",
+        "progress_form",
+        type=click.Choice(["auto", "plain", "json", "none"]),
+        default="auto",
+        show_default=True,
+        help="How progress is shown on stderr: auto is a line on a terminal, and one every 10 s elsewhere.",
+    )
+    @click.option("--log", type=FILE, metavar="FILE", help="Also write what happens into FILE, at its end.")
     @wraps(command)
-    def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **more: Any) -> Any:
-        return command(*args, output=Output(quiet, verbose, as_json), **more)
+    def wrapped(
+        *args: Any, quiet: bool, verbose: bool, as_json: bool, progress_form: str, log: Path | None, **more: Any
+    ) -> Any:
+        return command(*args, output=Output(quiet, verbose, as_json, progress_form, log), **more)
 
     return wrapped
 

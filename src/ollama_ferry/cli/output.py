@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.cli.terminal import escaped, say, say_json
+from ollama_ferry.cli.terminal import escaped, say, say_json, say_json_line
 from ollama_ferry.wording import counted, human_rate, human_size
 
 if TYPE_CHECKING:
@@ -22,15 +23,21 @@ class Output:
         quiet: results and errors only.
         verbose: also say what was decided and why.
         as_json: one JSON document on stdout.
+        progress: how progress is shown: ``auto``, ``plain``, ``json`` or ``none``.
+        log: a file that what happens is written to as well, with the time.
     """
 
-    quiet: bool
-    verbose: bool
-    as_json: bool
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    progress: str = "auto"
+    log: Path | None = None
 
     def note(self, text: str) -> None:
         """Say on stderr what is happening, unless told to be quiet."""
-        if not self.quiet:
+        if self.as_json and not self.quiet:
+            say_json_line({"event": "note", "text": text})
+        elif not self.quiet:
             say(text, err=True)
 
     def document(self, value: object) -> None:
@@ -82,6 +89,11 @@ def present(blobs: Collection[Descriptor], where: str) -> str:
     if not blobs:
         return ""
     return f", {human_size(sum(blob.size for blob in blobs))} in {len(blobs)} were {where} already"
+
+
+def resumed(size: int) -> str:
+    """Say how much of what is there now an earlier run had moved; nothing where it had not."""
+    return f", {human_size(size)} of it by an earlier run" if size else ""
 
 
 def took(seconds: float, size: int) -> str:

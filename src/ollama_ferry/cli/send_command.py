@@ -19,7 +19,7 @@ from ollama_ferry.cli.options import (
     store_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, print_table
+from ollama_ferry.cli.output import Output, print_table, resumed
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.errors import FerryError, UsageError
@@ -140,6 +140,7 @@ def _row(sent: Sent, *, dry_run: bool) -> tuple[str, ...]:
         result = f"failed: {sent.error.message[:80]}"
     else:
         parts = [f"{'would send' if dry_run else 'sent'} {', '.join(map(str, sent.sent))}"] if sent.sent else []
+        parts[:1] = [part + resumed(sent.resumed) for part in parts[:1]]
         parts += [f"{', '.join(map(str, sent.were_there))} there already"] if sent.were_there else []
         result = "; ".join(parts)
     speed = human_rate(sent.size, sent.seconds) if sent.size and not dry_run else "-"
@@ -154,6 +155,7 @@ def _fields(sent: Sent) -> dict[str, object]:
         "were_there": [str(name) for name in sent.were_there],
         "blobs": sent.blobs,
         "size": sent.size,
+        "resumed": sent.resumed,
         "seconds": round(sent.seconds, 3),
         "error": sent.error.message if sent.error else None,
         "hint": hint_of(sent.error, "send") if sent.error else None,

@@ -46,6 +46,11 @@ def styled(text: str, **style: Any) -> str:
     return click.style(text, **style) if style and not os.environ.get("NO_COLOR") else text
 
 
+def paint(sequence: str) -> None:
+    """Write on stderr, where that is a terminal, what steers it: a text of ours, in which others' words are escaped."""
+    click.echo(sequence, err=True, nl=False)
+
+
 def say_lines(text: str, *, err: bool = False, indent: str = "") -> None:
     """Print a text of several lines whose breaks are ours."""
     for line in text.split("\n"):

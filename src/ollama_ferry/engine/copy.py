@@ -108,8 +108,9 @@ def copy(
     moved: list[Descriptor] = []
     for blob in planned.blobs:
         run.check()
-        run.notify(BlobStarted(blob))
-        owners = ", ".join(str(model.name) for model in needed_by.get(blob.digest, ())) or "the source"
+        models = tuple(model.name for model in needed_by.get(blob.digest, ()))
+        run.notify(BlobStarted(blob, models))
+        owners = ", ".join(map(str, models)) or "the source"
         try:
             _copy_blob(blob, owners, source, sink, run)
         except Damaged as error:
@@ -155,6 +156,7 @@ def _copy_blob(blob: Descriptor, owners: str, source: Source, sink: Sink, run: R
     """Copy one blob, resuming what an earlier copy left where the sink keeps that."""
     begun = sink.unfinished(blob) if isinstance(sink, Resumes) else None
     if begun is not None and isinstance(sink, Resumes):
+        resumed = run.resumed
         try:
             with begun as arriving, Verified(blob, owners, run) as verified:
                 offset = verified.hash_existing(arriving)
@@ -166,6 +168,7 @@ def _copy_blob(blob: Descriptor, owners: str, source: Source, sink: Sink, run: R
         except Damaged:
             # Either what was there is wrong, as after a power cut, or what comes is: the whole will tell.
             sink.discard(blob)
+            run.resumed = resumed
     with source.open(blob) as data, Verified(blob, owners, run) as verified:
         verified.read_from(data)
         sink.put(blob, verified)

@@ -20,18 +20,38 @@ class Started:
         models: how many models it carries; 0 where it is a stream, whose content shows later.
         blobs: how many blobs will be moved; those that are there already are not counted.
         total: the bytes of these blobs; of a stream, those of its file, or 0 where it has none.
+        what: what this pass over the bytes is for, as a participle, where it is not yet the work itself: ``looking
+            through x.tar.gz``.
     """
 
     models: int
     blobs: int
     total: int
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The job does something that takes its time while no byte moves.
+
+    Attributes:
+        text: what, as a participle, for people: ``connecting to lab``; empty where it is over.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True)
 class BlobStarted:
-    """The first byte of a blob is about to move."""
+    """The first byte of a blob is about to move.
+
+    Attributes:
+        blob: which.
+        models: the models that need it; of a stream it may not be known yet.
+    """
 
     blob: Descriptor
+    models: tuple[ModelName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +60,11 @@ class Advanced:
 
     Attributes:
         amount: how many since the last such event; never negative.
+        resumed: an earlier run had moved them; now they were hashed only.
     """
 
     amount: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class StoreChosen:
     others: tuple[Path, ...]
 
 
-Event = Started | BlobStarted | Advanced | BlobDone | ModelDone | Noted | Explained | StoreChosen
+Event = Started | Phase | BlobStarted | Advanced | BlobDone | ModelDone | Noted | Explained | StoreChosen
 Observer = Callable[[Event], None]
 """Called from the thread that called the copy, never from two threads at once."""
 

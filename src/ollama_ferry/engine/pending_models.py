@@ -75,7 +75,9 @@ class PendingModels:
     def _publish(self, name: ModelName) -> None:
         manifest = self._manifests.pop(name)
         del self._missing[name]
+        self._run.phase("waiting for the disk")
         self._sink.publish_model(name, manifest)
+        self._run.phase()
         self.published.append(name)
         self.published_blobs.update(blob.digest for blob in manifest.blobs)
         self._run.notify(ModelDone(name))

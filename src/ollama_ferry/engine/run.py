@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ollama_ferry.engine.events import Advanced, Cancel, Event, Explained, Noted, Observer, ignore
+from ollama_ferry.engine.events import Advanced, Cancel, Event, Explained, Noted, Observer, Phase, ignore
 
 
 class Run:
@@ -15,6 +15,9 @@ class Run:
         observer: notified of every step; called from the thread that runs the job, never from two at once.
         cancel: stops the job at its next step, from any thread or signal handler.
         clock: seconds from some fixed moment on, which never go back.
+
+    Attributes:
+        resumed: the bytes that an earlier run had moved, so far.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class Run:
         self.cancel = cancel or Cancel()
         self.clock = clock
         self._began = clock()
+        self.resumed = 0
 
     @property
     def seconds(self) -> float:
@@ -45,14 +49,19 @@ class Run:
         """Notify the observer of why something was decided."""
         self.observer(Explained(text))
 
-    def advanced(self, count: int) -> None:
-        """Notify the observer of bytes that moved.
+    def phase(self, text: str = "") -> None:
+        """Notify the observer of what the job waits for; of nothing any more where the text is empty."""
+        self.observer(Phase(text))
+
+    def advanced(self, count: int, *, resumed: bool = False) -> None:
+        """Notify the observer of bytes that moved, or that an earlier run had moved.
 
         Raises:
             Cancelled: the job was given up.
         """
         self.cancel.check()
-        self.observer(Advanced(count))
+        self.resumed += count * resumed
+        self.observer(Advanced(count, resumed))
 
     def unobserved(self) -> Run:
         """Return a run without an observer, and that stops with this one."""

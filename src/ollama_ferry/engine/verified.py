@@ -37,8 +37,10 @@ class Verified:
             Damaged: they are more than the blob has.
         """
         self._data = data
-        while self._count < self._blob.size and self._take(_CHUNK):
+        self._run.phase(f"hashing what is there of {self._blob.digest.short}")
+        while self._count < self._blob.size and self._take(_CHUNK, resumed=True):
             pass
+        self._run.phase()
         if data.read(1):
             self._refuse(f"is there with more than its {exact_size(self._blob.size)}")
         return self._count
@@ -72,7 +74,7 @@ class Verified:
             self._confirmed = True
         return b""
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int, *, resumed: bool = False) -> bytes:
         self._run.check()
         assert self._data is not None  # noqa: S101 -- hash_existing() or read_from() comes first
         try:
@@ -88,7 +90,7 @@ class Verified:
             if self._count > self._blob.size:
                 self._refuse(f"holds more than the {exact_size(self._blob.size)} that the manifest states")
             self._hash.update(chunk)
-            self._run.advanced(len(chunk))
+            self._run.advanced(len(chunk), resumed=resumed)
         return chunk
 
     def confirm_end(self) -> None:

@@ -23,5 +23,5 @@ def open_contents(path: Path, run: Run) -> ArchiveSource:
     if searchable:
         return read_contents(path)
     run.explain(f"{path} has no index: reading it to its end")
-    run.notify(Started(0, 0, size))
+    run.notify(Started(0, 0, size, f"looking through {path.name}"))
     return read_contents(path, on_read=run.advanced)

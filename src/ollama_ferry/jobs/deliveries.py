@@ -34,7 +34,8 @@ class Sent:
         sent: the models that are there now and were not before.
         were_there: the models that were there, whole and the same.
         blobs: how many blobs were moved, or would be.
-        size: their bytes.
+        size: their bytes, but for those that an earlier run had sent.
+        resumed: those.
         seconds: how long it took.
         error: why it failed, or None.
     """
@@ -45,6 +46,7 @@ class Sent:
     were_there: list[ModelName] = field(default_factory=list)
     blobs: int = 0
     size: int = 0
+    resumed: int = 0
     seconds: float = 0.0
     error: FerryError | None = None
 
@@ -233,6 +235,7 @@ class _Share:
         if self._failure is None and self._delivery.sent.error is None:
             self._delivery.sent.blobs += 1
             self._delivery.sent.size += self._blob.size - self._begun
+            self._delivery.sent.resumed += self._begun
         elif self._failure is not None and not isinstance(self._failure, KeyboardInterrupt):
             self._delivery.fail(self._failure)
 

@@ -208,7 +208,9 @@ def export_to_file(
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
         _write(store, planned, file.write, kind, options, signature, run)
+        run.phase("waiting for the disk")
         file.publish()
+        run.phase()
         publish_signature(signature, path)
         return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=run.seconds)
 
@@ -256,7 +258,9 @@ def _export_to_volumes(
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")
         _write(store, planned, volumes.write, kind, options, signature, run)
+        run.phase("waiting for the disk")
         volumes.publish()
+        run.phase()
     publish_signature(signature, path)
     seconds = run.seconds
     return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))

@@ -44,6 +44,7 @@ class Imported:
         ignored: how many files in the archive are none of Ollama's.
         ignored_names: the first few of these.
         seconds: how long it took.
+        resumed: how many bytes of the blobs that moved an earlier run had moved.
     """
 
     archive: str
@@ -54,6 +55,7 @@ class Imported:
     ignored: int
     ignored_names: tuple[str, ...]
     seconds: float
+    resumed: int = 0
 
     @property
     def size(self) -> int:
@@ -265,7 +267,7 @@ def _require_blobs(source: Inspectable, planned: Plan) -> None:
 def _scanned(file: ArchiveFile, run: Run) -> ArchiveSource:
     """Read a packed archive to its end, to learn what it holds."""
     run.note(f"{file.label} has no index: reading it to its end to see what it holds")
-    run.notify(Started(0, 0, file.size))
+    run.notify(Started(0, 0, file.size, f"looking through {file.label}"))
     return ArchiveSource(file.label, file.stream().scan(), None)
 
 
@@ -300,4 +302,5 @@ def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents
         ignored=contents.ignored,
         ignored_names=tuple(contents.ignored_names),
         seconds=run.seconds,
+        resumed=run.resumed,
     )

@@ -126,7 +126,7 @@ def repair(
                 names = list(source.names())
                 copy(_plan(source, wanted), source, replaced, run, pass_over=lambda error: run.note(str(error)))
             else:
-                run.notify(Started(0, 0, file.size))
+                run.notify(Started(0, 0, file.size, f"taking good copies out of {file.label}"))
                 stream = file.stream()
                 copy_stream(
                     stream, replaced, _no_model, run, wanted=wanted, pass_over=lambda error: run.note(str(error))

@@ -74,7 +74,9 @@ def send(
     if twice:
         raise UsageError(f"{twice[0]} was named twice as a target")
     for delivery in deliveries:
+        run.phase(f"connecting to {delivery.sent.target}")
         delivery.attempt(delivery.look, wanted, replace=options.replace, checksum=options.checksum)
+    run.phase()
     under_way = [delivery for delivery in deliveries if delivery.sent.error is None and delivery.names]
     if dry_run:
         for delivery in under_way:
