@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from ollama_ferry.cli.meter import Meter
 from ollama_ferry.cli.output import Output
-from ollama_ferry.cli.terminal import escaped, paint, say, say_json_line
+from ollama_ferry.cli.terminal import columns_of, escaped, paint, say, say_json_line
 from ollama_ferry.engine.events import (
     Advanced,
     BlobStarted,
@@ -230,7 +229,7 @@ class _Painted(_Words):
                 paint("\x1b[23;2t")
 
     def _paint(self) -> None:
-        width = shutil.get_terminal_size().columns
+        width = columns_of(sys.stderr)
         line = painted_line(self.meter, width - 1)
         self._wipe()
         self._line = line
@@ -243,7 +242,7 @@ class _Painted(_Words):
     def _wipe(self) -> None:
         """Remove the line, which has become several where the terminal was narrowed meanwhile."""
         if self._line:
-            rows = (len(self._line) - 1) // max(1, shutil.get_terminal_size().columns)
+            rows = (len(self._line) - 1) // max(1, columns_of(sys.stderr))
             paint(f"\x1b[{rows}A\r\x1b[J" if rows else "\r\x1b[K")
             self._line = ""
 

@@ -7,7 +7,7 @@ shows text behind a bidirectional override in another order; a line break makes 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -44,6 +44,17 @@ def styled(text: str, **style: Any) -> str:
     Colours repeat what words say; whoever sets NO_COLOR (no-color.org) gets the words alone.
     """
     return click.style(text, **style) if style and not os.environ.get("NO_COLOR") else text
+
+
+def columns_of(stream: IO[Any] | None, otherwise: int = 80) -> int:
+    """Return how many columns a terminal has: COLUMNS where that is set, else as the terminal says."""
+    text = os.environ.get("COLUMNS", "")
+    if text.isascii() and text.isdigit() and 0 < len(text) < 5 and int(text):
+        return int(text)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or otherwise if stream is not None else otherwise
+    except (OSError, ValueError):
+        return otherwise
 
 
 def paint(sequence: str) -> None:
