@@ -19,7 +19,8 @@ from support.tools import require_tool
 
 # A slow machine is no failure: nothing here is a timed test.
 settings.register_profile("ferry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ferry")
+# Whether a change is refused must not be a matter of luck.
+settings.register_profile("same in every run", settings.get_profile("ferry"), derandomize=True, database=None)
 
 NO_SKIP = os.environ.get("FERRY_NO_SKIP") == "1"
 
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         # Chosen before the workers start, who are told the options.
         config.option.seed = random.SystemRandom().randrange(2**32) if config.option.long else 1
+    settings.load_profile("ferry" if config.option.long else "same in every run")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""Fuzz the reading of archives: ``./dev fuzz --seconds 60 [--seed N]``.
+"""Fuzz the reading of archives: ``./dev fuzz --seconds 60 [--seed N]``, or ``--count 3000`` for the same in every run.
 
 From the fuzzer's bytes an archive is built, near enough to a right one to get far, and then spoilt: fields of headers,
 PAX records, members, packing, single bytes. It is listed, scanned and imported, from a file and from a stream. Whatever
@@ -283,11 +283,13 @@ def run_guided(atheris: Any, target: Target, seed: int, seconds: int, folder: Pa
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the reading of archives.")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=0, help="how many archives, instead of a time; unguided")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--unguided", action="store_true", help="without atheris, even where it is installed")
     parser.add_argument("--save", type=Path, default=Path.cwd(), help="folder for the bytes of a failure")
     parser.add_argument("--replay", type=Path, help="run the bytes of a failure again")
     options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         target = Target(Path(folder))
         if options.replay:
@@ -295,7 +297,7 @@ def main() -> int:
             print("nothing failed")
             return 0
         try:
-            atheris: Any = None if options.unguided else importlib.import_module("atheris")
+            atheris: Any = None if options.unguided or options.count else importlib.import_module("atheris")
         except ImportError:
             atheris = None
         if atheris is not None:
@@ -303,8 +305,9 @@ def main() -> int:
                 for name in MODULES:
                     importlib.import_module(name)
             run_guided(atheris, target, options.seed, options.seconds, options.save)
+        seconds = 0 if options.count else options.seconds
         try:
-            run_seeded(target, options.seed, seconds=options.seconds, folder=options.save)
+            run_seeded(target, options.seed, seconds=seconds, executions=options.count, folder=options.save)
         except Failure as error:
             print(f"failed after {target.executions} executions: {error}")
             return 1

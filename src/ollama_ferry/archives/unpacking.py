@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ollama_ferry.archives.portable_packing import Look, check_gzip_header, new_look
 from ollama_ferry.archives.portable_tar import odd
 from ollama_ferry.archives.zstd_library import load_zstd
 from ollama_ferry.errors import Damaged, UsageError
@@ -27,11 +28,6 @@ PADDING_LIMIT = 64 * 1024 * 1024
 # What unpacks to this many times its packed size is a bomb, not weights. BF16 shrinks to 3/4, and zeros are rare.
 _EXPANSION_LIMIT = 200
 _EXPANSION_FROM = 256 * 1024 * 1024
-_GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
-_GZIP_FLAGS = _GZIP_EXTRA | _GZIP_NAME | _GZIP_COMMENT
-# BusyBox 1.35 fails on 30,000 and takes 16,000.
-_GZIP_EXTRA_LIMIT = 16_000
-_GZIP_TEXT_LIMIT = 4096
 # What a decoder gets at a time: what is left of it at a member's end is copied.
 _FEED = 64 * 1024
 
@@ -182,6 +178,7 @@ class _Packed:
         self._new_decoder = new_decoder
         self._errors = _decoding_errors()
         self._decoder: Decoder | None = None
+        self._look: Look | None = None
         # What was read of the file and not yet given to a decoder: the buffer from a byte on.
         self._buffer = b""
         self._at = 0
@@ -206,7 +203,11 @@ class _Packed:
             except self._errors as error:
                 why = "needs more memory than is allowed" if "emory" in str(error) else "are damaged"
                 raise Damaged(f"its {self._packing} data {why} ({error})") from error
+            if self._look is not None:
+                self._look.see(fed)
             if decoder.eof:
+                if self._look is not None:
+                    self._look.end()
                 self._at -= len(decoder.unused_data)
                 self._decoder = None
             if chunk:
@@ -234,37 +235,12 @@ class _Packed:
             return False
         if packing_of(start) != self._packing:
             raise Damaged(f"something that is no {self._packing} data follows its end")
-        if self._packing == "gzip" and not self._lenient:
-            self._check_gzip_header()
-        elif self._packing == "xz" and not self._lenient:
-            self._check_xz_header()
+        if not self._lenient:
+            self._look = new_look(self._packing)
+            if self._packing == "gzip":
+                check_gzip_header(self._peek)
         self._members += 1
         return True
-
-    def _check_gzip_header(self) -> None:
-        """Refuse what RFC 1952, 2.3.1 has in a member's header and some readers take for damage, or don't look at."""
-        head = self._peek(12)
-        flags = head[3] if len(head) > 3 else 0
-        if flags & ~_GZIP_FLAGS:
-            raise odd(f"a gzip header has the flags {flags:#04x}, which GNU gzip checks or refuses, and others ignore")
-        at = 10
-        if flags & _GZIP_EXTRA:
-            length = int.from_bytes(head[10:12], "little")
-            if length > _GZIP_EXTRA_LIMIT:
-                raise odd(f"a gzip header has an extra field of {length} bytes, at which BusyBox gives up")
-            at += 2 + length
-        for flag in (_GZIP_NAME, _GZIP_COMMENT):
-            if flags & flag:
-                end = self._peek(at + _GZIP_TEXT_LIMIT).find(b"\0", at)
-                if end < 0:
-                    raise odd(f"a gzip header has a name or comment of over {_GZIP_TEXT_LIMIT} bytes")
-                at = end + 1
-
-    def _check_xz_header(self) -> None:
-        """Refuse filters before LZMA2 (xz file format, 3.1.2: their number in the block's flags)."""
-        head = self._peek(14)
-        if len(head) == 14 and head[12] and head[13] & 3:
-            raise odd("its xz data has gone through a filter, which BusyBox does not know")
 
     def _peek(self, count: int) -> bytes:
         """Return the next bytes without taking them; fewer at the end of the data."""
