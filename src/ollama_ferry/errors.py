@@ -11,7 +11,7 @@
     ├── NotFound               3
     │   ├── ModelNotFound      3   the place holds no such model
     │   ├── StoreNotFound      3   no store where one was looked for
-    │   └── CloudStub          3   the model runs elsewhere: there are no weights to carry
+    │   └── CloudStub          3   the model runs elsewhere: there are no weights to copy
     ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
     │   ├── ReadDifferently    4   an archive that not every tar reads in the same way
     │   ├── MissingBlob        4   a manifest names a blob that is not there

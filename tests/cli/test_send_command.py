@@ -265,10 +265,10 @@ def test_many_small_blobs_travel_in_few_calls(source: StoreBuilder, sshd: Sshd, 
 
 def test_without_tar_there_it_is_slower_and_works(models: StoreBuilder, sshd: Sshd, tmp_path: Path) -> None:
     class Tarless(SshPlace):
-        def look(self, names=None):  # type: ignore[no-untyped-def]
-            looked = super().look(names)
-            looked.has_tar = False
-            return looked
+        def take_survey(self, names=None):  # type: ignore[no-untyped-def]
+            survey = super().take_survey(names)
+            survey.has_tar = False
+            return survey
 
     store = Store(models.root)
     with SshConnection("root@there", None, SshOptions(tuple(sshd.ssh.split()))) as line:

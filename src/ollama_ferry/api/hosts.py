@@ -274,7 +274,7 @@ def _fetch(
         if host.name:
             here = there = open_host(stack, host, ssh)
             run.phase(f"connecting to {there.label}")
-            _look_for(there, options.only)
+            _survey_for(there, options.only)
             run.phase()
         else:
             here = Store(Path(host.path).expanduser())
@@ -314,19 +314,19 @@ def _send(
         return send(Store(located.root), names, places, options, dry_run=dry_run, run=run)
 
 
-def _look_for(place: SshPlace, texts: Iterable[str]) -> None:
+def _survey_for(place: SshPlace, texts: Iterable[str]) -> None:
     """Find out what is there of some models in as few calls as can be."""
     from ollama_ferry.engine.inspect import resolve
     from ollama_ferry.model.names import ModelName, is_pattern
 
     if any(map(is_pattern, texts)):
-        place.look()
+        place.take_survey()
         return
     names = [ModelName.parse(text) for text in texts]
-    place.look(names)
+    place.take_survey(names)
     spelt = [resolve(place, name) for name in names]
-    if any(name not in place.looked.manifests for name in spelt):
-        place.look(spelt)
+    if any(name not in place.survey.manifests for name in spelt):
+        place.take_survey(spelt)
 
 
 def means_host(text: str) -> bool:

@@ -239,7 +239,7 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run
     with ExitStack() as stack:
         place = open_host(stack, Host.parse(host), ssh)
         run.phase(f"connecting to {place.label}")
-        place.look()
+        place.take_survey()
         run.phase()
         names = pick(place, texts, place.label) if texts else list(place.names())
         return verify_place(place, names, trust=trust, run=run)
@@ -301,6 +301,6 @@ def _place(
     with ExitStack() as stack:
         place = open_host(stack, Host.parse(host), ssh)
         run.phase(f"connecting to {place.label}")
-        place.look()
+        place.take_survey()
         run.phase()
         yield place

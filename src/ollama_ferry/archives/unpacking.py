@@ -133,9 +133,9 @@ class Joined(io.RawIOBase):
             self._start, self._at = b"", 0
             return self._rest.read(size)
         # Without a copy of what is left: a tar is asked for by blocks.
-        given = self._start[self._at :] if size < 0 else self._start[self._at : self._at + size]
-        self._at += len(given)
-        return given
+        piece = self._start[self._at :] if size < 0 else self._start[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
 
 
 class _Plain:

@@ -168,7 +168,7 @@ def with_sudo(line: str, folder: Path | str) -> str:
     """
     if os.name == "nt":
         return line
-    owner = next((uid for uid in _owners_of_way(folder) if uid), 0)
+    owner = next((uid for uid in _owners_above(folder) if uid), 0)
     if os.access(folder, os.W_OK) and (os.geteuid() or not owner):
         return line
     if owner in (0, os.geteuid()):
@@ -195,7 +195,7 @@ def login_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def _owners_of_way(folder: Path | str) -> Iterable[int]:
+def _owners_above(folder: Path | str) -> Iterable[int]:
     """Give the owners of a folder and of those that it is in, from the deepest one that is there."""
     real = Path(os.path.realpath(folder))
     for part in (real, *real.parents):
@@ -228,5 +228,7 @@ def leads_honestly(path: str | os.PathLike[str]) -> bool:
         owner = os.stat(path).st_uid
     except OSError:
         return False
-    way = Path(os.path.abspath(path))
-    return all(not part.is_symlink() or os.lstat(part).st_uid in {*makers, owner} for part in (way, *way.parents))
+    absolute = Path(os.path.abspath(path))
+    return all(
+        not part.is_symlink() or os.lstat(part).st_uid in {*makers, owner} for part in (absolute, *absolute.parents)
+    )

@@ -23,7 +23,7 @@ _BLOB = re.compile(r"sha256([-:])([0-9a-f]{64})")
 # Newer servers download tensors into NAME.tmp, and resume.
 _PARTIAL = re.compile(r"sha256-([0-9a-f]{64})(?:-partial(?:-[0-9]+)?|\.tmp)")
 
-Look = Callable[[str, os.stat_result], None]
+Visit = Callable[[str, os.stat_result], None]
 """Called with the path and the state of every file and folder; a link is told as such."""
 
 
@@ -83,7 +83,7 @@ class Blobs:
     cut: bool = False
 
 
-def look_at_blobs(folder: str, look: Look) -> Blobs:
+def visit_blobs(folder: str, visit: Visit) -> Blobs:
     """Look at a store's blobs.
 
     Raises:
@@ -99,7 +99,7 @@ def look_at_blobs(folder: str, look: Look) -> Blobs:
                 own = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            look(entry.path, own)
+            visit(entry.path, own)
             if stat.S_ISDIR(own.st_mode):
                 continue
             name = entry.name
@@ -143,18 +143,18 @@ class ManifestFile:
     regular: bool
 
 
-def look_at_manifests(folder: str, look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
+def visit_manifests(folder: str, visit: Visit, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
     """Give the files that a server takes for manifests, sorted.
 
     Args:
         folder: the ``manifests`` folder.
-        look: see :data:`Look`.
+        look: see :data:`Visit`.
         closed: called with each folder that this process may not read.
     """
-    yield from islice(_below(folder, (), look, closed), ENTRIES_AT_MOST)
+    yield from islice(_below(folder, (), visit, closed), ENTRIES_AT_MOST)
 
 
-def _below(folder: str, above: tuple[str, ...], look: Look, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
+def _below(folder: str, above: tuple[str, ...], visit: Visit, closed: Callable[[str], None]) -> Iterator[ManifestFile]:
     try:
         with os.scandir(folder) as found:
             entries = sorted(islice(found, ENTRIES_AT_MOST), key=lambda entry: entry.name)
@@ -166,10 +166,10 @@ def _below(folder: str, above: tuple[str, ...], look: Look, closed: Callable[[st
     for entry in entries:
         parts = (*above, entry.name)
         with suppress(OSError):
-            look(entry.path, entry.stat(follow_symlinks=False))
+            visit(entry.path, entry.stat(follow_symlinks=False))
         if len(parts) < 4:
             if _is_folder(entry):
-                yield from _below(entry.path, parts, look, closed)
+                yield from _below(entry.path, parts, visit, closed)
         elif not _is_folder(entry):
             yield ManifestFile(parts, entry.path, not leads_nowhere(entry.path), not _is_special(entry.path))
 
@@ -211,7 +211,7 @@ class FolderSeen:
     files: set[tuple[int, int]] = field(default_factory=set)
 
 
-def look_at_folder(folder: str, seen: FolderSeen) -> None:
+def visit_folder(folder: str, seen: FolderSeen) -> None:
     """Look at everything below a folder, and add it to what was seen; no link is followed."""
     try:
         with os.scandir(folder) as entries:
@@ -225,7 +225,7 @@ def look_at_folder(folder: str, seen: FolderSeen) -> None:
                 if stat.S_ISLNK(status.st_mode):
                     seen.known = False
                 if stat.S_ISDIR(status.st_mode):
-                    look_at_folder(entry.path, seen)
+                    visit_folder(entry.path, seen)
                 else:
                     seen.size += on_disk(status)
     except FileNotFoundError:

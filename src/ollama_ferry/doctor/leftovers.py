@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ollama_ferry.doctor.advice import with_sudo
-from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, FolderSeen, look_at_folder
+from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, FolderSeen, visit_folder
 from ollama_ferry.doctor.findings import Severity, age, words
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.files.mounts import mount_points
@@ -33,7 +33,7 @@ def _check(subject: Subject, name: str, what: str, again: str, more: list[Path])
     seen = FolderSeen()
     for folder in folders:
         if not os.path.islink(folder):
-            look_at_folder(folder, seen)
+            visit_folder(folder, seen)
     old = subject.now - seen.newest
     when = f", last written {age(old)} ago" if seen.newest else ""
     subject.add(

@@ -69,18 +69,18 @@ def check_machine(
     moment = time.time() if now is None else now
     listed = list_candidates(system, Path(os.path.abspath(models.expanduser())) if models is not None else None)
     chosen = listed.chosen
-    there = [one for one in listed.found if one.state is not State.ABSENT]
-    if not there or (models is not None and chosen not in there):
+    existing = [one for one in listed.found if one.state is not State.ABSENT]
+    if not existing or (models is not None and chosen not in existing):
         # It raises, with what was looked at and what may have been meant.
         located = locate(system, models)
         raise StoreNotFound(f"{shown(located.root)} has gone while it was looked at")
     findings = Findings()
     seen: list[StoreSeen] = []
     checked_disks: set[int] = set()
-    for one in sorted(there, key=lambda one: one is not chosen):
+    for one in sorted(existing, key=lambda one: one is not chosen):
         held: Held | None = None
         if models is None or one is chosen:
-            held = _look_into(one, listed, system, findings, moment)
+            held = _check_store(one, listed, system, findings, moment)
             if held is not None and one.state is State.STORE:
                 check_space(one.path, held.largest, free, checked_disks, findings)
         seen.append(StoreSeen(one.path, one.why, one is chosen, is_served(listed, one), held))
@@ -91,7 +91,7 @@ def check_machine(
     return MachineReport(tuple(seen), str(answer.address), folder, findings.sorted(), findings.omitted())
 
 
-def _look_into(one: Candidate, listed: Candidates, system: System, findings: Findings, now: float) -> Held | None:
+def _check_store(one: Candidate, listed: Candidates, system: System, findings: Findings, now: float) -> Held | None:
     if one.state is State.CLOSED:
         findings.add(
             Finding(

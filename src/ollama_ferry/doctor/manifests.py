@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.doctor.advice import move, with_sudo
-from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, Look, ManifestFile, Some, look_at_manifests
+from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, ManifestFile, Some, Visit, visit_manifests
 from ollama_ferry.doctor.findings import Severity, and_more
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
@@ -48,7 +48,7 @@ class ModelsSeen:
         return sum(map(len, self.names.values()))
 
 
-def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> ModelsSeen:
+def check_manifests(subject: Subject, blobs: Blobs | None, visit: Visit) -> ModelsSeen:
     """Tell what is wrong with the manifests of a store and with the models that they name.
 
     Args:
@@ -59,8 +59,8 @@ def check_manifests(subject: Subject, blobs: Blobs | None, look: Look) -> Models
     check = _Manifests(subject)
     check.layouts()
     # Which blobs are wrong for one model and right for another is known only when all manifests are read.
-    for file in look_at_manifests(str(subject.store.manifests_folder), look, subject.closed):
-        check.look_at(file)
+    for file in visit_manifests(str(subject.store.manifests_folder), visit, subject.closed):
+        check.add(file)
     if check.files >= ENTRIES_AT_MOST:
         subject.not_understood += 1
     check.add_no_manifests()
@@ -95,7 +95,7 @@ class _Manifests:
             [str(folder)],
         )
 
-    def look_at(self, file: ManifestFile) -> None:
+    def add(self, file: ManifestFile) -> None:
         """Look at a file where a manifest belongs."""
         self.files += 1
         if not file.there:

@@ -40,9 +40,9 @@ class Owners:
             _, status = found[-1]
             self._owner = user_numbered(status.st_uid, status.st_gid)
         for path, status in found:
-            self.look(path, status)
+            self.visit(path, status)
 
-    def look(self, path: str, status: os.stat_result) -> None:
+    def visit(self, path: str, status: os.stat_result) -> None:
         """Look at a file or folder of the store."""
         owner = self._owner
         # Root may do everything, and who owns a link matters to nobody.

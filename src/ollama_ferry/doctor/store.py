@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ollama_ferry.doctor.advice import Advice
 from ollama_ferry.doctor.blobs import check_blobs, check_no_blobs
-from ollama_ferry.doctor.contents import Blobs, look_at_blobs
+from ollama_ferry.doctor.contents import Blobs, visit_blobs
 from ollama_ferry.doctor.findings import Findings, Severity
 from ollama_ferry.doctor.leftovers import check_leftovers
 from ollama_ferry.doctor.links import check_links
@@ -63,20 +63,20 @@ def check_store(
         return Held()
     owned = Owners(store, owner) if owners else None
 
-    def look(path: str, status: os.stat_result) -> None:
+    def visit(path: str, status: os.stat_result) -> None:
         subject.advice.keep(path, status)
         if owned is not None:
-            owned.look(path, status)
+            owned.visit(path, status)
 
     blobs: Blobs | None = None
     try:
-        blobs = look_at_blobs(str(store.blobs_folder), look)
+        blobs = visit_blobs(str(store.blobs_folder), visit)
     except PermissionError:
         subject.closed(str(store.blobs_folder))
     except OSError:
         # Told when it is known whether there are models.
         pass
-    models = check_manifests(subject, blobs, look)
+    models = check_manifests(subject, blobs, visit)
     check_names(subject, models.names)
     if blobs is not None:
         check_blobs(subject, blobs, models.named)

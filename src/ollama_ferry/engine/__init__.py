@@ -1,1 +1,1 @@
-"""The one engine: plan what to carry, carry it, and hash every byte on the way."""
+"""The one engine: plan what to copy, copy it, and hash every byte on the way."""

@@ -1,4 +1,4 @@
-"""The one engine: plan what to carry from a source to a sink, then carry it.
+"""The one engine: plan what to copy from a source to a sink, then copy it.
 
 Blobs go first, each once, in the order of their digests; a manifest follows the last blob that it needs. Each
 byte is hashed on the way, whatever the places do.
@@ -45,12 +45,12 @@ class Copied:
 
 
 def plan(source: Source, target: Holder | None, names: Iterable[ModelName]) -> Plan:
-    """Find out what carrying some models means.
+    """Find out what copying some models means.
 
     Args:
         source: where they are.
         target: where they go; None plans as for an empty place.
-        names: the models; one named twice is carried once.
+        names: the models; one named twice is copied once.
 
     Raises:
         ModelNotFound, Damaged: a model is not there, or its manifest is not readable.
@@ -69,8 +69,8 @@ def plan(source: Source, target: Holder | None, names: Iterable[ModelName]) -> P
         models.append(PlannedModel(name, manifest))
     ordered = sorted(blobs.values(), key=lambda blob: blob.digest)
     present = tuple(blob for blob in ordered if target is not None and target.has(blob))
-    there = {blob.digest for blob in present}
-    moving = tuple(blob for blob in ordered if blob.digest not in there)
+    digests = {blob.digest for blob in present}
+    moving = tuple(blob for blob in ordered if blob.digest not in digests)
     return Plan(tuple(models), moving, present)
 
 
@@ -82,12 +82,12 @@ def copy(
     *,
     pass_over: Callable[[Damaged], None] | None = None,
 ) -> Copied:
-    """Carry out a plan.
+    """Do what a plan says.
 
     Args:
         planned: what :func:`plan` returned for the same source and sink.
         run: notified of every step, on this thread; stops the copy at the next chunk.
-        pass_over: notified of a blob that is damaged in the source, and of the models that are not carried for it; None
+        pass_over: notified of a blob that is damaged in the source, and of the models that are not copied for it; None
             ends the copy there.
 
     Raises:
@@ -101,9 +101,9 @@ def copy(
     if isinstance(source, Expects):
         source.expect(planned.blobs)
     pending = PendingModels(sink, run)
-    there = {blob.digest for blob in planned.present}
+    present = {blob.digest for blob in planned.present}
     for model in planned.models:
-        pending.expect(model.name, model.manifest, lambda blob: blob.digest in there)
+        pending.expect(model.name, model.manifest, lambda blob: blob.digest in present)
     needed_by = planned.needed_by
     moved: list[Descriptor] = []
     for blob in planned.blobs:
@@ -134,7 +134,7 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
         run: notified of every step; stops the copy at the next chunk.
 
     Returns:
-        The plan that was carried out.
+        The plan that was followed.
 
     Raises:
         Vanished: blobs have gone each time.
@@ -148,7 +148,7 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
         except Vanished as error:
             if not attempts_left:
                 raise
-            run.note(f"{error}; carrying it again")
+            run.note(f"{error}; copying it again")
     return planned
 
 

@@ -17,7 +17,7 @@ class Started:
     """A copy begins.
 
     Attributes:
-        models: how many models it carries; 0 where it is a stream, whose content shows later.
+        models: how many models it copies; 0 where it is a stream, whose content shows later.
         blobs: how many blobs will be moved; those that are there already are not counted.
         total: the bytes of these blobs; of a stream, those of its file, or 0 where it has none.
         what: what this pass over the bytes is for, as a participle, where it is not yet the work itself: ``looking

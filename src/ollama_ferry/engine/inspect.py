@@ -20,10 +20,10 @@ def resolve(place: Searchable, name: ModelName) -> ModelName:
     Raises:
         ModelNotFound: there is no such model; the hint has the nearest names.
     """
-    here = list(place.names())
-    if name in here:
+    names = list(place.names())
+    if name in names:
         return name
-    for other in here:
+    for other in names:
         if other.key == name.key:
             return other
     raise not_found(place, name)
@@ -108,7 +108,7 @@ def require_whole(place: Inspectable, name: ModelName, manifest: Manifest) -> No
     host = runs_at(place, manifest)
     if host:
         raise CloudStub(
-            f"{name} is a cloud model: it runs at {host} and has no weights here to carry",
+            f"{name} is a cloud model: it runs at {host} and has no weights here to copy",
             hint="Every machine that can reach that host has it by `ollama pull` or `ollama run`.",
         )
 

@@ -34,9 +34,9 @@ class PendingModels:
         self._missing: dict[ModelName, dict[Digest, Descriptor]] = {}
         self._needed_by: dict[Digest, list[ModelName]] = {}
 
-    def expect(self, name: ModelName, manifest: Manifest, is_here: Callable[[Descriptor], bool]) -> None:
+    def expect(self, name: ModelName, manifest: Manifest, is_present: Callable[[Descriptor], bool]) -> None:
         """Wait for those of a model's blobs that are not here."""
-        missing = {blob.digest: blob for blob in blobs_of(name, manifest) if not is_here(blob)}
+        missing = {blob.digest: blob for blob in blobs_of(name, manifest) if not is_present(blob)}
         self._manifests[name] = manifest
         self._missing[name] = missing
         for digest in missing:

@@ -1,4 +1,4 @@
-"""A source whose manifests are read once: what was decided on is what is carried, whatever the place says later."""
+"""A source whose manifests are read once: what was decided on is what is copied, whatever the place says later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to carry: some models of a source, and those of their blobs that a target lacks."""
+"""What to copy: some models of a source, and those of their blobs that a target lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ollama_ferry.wording import counted, human_size
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model to carry."""
+    """A model to copy."""
 
     name: ModelName
     manifest: Manifest

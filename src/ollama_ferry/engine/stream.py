@@ -94,7 +94,7 @@ class _Taken:
             raise UsageError(f"two models of the stream would both become {target}")
         if target is not None:
             self._targets.add(target)
-            self.pending.expect(target, entry.manifest, self._is_here)
+            self.pending.expect(target, entry.manifest, self._is_present)
 
     def take(self, entry: BlobEntry, pass_over: Callable[[Damaged], None] | None) -> None:
         """Take a blob that the sink lacks."""
@@ -138,6 +138,6 @@ class _Taken:
         if not again:
             self._run.notify(BlobDone(entry.blob))
 
-    def _is_here(self, blob: Descriptor) -> bool:
+    def _is_present(self, blob: Descriptor) -> bool:
         known = self._moved.get(blob.digest) or self._present.get(blob.digest)
         return known is not None and known.size == blob.size

@@ -210,14 +210,14 @@ class _Walk:
         self._links: list[tuple[str, int]] = []
         # With each name, whether a link has brought it: then it has to be there.
         self._ahead = deque((name, False) for name in path.parts[1:])
-        self._here = open_folder(os.sep)
+        self._folder = open_folder(os.sep)
 
     def nearest(self) -> tuple[Folder, list[str]]:
         try:
             while self._ahead:
                 name, of_link = self._ahead[0]
                 try:
-                    link = _read_link(name, self._here)
+                    link = _read_link(name, self._folder)
                 except FileNotFoundError:
                     if of_link or any(name == os.pardir for name, _ in self._ahead):
                         raise FerryError(f"{self._asked} leads nowhere: a link on its way has no end") from None
@@ -229,37 +229,37 @@ class _Walk:
                     self._step(name)
             self._require_trusted_links()
         except BaseException:
-            self._here.close()
+            self._folder.close()
             raise
-        return self._here, [name for name, _ in self._ahead]
+        return self._folder, [name for name, _ in self._ahead]
 
     def _step(self, name: str) -> None:
-        here = self._here
+        folder = self._folder
         try:
-            below = open_folder(name, here)
+            below = open_folder(name, folder)
         except NotADirectoryError:
-            raise _no_folder(here.named(name)) from None
-        here.close()
-        self._here = below
+            raise _no_folder(folder.named(name)) from None
+        folder.close()
+        self._folder = below
 
     def _follow(self, name: str, target: str, owner: int) -> None:
-        self._links.append((self._here.named(name), owner))
+        self._links.append((self._folder.named(name), owner))
         if len(self._links) > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._asked)
         parts = Path(target).parts
         if os.path.isabs(target):
-            self._here.close()
-            self._here = open_folder(os.sep)
+            self._folder.close()
+            self._folder = open_folder(os.sep)
             parts = parts[1:]
         self._ahead.extendleft((part, True) for part in reversed(parts))
 
     def _require_trusted_links(self) -> None:
-        owner = self._here.status().st_uid
+        owner = self._folder.status().st_uid
         for link, of in self._links:
             if of not in (0, owner):
                 raise NotPermitted(
-                    f"{self._asked} leads through {link}, a link of user {of}, to {self._here.path}, not theirs",
-                    hint=f"If that is where the models are to go, name it itself: {self._here.path}",
+                    f"{self._asked} leads through {link}, a link of user {of}, to {self._folder.path}, not theirs",
+                    hint=f"If that is where the models are to go, name it itself: {self._folder.path}",
                 )
 
 

@@ -122,8 +122,8 @@ def impassable(path: Path, user: User) -> list[Path]:
 
 def _folders_above(path: Path) -> Iterator[Path]:
     seen: set[Path] = set()
-    for way in (path, Path(os.path.realpath(path))):
-        for folder in reversed(way.parents):
+    for spelling in (path, Path(os.path.realpath(path))):
+        for folder in reversed(spelling.parents):
             if folder not in seen:
                 seen.add(folder)
                 yield folder

@@ -30,9 +30,9 @@ class ExistingModel:
     id: str = ""
 
     @classmethod
-    def of(cls, here: Manifest | None, manifest: Manifest) -> ExistingModel | None:
+    def of(cls, found: Manifest | None, manifest: Manifest) -> ExistingModel | None:
         """Compare the manifest at a target with the one that comes."""
-        return ExistingModel(here.raw == manifest.raw, here.digest.short) if here is not None else None
+        return ExistingModel(found.raw == manifest.raw, found.digest.short) if found is not None else None
 
 
 class Claims:
@@ -50,7 +50,7 @@ class Claims:
         self._conflicts: list[str] = []
         self._remedies: dict[str, None] = {}
 
-    def claim(self, source: object, name: object, key: Hashable, there: ExistingModel | None) -> bool:
+    def claim(self, source: object, name: object, key: Hashable, existing: ExistingModel | None) -> bool:
         """Decide on one model.
 
         Args:
@@ -65,8 +65,8 @@ class Claims:
         other = self._taken.setdefault(key, source)
         if other is not source:
             self._refuse(f"{other} and {source} would both become {name}: letter case does not count", "rename")
-        elif there is not None and not there.same and not self._replace:
-            known = f", as {there.id}" if there.id else ""
+        elif existing is not None and not existing.same and not self._replace:
+            known = f", as {existing.id}" if existing.id else ""
             self._refuse(f"{name} is in {self._target} already{known}, and is another one", "replace", "rename")
         else:
             return True

@@ -92,18 +92,18 @@ class Delivery:
             return False
         return True
 
-    def look(self, wanted: Plan, *, replace: bool, checksum: bool) -> None:
+    def compare(self, wanted: Plan, *, replace: bool, checksum: bool) -> None:
         """Find out what is there, and which models are to be sent."""
-        self.sent.root, found = self.target.look_for([model.name for model in wanted.models])
+        self.sent.root, found = self.target.existing([model.name for model in wanted.models])
         if checksum:
             self.target.doubt(wanted.blobs)
         claims = Claims(self.sent.target, replace=replace)
         for model in wanted.models:
-            spelt, here = found[model.name]
-            there = ExistingModel.of(here, model.manifest)
-            if not claims.claim(model.name, spelt, spelt.key, there):
+            spelt, manifest = found[model.name]
+            existing = ExistingModel.of(manifest, model.manifest)
+            if not claims.claim(model.name, spelt, spelt.key, existing):
                 continue
-            if there is not None and there.same and all(self.target.has(blob) for blob in model.manifest.blobs):
+            if existing is not None and existing.same and all(self.target.has(blob) for blob in model.manifest.blobs):
                 self.sent.were_there.append(spelt)
                 continue
             self.names[model.name] = spelt
@@ -130,7 +130,7 @@ class Delivery:
             self.names.clear()
             self.needs.clear()
             self.sent.were_there.clear()
-            self.look(wanted, replace=replace, checksum=checksum)
+            self.compare(wanted, replace=replace, checksum=checksum)
 
 
 class AllFailed(FerryError):
@@ -144,17 +144,17 @@ class Deliveries:
         self._deliveries = deliveries
 
     @property
-    def _under_way(self) -> list[tuple[Delivery, Sink]]:
+    def _active(self) -> list[tuple[Delivery, Sink]]:
         found = [(one, one.sink) for one in self._deliveries if one.sent.error is None and one.sink is not None]
         if not found:
             raise AllFailed("no target is left")
         return found
 
     def has(self, blob: Descriptor) -> bool:
-        return all(blob.digest not in delivery.needs or sink.has(blob) for delivery, sink in self._under_way)
+        return all(blob.digest not in delivery.needs or sink.has(blob) for delivery, sink in self._active)
 
     def prepare(self, planned: Plan) -> None:
-        for delivery, sink in self._under_way:
+        for delivery, sink in self._active:
             own = Plan(
                 tuple(model for model in planned.models if model.name in delivery.names),
                 tuple(blob for blob in planned.blobs if blob.digest in delivery.needs and not sink.has(blob)),
@@ -164,15 +164,13 @@ class Deliveries:
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         lacking = [
-            (delivery, sink)
-            for delivery, sink in self._under_way
-            if blob.digest in delivery.needs and not sink.has(blob)
+            (delivery, sink) for delivery, sink in self._active if blob.digest in delivery.needs and not sink.has(blob)
         ]
         shares = [_Share(delivery, sink, blob) for delivery, sink in lacking]
         try:
             while chunk := data.read(_CHUNK):
                 for share in shares:
-                    share.give(chunk)
+                    share.feed(chunk)
         except BaseException as error:
             for share in shares:
                 share.abort(error)
@@ -180,21 +178,21 @@ class Deliveries:
                 share.wait()
             raise
         for share in shares:
-            share.give(b"")
+            share.feed(b"")
         for share in shares:
             share.wait()
         # Raises where this was the last one.
-        _ = self._under_way
+        _ = self._active
 
     def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         vanished: Vanished | None = None
-        for delivery, sink in self._under_way:
-            there = delivery.names.get(name)
-            if there is None or there in delivery.arrived:
+        for delivery, sink in self._active:
+            spelt = delivery.names.get(name)
+            if spelt is None or spelt in delivery.arrived:
                 continue
-            if delivery.attempt(sink.publish_model, there, manifest):
-                delivery.sent.sent.append(there)
-                delivery.arrived.add(there)
+            if delivery.attempt(sink.publish_model, spelt, manifest):
+                delivery.sent.sent.append(spelt)
+                delivery.arrived.add(spelt)
             elif isinstance(delivery.sent.error, Vanished):
                 # Whoever copies plans anew, and gives up in the end.
                 vanished, delivery.sent.error = delivery.sent.error, None
@@ -216,7 +214,7 @@ class _Share:
         self._thread = Thread(target=self._run, name="send", daemon=True)
         self._thread.start()
 
-    def give(self, chunk: bytes | BaseException) -> None:
+    def feed(self, chunk: bytes | BaseException) -> None:
         while self._thread.is_alive():
             try:
                 self._chunks.put(chunk, timeout=0.2)
@@ -228,7 +226,7 @@ class _Share:
         """Give up: the source has failed, or the user has had enough."""
         if isinstance(self._sink, Aborts):
             self._sink.abort()
-        self.give(error)
+        self.feed(error)
 
     def wait(self) -> None:
         self._thread.join()

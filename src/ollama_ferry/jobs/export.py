@@ -120,7 +120,7 @@ def plan_export(store: Inspectable, names: Iterable[ModelName], have: Holder | N
         have: tells what the target has already, which is left out; None for nothing.
 
     Raises:
-        ModelNotFound, CloudStub, Damaged: a model can't be carried.
+        ModelNotFound, CloudStub, Damaged: a model can't be copied.
     """
     planned = plan(store, have, names)
     for model in planned.models:

@@ -92,13 +92,13 @@ class _Work:
 
     def _hash(self, blob: Descriptor) -> None:
         try:
-            problem = self._look(blob)
+            problem = self._compare(blob)
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
             self.reports.put(error)
         else:
             self.reports.put((blob.digest, problem))
 
-    def _look(self, blob: Descriptor) -> Problem | None:
+    def _compare(self, blob: Descriptor) -> Problem | None:
         try:
             with self.place.open(blob) as data:
                 actual = hash_of(data, self._advanced)

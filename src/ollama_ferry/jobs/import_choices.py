@@ -84,12 +84,12 @@ class Choices:
         if self.options.rename is not None:
             require_one(self._asked_for, self.label)
         name = self._spelling.of(self.options.rename or source)
-        there = ExistingModel.of(self.store.manifest_here(name), manifest)
-        if not self._claims.claim(source, name, name.key, there):
+        existing = ExistingModel.of(self.store.manifest_or_none(name), manifest)
+        if not self._claims.claim(source, name, name.key, existing):
             return None
         whole = (
-            there is not None
-            and there.same
+            existing is not None
+            and existing.same
             and not self.options.verify_existing
             and all(self.store.has(blob) for blob in manifest.blobs)
         )
@@ -101,8 +101,8 @@ class Choices:
         moving = {blob.digest for blob in planned.blobs}
         left = []
         for model in planned.models:
-            there = ExistingModel.of(self.store.manifest_here(model.name), model.manifest)
-            if there is not None and there.same and not any(b.digest in moving for b in model.manifest.blobs):
+            existing = ExistingModel.of(self.store.manifest_or_none(model.name), model.manifest)
+            if existing is not None and existing.same and not any(b.digest in moving for b in model.manifest.blobs):
                 self.models[model.name] = replace(self.models[model.name], was_here=True)
             else:
                 left.append(model)

@@ -177,7 +177,7 @@ class _Repository:
         mounted: list[Descriptor] = []
         tries = self.sink.tries()
         while True:
-            missing = self.sink.look(plan(source, None, names).blobs)
+            missing = self.sink.missing(plan(source, None, names).blobs)
             # What was mounted and is not there after all has to be sent.
             if not tries.failures:
                 others = {blob: [*options.mount_from, *filter(None, [known.get(blob.digest)])] for blob in missing}
@@ -235,12 +235,12 @@ def _refuse_conflicts(
             reference = places[model.name]
             found = repository.sink.tagged(model.name)
             same = found == repository.sink.form(model.name, model.manifest)
-            there = None
+            existing = None
             if found is not None:
                 # Another form of the same model is no conflict, and is written anew.
                 alike = same or is_form_of(found, model.name, model.manifest)
-                there = ExistingModel(alike, Digest.of(found).short if found else "")
-            claimed = claims.claim(model.name, reference, reference, there)
-            if claimed and same and not repository.sink.look(model.manifest.blobs):
+                existing = ExistingModel(alike, Digest.of(found).short if found else "")
+            claimed = claims.claim(model.name, reference, reference, existing)
+            if claimed and same and not repository.sink.missing(model.manifest.blobs):
                 repository.were_there.append(model)
     claims.raise_conflicts("nothing was sent")

@@ -148,8 +148,8 @@ def _no_model(name: ModelName, manifest: Manifest) -> ModelName | None:
 
 
 def _plan(source: ArchiveSource, wanted: dict[Digest, Descriptor]) -> Plan:
-    there = (blob for blob in wanted.values() if source.blob_size(blob.digest) == blob.size)
-    return Plan((), tuple(sorted(there, key=lambda blob: blob.digest)))
+    present = (blob for blob in wanted.values() if source.blob_size(blob.digest) == blob.size)
+    return Plan((), tuple(sorted(present, key=lambda blob: blob.digest)))
 
 
 class _Replacing:

@@ -75,18 +75,18 @@ def send(
         raise UsageError(f"{twice[0]} was named twice as a target")
     for delivery in deliveries:
         run.phase(f"connecting to {delivery.sent.target}")
-        delivery.attempt(delivery.look, wanted, replace=options.replace, checksum=options.checksum)
+        delivery.attempt(delivery.compare, wanted, replace=options.replace, checksum=options.checksum)
     run.phase()
-    under_way = [delivery for delivery in deliveries if delivery.sent.error is None and delivery.names]
+    active = [delivery for delivery in deliveries if delivery.sent.error is None and delivery.names]
     if dry_run:
-        for delivery in under_way:
+        for delivery in active:
             delivery.foretell(wanted)
     else:
         for delivery in deliveries:
             if delivery.sent.error is None and not delivery.names:
                 delivery.attempt(delivery.target.tidy_up, run)
-        if under_way:
-            _send_all(store, under_way, run, wanted, options)
+        if active:
+            _send_all(store, active, run, wanted, options)
     for delivery in deliveries:
         delivery.sent.seconds = run.seconds
     return [delivery.sent for delivery in deliveries]

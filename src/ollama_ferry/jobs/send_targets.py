@@ -27,7 +27,7 @@ class SendTarget(Protocol):
         """Whether somebody else may have written there between the first look and the sink."""
         ...
 
-    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+    def existing(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
         """Return the store's folder, and for each name how it is spelt there and what is there under it."""
         ...
 
@@ -66,20 +66,20 @@ class SshTarget:
         self._place = place
         self._wait = wait
 
-    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
-        looked = self._place.look(names)
-        spelling = Spelling(looked.names)
+    def existing(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+        survey = self._place.take_survey(names)
+        spelling = Spelling(survey.names)
         spelt = {name: spelling.of(name) for name in names}
-        if any(other in looked.names and other not in looked.manifests for other in spelt.values()):
-            looked = self._place.look(spelt.values())
-        return looked.root, {name: (other, looked.manifests.get(other)) for name, other in spelt.items()}
+        if any(other in survey.names and other not in survey.manifests for other in spelt.values()):
+            survey = self._place.take_survey(spelt.values())
+        return survey.root, {name: (other, survey.manifests.get(other)) for name, other in spelt.items()}
 
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
-        there = [blob for blob in blobs if self._place.looked.blobs.get(blob.digest) == blob.size]
-        if there:
-            for blob, found in self._place.hashes(there):
+        present = [blob for blob in blobs if self._place.survey.blobs.get(blob.digest) == blob.size]
+        if present:
+            for blob, found in self._place.hashes(present):
                 if found != blob.digest.hex:
-                    del self._place.looked.blobs[blob.digest]
+                    del self._place.survey.blobs[blob.digest]
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
         stack.enter_context(self._place)
@@ -107,10 +107,12 @@ class FolderTarget:
         self._store = Store(root)
         self._verify_existing = False
 
-    def look_for(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
+    def existing(self, names: list[ModelName]) -> tuple[str, dict[ModelName, tuple[ModelName, Manifest | None]]]:
         spelling = Spelling(self._store.names())
         spelt = {name: spelling.of(name) for name in names}
-        return str(self._store.root), {name: (other, self._store.manifest_here(other)) for name, other in spelt.items()}
+        return str(self._store.root), {
+            name: (other, self._store.manifest_or_none(other)) for name, other in spelt.items()
+        }
 
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
         self._verify_existing = True

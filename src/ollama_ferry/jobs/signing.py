@@ -101,7 +101,7 @@ def read_signature(path: Path) -> str | None:
     return text
 
 
-def _run(words: list[str], given: str, *, asking: bool = False) -> subprocess.CompletedProcess[str]:
+def _run(words: list[str], text: str, *, asking: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ssh-keygen; where it may ask for a passphrase or a touch, what it says goes to the terminal."""
     program = shutil.which("ssh-keygen")
     if program is None:
@@ -111,7 +111,7 @@ def _run(words: list[str], given: str, *, asking: bool = False) -> subprocess.Co
     try:
         return subprocess.run(
             [program, "-Y", *words],
-            input=given,
+            input=text,
             encoding="utf-8",
             errors="replace",
             stdout=subprocess.PIPE,

@@ -60,7 +60,7 @@ def verify_place(
     to_hash = [blob for digest, blob in models.needed().items() if digest not in problems]
     run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     if isinstance(place, HashesItself):
-        problems |= _hashed_there(place, to_hash, run)
+        problems |= _hashed_at_host(place, to_hash, run)
     else:
         problems |= hash_all(place, to_hash, threads, run)
     return models.report(place.label, to_hash, problems, run.seconds, signed_by)
@@ -136,7 +136,7 @@ def _models_in(contents: Contents) -> Models:
     return Models(contents.models, {}, contents.left_out.keys() - contents.blobs.keys())
 
 
-def _hashed_there(place: HashesItself, blobs: list[Descriptor], run: Run) -> dict[Digest, Problem]:
+def _hashed_at_host(place: HashesItself, blobs: list[Descriptor], run: Run) -> dict[Digest, Problem]:
     """Let a place hash its own blobs; return what is wrong."""
     found: dict[Digest, Problem] = {}
     for blob, actual in place.hashes(blobs) if blobs else ():

@@ -110,14 +110,14 @@ def import_via_server(
         options.trust.signed(source.contents.signature).check(taken, source.contents.models, source.label)
         for one in left_out:
             run.note(f"left out: {one.why}")
-        there = _without_leftovers(api)
-        wanted = _named(models, there, options)
-        missing = [model for model in wanted if there.get(model.name) not in _ids(model.served.manifest)]
+        existing = _without_leftovers(api)
+        wanted = _named(models, existing, options)
+        missing = [model for model in wanted if existing.get(model.name) not in _ids(model.served.manifest)]
         claims = Claims(f"the server at {api.address}", replace=options.replace)
         for model in missing:
-            other = ExistingModel(same=False, id=there[model.name][:12]) if model.name in there else None
+            other = ExistingModel(same=False, id=existing[model.name][:12]) if model.name in existing else None
             claims.claim(model.served.name, model.name, model.name.key, other)
-        claims.raise_conflicts("nothing was given")
+        claims.raise_conflicts("nothing was imported")
         served_models = ServedModels(source, [model.served for model in missing])
         blobs = {blob.digest: blob for model in missing for blob in model.served.manifest.blobs}
         run.notify(Started(len(missing), len(blobs), sum(blob.size for blob in blobs.values())))
@@ -127,28 +127,28 @@ def import_via_server(
                 host = outward(listen, server.host, server.port)
                 for model in missing:
                     run.check()
-                    _give(api, model, host.removesuffix(f":{_HTTP}"), arrived, run)
+                    _let_pull(api, model, host.removesuffix(f":{_HTTP}"), arrived, run)
                     run.notify(ModelDone(model.name))
-    return Given(str(path), str(api.address), _seen_there(api, wanted, missing, run), arrived.total, run.seconds)
+    return Given(str(path), str(api.address), _models_on_server(api, wanted, missing, run), arrived.total, run.seconds)
 
 
-def _seen_there(
+def _models_on_server(
     api: ServerApi, wanted: Sequence[_Wanted], missing: Sequence[_Wanted], run: Run
 ) -> tuple[ModelOnServer, ...]:
     """Ask the server what it has now."""
     now = api.models()
-    given = []
+    listed = []
     for model in wanted:
         found = now.get(model.name)
         if found is None:
             raise FerryError(f"the server at {api.address} does not list {model.name} after all")
-        given.append(ModelOnServer(model.name, model.served.name, model.served.manifest, found, model not in missing))
-        if not given[-1].same_id:
+        listed.append(ModelOnServer(model.name, model.served.name, model.served.manifest, found, model not in missing))
+        if not listed[-1].same_id:
             said = (
                 f"{model.name} has the ID {found[:12]} there: this server writes manifests anew; its blobs are the same"
             )
             run.note(said)
-    return tuple(given)
+    return tuple(listed)
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ class _Wanted:
     served: ServedModel
 
 
-def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: ImportOptions) -> list[_Wanted]:
+def _named(models: Sequence[ServedModel], existing: dict[ModelName, str], options: ImportOptions) -> list[_Wanted]:
     """Decide under which name each model goes there, and under which path it is served."""
     if options.rename is not None:
         require_one(models, "the archive")
-    spelling = Spelling(there)
+    spelling = Spelling(existing)
     found: list[_Wanted] = []
     for number, model in enumerate(models):
         name = spelling.of(options.rename or model.name)
@@ -172,7 +172,7 @@ def _named(models: Sequence[ServedModel], there: dict[ModelName, str], options: 
     return found
 
 
-def _give(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, run: Run) -> None:
+def _let_pull(api: ServerApi, model: _Wanted, host: str, arrived: _Arrived, run: Run) -> None:
     temporary = f"{host}/{model.served.path}"
     with _removed_afterwards(api, temporary):
         for said in api.pull(f"http://{temporary}"):

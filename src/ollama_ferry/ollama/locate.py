@@ -143,19 +143,19 @@ def _nothing(listed: Candidates) -> StoreNotFound:
     else:
         server = f"the server at {answer.address} names {shown(answer.folder)}"
         server += f", and {listed.doubt}" if listed.doubt else ", which is no store here"
-    looked = [f"OLLAMA_MODELS is not set, and {server}."]
+    lines = [f"OLLAMA_MODELS is not set, and {server}."]
     for one in listed.found:
         if one.state is State.DANGLING:
-            looked.append(f"{shown(one.path)} ({one.why}) is a link that leads nowhere. Is a disk not mounted?")
+            lines.append(f"{shown(one.path)} ({one.why}) is a link that leads nowhere. Is a disk not mounted?")
         elif one.state is State.ABSENT:
-            looked.append(f"{shown(one.path)} ({one.why}) is not there.")
+            lines.append(f"{shown(one.path)} ({one.why}) is not there.")
     remedies: list[Remedy] = []
     doubted = listed.of(StoreOrigin.DOUBTED)
     if doubted is not None and doubted.state in _HERE:
-        looked.append("If the server's folder is the one, name it.")
+        lines.append("If the server's folder is the one, name it.")
         remedies.append(Remedy("store", str(doubted.path)))
     return StoreNotFound(
-        "no store of Ollama's models was found", hint="\n".join(looked), remedies=remedies or [Remedy("store")]
+        "no store of Ollama's models was found", hint="\n".join(lines), remedies=remedies or [Remedy("store")]
     )
 
 

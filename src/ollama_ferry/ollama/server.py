@@ -106,7 +106,7 @@ def ask_server(address: ServerAddress, *, timeout: float = 1.0) -> ServerAnswer:
         return ServerAnswer(address)
     with reached:
         peer, own = reached.getpeername(), reached.getsockname()
-    if not _is_here(peer[0], own[0]):
+    if not _is_loopback_pair(peer[0], own[0]):
         return ServerAnswer(address, answered=True)
     before = listeners(peer[0], peer[1])
     listed = _request(address, "GET", "/api/tags", timeout)
@@ -123,7 +123,7 @@ def ask_server(address: ServerAddress, *, timeout: float = 1.0) -> ServerAnswer:
     return ServerAnswer(address, True, True, folder, owners)
 
 
-def _is_here(peer: str, own: str) -> bool:
+def _is_loopback_pair(peer: str, own: str) -> bool:
     """Return whether a connection leads to this machine: a system calls its own addresses from the same address."""
     import ipaddress
 

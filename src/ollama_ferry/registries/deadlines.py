@@ -108,10 +108,10 @@ class Watch:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                    self._thread = threading.Thread(target=self._watch_deadlines, name="watch", daemon=True)
                     self._thread.start()
 
-    def _look(self) -> None:
+    def _watch_deadlines(self) -> None:
         while not self._closed.wait(_LOOK):
             now = time.monotonic()
             for end, connection in list(self._armed.values()):

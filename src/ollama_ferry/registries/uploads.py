@@ -37,7 +37,7 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def blob_there(client: Client, repository: str, blob: Descriptor) -> bool:
+def has_blob(client: Client, repository: str, blob: Descriptor) -> bool:
     """Return whether a repository has a blob, in its size where the registry tells it."""
     try:
         answer = client.ask(
@@ -90,7 +90,7 @@ def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -
     try:
         with _Sender(session) as sender:
             while chunk := _read_full(data, session.chunk_size):
-                sender.give(chunk)
+                sender.feed(chunk)
         session.finish()
     except BaseException:
         session.give_up()
@@ -210,7 +210,7 @@ class _Session:
                 lost = UploadLost(f"{self._what}: {error}", hint="Run the same command again.")
                 tries.failed(lost, error.pause)
                 # The answer may be all that was lost.
-                if blob_there(self.client, self._repository, self._blob):
+                if has_blob(self.client, self._repository, self._blob):
                     return
                 if content:
                     # How much of it has arrived is not known: it goes into an upload of its own.
@@ -312,7 +312,7 @@ class _Sender:
         self._session = session
         self._chunks: Queue[bytes] = Queue(1)
         self._failure: BaseException | None = None
-        self._given_up = False
+        self._stopped = False
         self._thread = Thread(target=self._run, name="upload", daemon=True)
 
     def __enter__(self) -> _Sender:
@@ -320,7 +320,7 @@ class _Sender:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._given_up = kind is not None
+        self._stopped = kind is not None
         self._put(b"")
         if kind is not None:
             # What hangs in a line must not keep one who has had enough; the thread is a daemon.
@@ -332,7 +332,7 @@ class _Sender:
         if self._failure is not None:
             raise self._failure
 
-    def give(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """Send bytes soon; a failure of those before is raised here."""
         self._put(chunk)
         if self._failure is not None:
@@ -349,10 +349,10 @@ class _Sender:
     def _run(self) -> None:
         try:
             while chunk := self._chunks.get():
-                if self._given_up:
+                if self._stopped:
                     return
                 self._session.send(chunk)
-        except BaseException as error:  # noqa: BLE001 -- raised by give() or at the end
+        except BaseException as error:  # noqa: BLE001 -- raised by feed() or at the end
             self._failure = error
             with suppress(Empty):
                 self._chunks.get_nowait()

@@ -37,14 +37,14 @@ def is_authorized(header: str, token: str) -> bool:
     """
     if not token:
         return True
-    scheme, _, given = header.partition(" ")
-    given = given.strip()
+    scheme, _, sent = header.partition(" ")
+    sent = sent.strip()
     secret = b""
     if scheme.lower() == "bearer":
-        secret = given.encode("latin-1", "replace")
+        secret = sent.encode("latin-1", "replace")
     elif scheme.lower() == "basic":
         try:
-            secret = base64.b64decode(given, validate=True).partition(b":")[2]
+            secret = base64.b64decode(sent, validate=True).partition(b":")[2]
         except (binascii.Error, ValueError):
             return False
     return hmac.compare_digest(secret, token.encode("ascii"))

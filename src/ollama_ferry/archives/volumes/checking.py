@@ -39,17 +39,17 @@ def verify_volumes(sums: Path, *, run: Run | None = None) -> tuple[VolumeVerdict
     """
     run = run or Run()
     expected = read_sums(sums)
-    here = {name: sums.with_name(name) for name in expected if sums.with_name(name).is_file()}
-    run.notify(Started(0, 0, sum(path.stat().st_size for path in here.values())))
+    present = {name: sums.with_name(name) for name in expected if sums.with_name(name).is_file()}
+    run.notify(Started(0, 0, sum(path.stat().st_size for path in present.values())))
 
     def result(name: str) -> str:
-        if name not in here:
+        if name not in present:
             return "not here"
         try:
-            with open_regular(here[name]) as file:
+            with open_regular(present[name]) as file:
                 return "good" if sha256_of(_CountedReader(file, run), run.cancel) == expected[name] else "damaged"
         except OSError as error:
-            raise FerryError(f"can't read {here[name]}: {error.strerror or error}") from error
+            raise FerryError(f"can't read {present[name]}: {error.strerror or error}") from error
 
     return tuple(VolumeVerdict(name, result(name)) for name in expected)
 

@@ -332,20 +332,20 @@ class VolumeStream:
     def _open_next(self) -> None:
         self._number += 1
         path = self._volumes.path(self._number)
-        while not _is_here(path):
+        while not _is_file(path):
             self._ask(f"{path.name} is not in {path.parent}")
         file = open_regular(path)
         self._expected = self._expected or len(self._volumes.expected())
         length = file.seek(0, io.SEEK_END)
         self._first_size = self._first_size or length
         self._is_last = length < self._first_size or _ends_an_archive(file, length)
-        if self._number == self._expected and not _is_here(self._volumes.path(self._number + 1)):
+        if self._number == self._expected and not _is_file(self._volumes.path(self._number + 1)):
             self._is_last = True
         file.seek(0)
         self._file = file
 
 
-def _is_here(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     with as_started():
         return os.path.lexists(path)
 

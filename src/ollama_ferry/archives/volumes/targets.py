@@ -154,10 +154,10 @@ def _goes_on_with(file: Draft, data: memoryview) -> bool:
     view = data
     while view:
         try:
-            there = file.read(len(view))
+            known = file.read(len(view))
         except OSError as error:
             raise FerryError(f"can't read {file.folder.named(file.name)}: {error.strerror or error}") from error
-        if not there or view[: len(there)] != there:
+        if not known or view[: len(known)] != known:
             return False
-        view = view[len(there) :]
+        view = view[len(known) :]
     return True

@@ -119,7 +119,7 @@ class PendingVolumes:
         """
         if self._current is not None:
             self._end()
-        medium = self._here()
+        medium = self._current_medium()
         for number in medium.numbers():
             if number > len(self.done):
                 if medium.has(self._volumes.name(number)):
@@ -139,7 +139,7 @@ class PendingVolumes:
             )
         path = self._volumes.path(number)
         if number <= self._elsewhere:
-            known = self._here().known.get(path.name)
+            known = self._current_medium().known.get(path.name)
             if known is None:
                 raise AlreadyExists(
                     f"{path} is not here, volumes behind it are, and nothing here tells of which archive they are",
@@ -149,7 +149,7 @@ class PendingVolumes:
             return Elsewhere(path, known)
         if self._ask is not None:
             self._find_room(path, self._ask)
-        medium = self._here()
+        medium = self._current_medium()
         medium.write_sums(self.done)
         if medium.has(path.name):
             require_regular(path)
@@ -169,7 +169,7 @@ class PendingVolumes:
             if not wanted:
                 return
             # Nothing of it may be open when it is taken out.
-            self._here().close(keep=True)
+            self._current_medium().close(keep=True)
             self._medium = None
             ask(wanted)
             while wanted := self._change_medium(path):
@@ -177,7 +177,7 @@ class PendingVolumes:
 
     def _why_not(self, path: Path, needed: int) -> str:
         """Say why the medium that is in can't take a volume; an empty text where it can."""
-        medium = self._here()
+        medium = self._current_medium()
         if medium.has(path.name) or medium.has(path.name + PARTIAL):
             return ""
         free = self._room(path.parent)
@@ -198,7 +198,7 @@ class PendingVolumes:
         self._medium.write_sums(self.done)
         return ""
 
-    def _here(self) -> Medium:
+    def _current_medium(self) -> Medium:
         assert self._medium is not None  # noqa: S101 -- it is out only while somebody is asked for another one
         return self._medium
 
@@ -211,7 +211,7 @@ class PendingVolumes:
         current.end()
         self.done.append(Volume(current.path, current.size, current.sha256))
         if not isinstance(current, Elsewhere):
-            self._here().write_sums(self.done)
+            self._current_medium().write_sums(self.done)
 
 
 def _mount_point_of(folder: Path) -> Path | None:

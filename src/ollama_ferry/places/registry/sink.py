@@ -15,7 +15,7 @@ from ollama_ferry.places.registry.references import Reference
 from ollama_ferry.registries.client import Client
 from ollama_ferry.registries.retries import Tries
 from ollama_ferry.registries.small_blobs import SMALL_AT_ONCE, SMALL_LIMIT, SmallUploads
-from ollama_ferry.registries.uploads import blob_there, mount, read_whole, upload, upload_whole
+from ollama_ferry.registries.uploads import has_blob, mount, read_whole, upload, upload_whole
 
 
 class RegistrySink:
@@ -34,7 +34,7 @@ class RegistrySink:
         self._repository = repository
         self._tags = dict(tags)
         self._oci = oci
-        self._there: dict[tuple[Digest, int], bool] = {}
+        self._present: dict[tuple[Digest, int], bool] = {}
         self._small = SmallUploads(self._send_whole, client.cancel)
 
     def tagged(self, name: ModelName) -> bytes | None:
@@ -46,13 +46,13 @@ class RegistrySink:
         """Return the bytes that a model's manifest has here."""
         return oci_form(name, manifest) if self._oci else manifest.raw
 
-    def look(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
+    def missing(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
         """Find out about many blobs at once; return those that are not there."""
-        unknown = [blob for blob in blobs if (blob.digest, blob.size) not in self._there]
-        found = _side_by_side(lambda blob: blob_there(self._client, self._repository, blob), unknown)
+        unknown = [blob for blob in blobs if (blob.digest, blob.size) not in self._present]
+        found = _side_by_side(lambda blob: has_blob(self._client, self._repository, blob), unknown)
         for blob, there in zip(unknown, found, strict=True):
-            self._there[blob.digest, blob.size] = there
-        return [blob for blob in unknown if not self._there[blob.digest, blob.size]]
+            self._present[blob.digest, blob.size] = there
+        return [blob for blob in unknown if not self._present[blob.digest, blob.size]]
 
     def mount(self, blobs: Mapping[Descriptor, Collection[str]]) -> list[Descriptor]:
         """Take blobs from other repositories of the registry where they are there.
@@ -67,17 +67,17 @@ class RegistrySink:
         asked = [blob for blob, others in candidates.items() if others]
         found = _side_by_side(lambda blob: mount(self._client, self._repository, blob, candidates[blob]), asked)
         mounted = [blob for blob, there in zip(asked, found, strict=True) if there]
-        self._there.update(((blob.digest, blob.size), True) for blob in mounted)
+        self._present.update(((blob.digest, blob.size), True) for blob in mounted)
         return mounted
 
     def has(self, blob: Descriptor) -> bool:
         """Return whether the repository has a blob."""
         key = (blob.digest, blob.size)
-        if key not in self._there:
+        if key not in self._present:
             self._small.wait()
-        if key not in self._there:
-            self._there[key] = blob_there(self._client, self._repository, blob)
-        return self._there[key]
+        if key not in self._present:
+            self._present[key] = has_blob(self._client, self._repository, blob)
+        return self._present[key]
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Send a blob, a small one soon; the registry checks its digest once more."""
@@ -85,7 +85,7 @@ class RegistrySink:
             self._small.put(blob, read_whole(data, blob))
             return
         upload(self._client, self._repository, blob, data)
-        self._there[blob.digest, blob.size] = True
+        self._present[blob.digest, blob.size] = True
 
     def tries(self) -> Tries:
         """Return a count of attempts at filling the repository."""
@@ -97,7 +97,7 @@ class RegistrySink:
 
     def _send_whole(self, blob: Descriptor, content: bytes) -> None:
         upload_whole(self._client, self._repository, blob, content)
-        self._there[blob.digest, blob.size] = True
+        self._present[blob.digest, blob.size] = True
 
     def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Send a manifest's bytes, when all blobs that were put are there.
@@ -122,7 +122,7 @@ class RegistrySink:
         except FerryError as error:
             if "BLOB_UNKNOWN" in error.message:
                 # Collected as rubbish while the others were sent.
-                self._there.clear()
+                self._present.clear()
                 raise Vanished(error.message, hint="Run the same command again.") from error
             if "MANIFEST_INVALID" in error.message and media_type(raw) == DOCKER_TYPE:
                 # Only now, for a registry looks at a manifest when the blobs are there.

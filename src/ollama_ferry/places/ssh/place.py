@@ -29,7 +29,7 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh import scripts, writing_scripts
 from ollama_ferry.places.ssh.connection import Call, SshConnection
 from ollama_ferry.places.ssh.lock import PATIENCE, HostLock
-from ollama_ferry.places.ssh.survey import Looked, read_look
+from ollama_ferry.places.ssh.survey import Survey, read_survey
 from ollama_ferry.wording import exact_size, human_size
 
 _CHUNK = 1024 * 1024
@@ -58,7 +58,7 @@ class SshPlace:
         self._patience = patience
         self.label = f"{line.host}:{root}" if root else line.host
         self._wanted_root = root
-        self._looked: Looked | None = None
+        self._survey: Survey | None = None
         self._lock: HostLock | None = None
         self._expected: deque[Descriptor] = deque()
         self._coming: _Coming | None = None
@@ -76,7 +76,7 @@ class SshPlace:
         if lock is not None:
             lock.release(at_once=kind is not None)
 
-    def look(self, names: Iterable[ModelName] | None = None) -> Looked:
+    def take_survey(self, names: Iterable[ModelName] | None = None) -> Survey:
         """Find out what is there, in one call.
 
         Args:
@@ -93,31 +93,31 @@ class SshPlace:
                     f"{self.line.host} says something else before it answers",
                     hint="Does a start-up file of its shell (.bashrc) print something? It may do so on terminals only.",
                 )
-            self._looked = read_look(call)
-        return self._looked
+            self._survey = read_survey(call)
+        return self._survey
 
     @property
-    def looked(self) -> Looked:
-        """What was found by the latest :meth:`look`, which is made if need be."""
-        return self._looked or self.look()
+    def survey(self) -> Survey:
+        """What was found by the latest :meth:`take_survey`, which is made if need be."""
+        return self._survey or self.take_survey()
 
     @property
     def root(self) -> str:
         """The store's folder on the host."""
-        return self.looked.root
+        return self.survey.root
 
     # -- Source
 
     def names(self) -> Iterator[ModelName]:
         """Give the models that are there, sorted."""
-        yield from sorted(self.looked.names)
+        yield from sorted(self.survey.names)
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return a model's manifest."""
         try:
-            return self.looked.manifests[name]
+            return self.survey.manifests[name]
         except KeyError:
-            if name in self.looked.names:
+            if name in self.survey.names:
                 raise Damaged(f"the manifest of {name} on {self.label} is damaged, or not readable") from None
             raise not_found(self, name) from None
 
@@ -128,7 +128,7 @@ class SshPlace:
     @contextmanager
     def open(self, blob: Descriptor, offset: int = 0) -> Iterator[Readable]:
         """Open a blob's bytes."""
-        if self.looked.blobs.get(blob.digest) is None:
+        if self.survey.blobs.get(blob.digest) is None:
             raise MissingBlob(f"the blob {blob.digest} is not on {self.label}", digest=str(blob.digest))
         coming = self._coming
         if coming is None or coming.next != blob or offset:
@@ -146,7 +146,7 @@ class SshPlace:
 
     def blob_size(self, digest: Digest) -> int | None:
         """Return a blob's size in bytes, or None where it is not there."""
-        return self.looked.blobs.get(digest)
+        return self.survey.blobs.get(digest)
 
     def where(self, digest: Digest) -> str:
         """Return a blob's path on the host."""
@@ -167,7 +167,7 @@ class SshPlace:
     def hashes(self, blobs: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
         """Let the host hash blobs; give each with what it has found, or an empty text where it is missing."""
         wanted = list(blobs)
-        parameters = [self.root, self.looked.staging, "", *(blob.digest.file_name for blob in wanted), "."]
+        parameters = [self.root, self.survey.staging, "", *(blob.digest.file_name for blob in wanted), "."]
         with self.line.call(scripts.HASH, parameters) as call:
             call.end_of_data()
             for blob in wanted:
@@ -192,16 +192,16 @@ class SshPlace:
             Cancelled: it was given up.
         """
         if self._lock is None:
-            looked = self.looked
-            lock = HostLock(self.line, self.label, looked.root, looked.staging, patience=self._patience)
-            lock.take(looked.read_staging, wait=wait, run=run)
+            survey = self.survey
+            lock = HostLock(self.line, self.label, survey.root, survey.staging, patience=self._patience)
+            lock.take(survey.read_staging, wait=wait, run=run)
             self._lock = lock
         return self._lock
 
     def has(self, blob: Descriptor) -> bool:
         """Return whether a blob is there with its size, published or waiting."""
-        looked = self.looked
-        return looked.blobs.get(blob.digest) == blob.size or looked.staged.get(blob.digest) == blob.size
+        survey = self.survey
+        return survey.blobs.get(blob.digest) == blob.size or survey.staged.get(blob.digest) == blob.size
 
     def abort(self) -> None:
         """End what is being sent, from any thread: the host may not be listening any more."""
@@ -210,22 +210,22 @@ class SshPlace:
 
     def begun(self, blob: Descriptor) -> int:
         """Return how many bytes of a blob are there of an earlier run."""
-        return min(self.looked.begun.get(blob.digest, 0), blob.size) if blob.size > _SMALL else 0
+        return min(self.survey.begun.get(blob.digest, 0), blob.size) if blob.size > _SMALL else 0
 
     def prepare(self, plan: Plan) -> None:
         """Check that the far disk takes what the plan moves."""
-        looked = self.looked
-        needed = plan.size - sum(looked.begun.get(blob.digest, 0) for blob in plan.blobs)
-        if looked.free is not None and plan.blobs and looked.free < needed + _SPARE:
+        survey = self.survey
+        needed = plan.size - sum(survey.begun.get(blob.digest, 0) for blob in plan.blobs)
+        if survey.free is not None and plan.blobs and survey.free < needed + _SPARE:
             raise NoSpace(
-                f"sending needs {human_size(needed + _SPARE)} in {self.label}:{looked.root}, and "
-                f"{human_size(looked.free)} are free",
+                f"sending needs {human_size(needed + _SPARE)} in {self.label}:{survey.root}, and "
+                f"{human_size(survey.free)} are free",
                 hint="Nothing was sent. Free some space there: ollama rm MODEL",
             )
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Send a blob; what is there of it already is not sent again."""
-        if blob.size <= _SMALL and self.looked.has_tar:
+        if blob.size <= _SMALL and self.survey.has_tar:
             content = b"".join(iter(lambda: data.read(_CHUNK), b""))
             self._batch.append((blob, content))
             self._batch_size += len(content)
@@ -233,15 +233,15 @@ class SshPlace:
                 self._flush()
             return
         self.lock()
-        there = min(self.looked.begun.get(blob.digest, 0), blob.size)
-        self.looked.begun.pop(blob.digest, None)
-        self._send(blob, data, there)
-        self.looked.staged[blob.digest] = blob.size
+        begun = min(self.survey.begun.get(blob.digest, 0), blob.size)
+        self.survey.begun.pop(blob.digest, None)
+        self._send(blob, data, begun)
+        self.survey.staged[blob.digest] = blob.size
 
     def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         """Publish a model on the host: its blobs, then its manifest."""
         self._flush()
-        looked = self.looked
+        survey = self.survey
         parameters = [
             *self.lock().head[:3],
             *sorted(f"{blob.digest.file_name} {blob.size}" for blob in manifest.blobs),
@@ -256,21 +256,21 @@ class SshPlace:
             try:
                 call.expect_end()
             except Vanished:
-                self._looked = None
+                self._survey = None
                 raise
         for blob in manifest.blobs:
-            looked.blobs[blob.digest] = blob.size
-        looked.manifests[name] = manifest
+            survey.blobs[blob.digest] = blob.size
+        survey.manifests[name] = manifest
 
     # -- inside
 
-    def _send(self, blob: Descriptor, data: Readable, there: int) -> None:
-        parameters = [*self.lock().head, blob.digest.file_name, str(blob.size), str(there)]
+    def _send(self, blob: Descriptor, data: Readable, begun: int) -> None:
+        parameters = [*self.lock().head, blob.digest.file_name, str(blob.size), str(begun)]
         with self.line.call(writing_scripts.PUT, parameters) as call:
             self._call = call
             passed = 0
             while chunk := data.read(_CHUNK):
-                skipped = max(0, min(len(chunk), there - passed))
+                skipped = max(0, min(len(chunk), begun - passed))
                 passed += len(chunk)
                 call.send(memoryview(chunk)[skipped:])
             call.end_of_data()
@@ -288,7 +288,7 @@ class SshPlace:
         length = sum(map(len, parts))
         self._call_put("many", [f"batch-{self._batches}"], [*parts, tar.end(length)])
         for blob, _ in batch:
-            self.looked.staged[blob.digest] = blob.size
+            self.survey.staged[blob.digest] = blob.size
 
     def _call_put(self, kind: str, more: list[str], data: Iterable[bytes]) -> None:
         with self.line.call(writing_scripts.PUT, [*self.lock().head, kind, *more]) as call:
@@ -316,7 +316,7 @@ class _Coming:
         self._place = place
         self._blobs = deque(blobs)
         self._offset = offset
-        parameters = [place.root, place.looked.staging, ""]
+        parameters = [place.root, place.survey.staging, ""]
         for number, blob in enumerate(blobs):
             parameters += [blob.digest.file_name, "0" if number else str(offset)]
         self._call = place.line.call(scripts.GET, [*parameters, "."])

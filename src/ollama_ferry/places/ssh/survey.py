@@ -23,7 +23,7 @@ _STAGING = re.compile(rf"(blobs/)?{re.escape(STAGING)}(-[0-9]+)?")
 
 
 @dataclass
-class Looked:
+class Survey:
     """What was found on the host.
 
     Attributes:
@@ -63,36 +63,36 @@ class Looked:
                 kept[Digest.parse(found["name"])] = int(found["size"])
 
 
-def read_look(call: Call) -> Looked:
+def read_survey(call: Call) -> Survey:
     """Read what ``LOOK`` answers, behind its first line.
 
     Raises:
         FerryError: it is nothing of the kind.
     """
-    looked = Looked()
+    survey = Survey()
     manifest_bytes = 0
     while (line := call.line()) != "end":
         word, _, rest = line.partition(" ")
         if word == "root":
-            looked.root = rest
+            survey.root = rest
         elif word == "staging":
-            looked.staging = rest
+            survey.staging = rest
         elif word == "tar":
-            looked.has_tar = True
+            survey.has_tar = True
         elif word == "free" and _NUMBER.fullmatch(rest):
-            looked.free = int(rest) * 1024
+            survey.free = int(rest) * 1024
         elif word == "names":
             while (path := call.line()) != ".":
                 with suppress(InvalidName):
-                    looked.names.append(ModelName.from_path(path.split("/")))
+                    survey.names.append(ModelName.from_path(path.split("/")))
         elif word == "user":
-            looked.user = rest
+            survey.user = rest
         elif word == "blobs":
             for found in _entries(call):
                 if not found["partial"]:
-                    looked.blobs[Digest.parse(found["name"])] = int(found["size"])
+                    survey.blobs[Digest.parse(found["name"])] = int(found["size"])
         elif word == "staged":
-            looked.read_staging(call)
+            survey.read_staging(call)
         elif word == "manifest":
             size_text, _, path = rest.partition(" ")
             size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
@@ -106,13 +106,13 @@ def read_look(call: Call) -> Looked:
             call.line()
             try:
                 name = ModelName.from_path(path.split("/"))
-                looked.manifests[name] = Manifest.parse(b"".join(parts))
+                survey.manifests[name] = Manifest.parse(b"".join(parts))
             except (InvalidName, Damaged):
                 # A file that is no manifest: no model, as for Ollama.
                 continue
-    if not looked.root.startswith("/") or not looked.root.isprintable() or not _STAGING.fullmatch(looked.staging):
+    if not survey.root.startswith("/") or not survey.root.isprintable() or not _STAGING.fullmatch(survey.staging):
         raise FerryError("the other host answered with something else than was asked for")
-    return looked
+    return survey
 
 
 def _entries(call: Call) -> Iterator[re.Match[str]]:

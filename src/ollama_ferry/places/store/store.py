@@ -94,7 +94,7 @@ class Store:
                 hint=f"Run `ollama pull {name}` where the registry can be reached, or restore an archive.",
             ) from error
 
-    def manifest_here(self, name: ModelName) -> Manifest | None:
+    def manifest_or_none(self, name: ModelName) -> Manifest | None:
         """Return what stands under a name; None for nothing, and for what is damaged: nothing of value is replaced."""
         if not self.has_manifest(name):
             return None
