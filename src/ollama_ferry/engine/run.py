@@ -67,6 +67,10 @@ class Run:
         """Return a run without an observer, and that stops with this one."""
         return Run(cancel=self.cancel, clock=self.clock)
 
+    def part(self) -> Run:
+        """Return a run of a part of the job: it stops with this one, and can be stopped alone."""
+        return Run(self.observer, Cancel(self.cancel), self.clock)
+
     def check(self) -> None:
         """Go on, unless the job was given up.
 

@@ -128,7 +128,7 @@ def _planned(source: RegistrySource, trust: Trust) -> Plan:
 @contextmanager
 def _source(references: Mapping[ModelName, Reference], access: Access, run: Run) -> Iterator[RegistrySource]:
     with (
-        Clients(lambda registry: Client(registry, access, run.cancel)) as clients,
+        Clients(lambda registry: Client(registry, access, run)) as clients,
         closing(RegistrySource(references, clients.connect)) as source,
     ):
         yield source

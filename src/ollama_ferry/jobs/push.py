@@ -118,7 +118,7 @@ def push(
         require_whole(source, model.name, model.manifest)
     places = _places(wanted, target, options)
     done = Pushed(str(target))
-    with Client(target.registry, access, run.cancel) as client:
+    with Client(target.registry, access, run) as client:
         repositories = _repositories(wanted, places, client, oci=options.oci)
         _refuse_conflicts(repositories, places, options)
         known: dict[Digest, str] = {}

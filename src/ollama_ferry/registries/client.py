@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ollama_ferry._version import __version__
-from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.rate import RateLimit, Slowed
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, FerryError, Unreachable
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import (
@@ -60,16 +60,16 @@ class Client:
     Args:
         registry: ``host`` or ``host:port``, as a reference gives it.
         access: what the user allows.
-        cancel: ends every wait; so does the end of the block.
+        run: ends every wait; so does the end of the block.
 
     Raises:
         FerryError: a certificate that was named can't be used.
     """
 
-    def __init__(self, registry: str, access: Access, cancel: Cancel | None = None) -> None:
+    def __init__(self, registry: str, access: Access, run: Run | None = None) -> None:
         self.registry = registry
         self.access = access
-        self.cancel = Cancel(cancel)
+        self.run = (run or Run()).part()
         self.rate_limit = RateLimit(access.bytes_per_second)
         self.base = f"{'http' if access.insecure else 'https'}://{registry_host(registry)}"
         self.origin = origin_of(self.base, plain=access.insecure)
@@ -82,7 +82,7 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         # Threads that were left behind try no further.
-        self.cancel.set()
+        self.run.cancel.set()
         self._connections.close()
 
     def ask(
@@ -143,7 +143,7 @@ class Client:
 
     def tries(self) -> Tries:
         """Return a count of attempts at one thing."""
-        return Tries(self.access.patience, self.cancel)
+        return Tries(self.access.patience, self.run)
 
     def unreachable(self, what: str, trouble: str, origin: Origin | None = None) -> Unreachable:
         """Return the error for a line that failed for good.
@@ -184,7 +184,7 @@ class Client:
         """Send a request until there is an answer of use, and what is wanted of it could be taken."""
         tries = self.tries()
         while True:
-            self.cancel.check()
+            self.run.check()
             pause = 0.0
             try:
                 answer = send()
@@ -262,7 +262,7 @@ class Client:
         content: bytes | memoryview | Slowed | None = body
         if body and self.access.bytes_per_second:
             everything["Content-Length"] = str(len(body))
-            content = Slowed(body, self.rate_limit, self.cancel)
+            content = Slowed(body, self.rate_limit, self.run.cancel)
         try:
             response = self._connections.open(origin, method, url, content, everything, answer_shown=answer_shown)
         except FAILURES as error:

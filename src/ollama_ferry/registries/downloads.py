@@ -103,7 +103,7 @@ def _read_ahead(chunks: Iterator[bytes], source: _Blob) -> Iterator[bytes]:
         try:
             item = waiting.get(timeout=_WAKE)
         except Empty:
-            source.client.cancel.check()
+            source.client.run.check()
             continue
         if item is None:
             return
@@ -182,7 +182,7 @@ class _Blob:
                     continue
                 tries.succeeded()
                 position += len(chunk)
-                client.rate_limit.wait(len(chunk), client.cancel)
+                client.rate_limit.wait(len(chunk), client.run.cancel)
                 yield chunk
         finally:
             if answer is not None:
@@ -314,7 +314,7 @@ class _Window:
             with self._changed:
                 while not part.chunks and not part.done:
                     self._changed.wait(_WAKE)
-                    self._source.client.cancel.check()
+                    self._source.client.run.check()
                 chunk = part.chunks.popleft() if part.chunks else b""
             if chunk:
                 yield chunk

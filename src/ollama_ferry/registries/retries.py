@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
 
-from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.rate import sleep_until
+from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import FerryError
 from ollama_ferry.registries.access import Patience
 
@@ -16,15 +15,15 @@ class Tries:
 
     Args:
         patience: how often something is tried, and how long the waits are.
-        cancel: ends every wait.
+        run: ends every wait.
 
     Attributes:
         failures: how many attempts in a row were in vain.
     """
 
-    def __init__(self, patience: Patience, cancel: Cancel) -> None:
+    def __init__(self, patience: Patience, run: Run) -> None:
         self._patience = patience
-        self._cancel = cancel
+        self._run = run
         self.failures = 0
 
     def failed(self, error: FerryError, least: float = 0.0) -> None:
@@ -43,7 +42,8 @@ class Tries:
         if self.failures >= patience.attempts:
             raise error
         wait = patience.first_wait * 2 ** (self.failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
-        sleep_until(time.monotonic() + min(max(wait, least), patience.longest_wait), self._cancel)
+        run = self._run
+        sleep_until(run.clock() + min(max(wait, least), patience.longest_wait), run.cancel, run.clock)
 
     def succeeded(self) -> None:
         """Count anew: one got further."""

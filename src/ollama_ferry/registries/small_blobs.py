@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.run import Run
 from ollama_ferry.model.manifests import Descriptor, Digest
 
 SMALL_LIMIT = 1024 * 1024
@@ -72,12 +72,12 @@ class SmallUploads:
 
     Args:
         send: sends a blob's bytes; called from several threads.
-        cancel: ends every wait.
+        run: ends every wait.
     """
 
-    def __init__(self, send: Callable[[Descriptor, bytes], None], cancel: Cancel) -> None:
+    def __init__(self, send: Callable[[Descriptor, bytes], None], run: Run) -> None:
         self._send = send
-        self._cancel = cancel
+        self._run = run
         self._going: set[Future[None]] = set()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -98,7 +98,7 @@ class SmallUploads:
     def _await_some(self) -> None:
         ended: set[Future[None]] = set()
         while not ended:
-            self._cancel.check()
+            self._run.check()
             ended, self._going = concurrent.futures.wait(
                 self._going, _WAKE, return_when=concurrent.futures.FIRST_COMPLETED
             )
@@ -113,7 +113,7 @@ class SmallUploads:
         self._let_go()
         self._going = {sending for sending in self._going if not sending.cancelled()}
         while self._going:
-            self._cancel.check()
+            self._run.check()
             _, self._going = concurrent.futures.wait(self._going, _WAKE)
 
     def _let_go(self) -> None:

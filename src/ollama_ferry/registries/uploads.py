@@ -328,7 +328,7 @@ class _Sender:
             return
         while self._thread.is_alive():
             self._thread.join(_WAKE)
-            self._session.client.cancel.check()
+            self._session.client.run.check()
         if self._failure is not None:
             raise self._failure
 

@@ -35,7 +35,7 @@ class RegistrySink:
         self._tags = dict(tags)
         self._oci = oci
         self._present: dict[tuple[Digest, int], bool] = {}
-        self._small = SmallUploads(self._send_whole, client.cancel)
+        self._small = SmallUploads(self._send_whole, client.run)
 
     def tagged(self, name: ModelName) -> bytes | None:
         """Return what is there under a model's tag, or None; no bytes for what is too large to be a model."""
