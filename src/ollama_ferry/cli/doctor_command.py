@@ -13,9 +13,10 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import output_options, store_option
-from ollama_ferry.cli.output import Output, print_table, stdout_is_terminal
+from ollama_ferry.cli.output import Output, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.sudo import sudo_line
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged
 from ollama_ferry.wording import counted, human_size, quoted, shown
@@ -74,6 +75,7 @@ def _print_stores(report: MachineReport) -> None:
         ("STORE", "MODELS", "BLOBS", "FOUND BECAUSE"),
         [_row(store) for store in report.stores],
         right=(1, 2),
+        below=(3,),
     )
     served = [store for store in report.stores if store.served]
     if served:

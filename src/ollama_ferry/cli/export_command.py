@@ -26,8 +26,9 @@ from ollama_ferry.cli.options import (
     threads_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, blobs_fields, print_table, stdout_is_terminal, took
+from ollama_ferry.cli.output import Output, blobs_fields, stdout_is_terminal, took
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import ModelNotFound, UsageError
@@ -227,8 +228,9 @@ def _print_plan(planned: PlannedExport, output: Output) -> None:
         return
     print_table(
         ("FILE", "BYTES", "SHARED WITH"),
-        [(file.path, str(file.size), ", ".join(map(str, file.shared_with)) or "-") for file in planned.files],
+        [(file.path, f"{file.size:,}", ", ".join(map(str, file.shared_with)) or "-") for file in planned.files],
         right=(1,),
+        below=(2,),
     )
     say()
     files = counted(len(planned.files), "file")

@@ -23,9 +23,10 @@ from ollama_ferry.cli.options import (
     signers_option,
     store_option,
 )
-from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, print_table, resumed, took
+from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, resumed, took
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, NotFound, UsageError

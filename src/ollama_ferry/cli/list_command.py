@@ -10,8 +10,10 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import output_options, place_of, ssh_options, store_option
-from ollama_ferry.cli.output import Output, print_table
+from ollama_ferry.cli.output import Output, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table, reading_order
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
@@ -37,12 +39,23 @@ def command(place: str | None, ssh: api.Ssh, store: Path | None, output: Output)
         output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})
     elif not listing.models:
         output.note(f"no models in {listing.place}")
+        return
+    models = sorted(listing.models, key=lambda summary: reading_order(str(summary.name)))
+    if output.quiet:
+        for summary in models:
+            say(str(summary.name))
     else:
         print_table(
             ("NAME", "ID", "SIZE", "OWN", "MODIFIED", ""),
-            [_row(summary) for summary in listing.models],
+            [_row(summary) for summary in models],
             right=(2, 3),
+            below=(5,),
+            spare=(4, 1, 3),
+            colours=["red" if one.problem else "cyan" if one.remote else "" for one in models],
         )
+        if stdout_is_terminal():
+            blobs = {blob.digest: blob.size for one in models if one.manifest for blob in one.manifest.blobs}
+            say(f"{counted(len(models), 'model')}, {human_size(sum(blobs.values()))}; what is shared counts once")
 
 
 def _row(summary: ModelSummary) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.cli.terminal import escaped, say, say_json, say_json_line
+from ollama_ferry.cli.terminal import say, say_json, say_json_line
 from ollama_ferry.wording import counted, human_rate, human_size
 
 if TYPE_CHECKING:
@@ -48,25 +48,6 @@ class Output:
 def stdout_is_terminal() -> bool:
     """Return whether somebody looks at standard output."""
     return sys.stdout is not None and sys.stdout.isatty()
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:
-    """Print rows in columns, two blanks between them, for people and for ``awk``.
-
-    Args:
-        header: the columns' names.
-        rows: as many texts each as the header has.
-        right: the columns that are flush right.
-    """
-    # Escaped before they are measured.
-    lines = [header, *([escaped(text) for text in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        cells = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        say("  ".join(cells).rstrip())
 
 
 def blobs_fields(blobs: Iterable[Descriptor]) -> list[dict[str, object]]:

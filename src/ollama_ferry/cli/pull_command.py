@@ -25,8 +25,9 @@ from ollama_ferry.cli.options import (
     signers_option,
     store_option,
 )
-from ollama_ferry.cli.output import Output, blobs_fields, print_table
+from ollama_ferry.cli.output import Output, blobs_fields
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import UsageError
 from ollama_ferry.wording import counted, human_size

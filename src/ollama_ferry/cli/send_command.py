@@ -19,9 +19,10 @@ from ollama_ferry.cli.options import (
     store_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, print_table, resumed
+from ollama_ferry.cli.output import Output, resumed
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.wording import human_rate, human_size
 
@@ -123,6 +124,9 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
             ("TARGET", "STORE", "RESULT", "MOVED" if not dry_run else "TO MOVE", "SPEED"),
             [_row(sent, dry_run=dry_run) for sent in done],
             right=(3, 4),
+            below=(1, 2),
+            spare=(4, 1),
+            colours=["red" if sent.error else "" for sent in done],
         )
     if len(failed) == 1 and len(done) == 1:
         raise failed[0]
@@ -137,7 +141,7 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
 
 def _row(sent: Sent, *, dry_run: bool) -> tuple[str, ...]:
     if sent.error is not None:
-        result = f"failed: {sent.error.message[:80]}"
+        result = f"failed: {sent.error.message}"
     else:
         parts = [f"{'would send' if dry_run else 'sent'} {', '.join(map(str, sent.sent))}"] if sent.sent else []
         parts[:1] = [part + resumed(sent.resumed) for part in parts[:1]]

@@ -10,8 +10,9 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
-from ollama_ferry.cli.output import Output, manifest_fields, print_table
+from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.wording import counted, human_size
 
@@ -62,6 +63,8 @@ def _print(shown: Shown) -> None:
             for layer in shown.layers
         ],
         right=(1,),
+        below=(3, 4),
+        spare=(2,),
     )
 
 

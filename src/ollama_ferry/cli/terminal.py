@@ -39,7 +39,7 @@ def say(text: str = "", *, err: bool = False, nl: bool = True, only: str = "", *
 
 
 def styled(text: str, **style: Any) -> str:
-    """Return an escaped text in colours, which :func:`say` leaves out where no terminal shows them.
+    """Return an escaped text in colours, which are left out where no terminal shows them.
 
     Colours repeat what words say; whoever sets NO_COLOR (no-color.org) gets the words alone.
     """

@@ -21,8 +21,9 @@ from ollama_ferry.cli.options import (
     store_option,
     threads_option,
 )
-from ollama_ferry.cli.output import Output, print_table, took
+from ollama_ferry.cli.output import Output, took
 from ollama_ferry.cli.progress import progress
+from ollama_ferry.cli.tables import print_table, reading_order
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, NotFound, UsageError
 from ollama_ferry.wording import counted, human_size
@@ -154,19 +155,24 @@ def _finish(report: Report, output: Output, *, store: Store | None) -> None:
 
 
 def _print(report: Report, output: Output) -> None:
-    if not output.quiet and report.models:
+    models = sorted(report.models, key=lambda model: reading_order(str(model.name)))
+    if not output.quiet and models:
         print_table(
-            ("NAME", "ID", "SIZE", "RESULT"),
+            ("NAME", "ID", "SIZE", "RESULT", ""),
             [
                 (
                     str(model.name),
                     model.manifest.digest.short if model.manifest else "-",
                     human_size(model.manifest.size) if model.manifest else "-",
-                    _result(model),
+                    "good" if model.good else "damaged",
+                    _detail(model),
                 )
-                for model in report.models
+                for model in models
             ],
             right=(2,),
+            below=(4,),
+            spare=(1, 2),
+            colours=["" if model.good else "red" for model in models],
         )
     if not output.quiet and not report.models:
         say(f"no models in {report.place}")
@@ -181,12 +187,10 @@ def _print(report: Report, output: Output) -> None:
         say(f"damaged, and named by no model: {_said(problem)}")
 
 
-def _result(model: Verdict) -> str:
+def _detail(model: Verdict) -> str:
     if not model.good:
-        return "damaged: " + "; ".join(_said(problem) for problem in model.problems[:3])
-    return (
-        f"good, but for {counted(model.left_out, 'blob')} that it counts on at its target" if model.left_out else "good"
-    )
+        return "; ".join(_said(problem) for problem in model.problems[:3])
+    return f"but for {counted(model.left_out, 'blob')} that it counts on at its target" if model.left_out else ""
 
 
 def _said(problem: Problem) -> str:
