@@ -44,16 +44,16 @@ qwen3:8b                                                  ID            3.0 MB  
 qwen3:14b                                                 ID            3.0 MB     1 B  2 days ago
 5 models, 3.0 MB; what is shared counts once""",
     80: """\
-NAME                                   ID              SIZE     OWN  MODIFIED
-broken:1                               ID            5.0 kB  5.0 kB  2 days ago
+NAME                                    ID              SIZE     OWN  MODIFIED
+broken:1                                ID            5.0 kB  5.0 kB  2 days ago
     damaged: broken:1: its model blob
     DIGEST has
     10 bytes, and the manifest says 5,000 bytes
 hf.co/bartowski/DeepSeek-R1-Distill-Qwen-32B-GGUF:Q4_K_M
-                                       ID            3.0 MB     1 B  2 days ago
-me/mine:latest                         ID            3.0 MB     1 B  2 days ago
-qwen3:8b                               ID            3.0 MB     1 B  2 days ago
-qwen3:14b                              ID            3.0 MB     1 B  2 days ago
+                                        ID            3.0 MB     1 B  2 days ago
+me/mine:latest                          ID            3.0 MB     1 B  2 days ago
+qwen3:8b                                ID            3.0 MB     1 B  2 days ago
+qwen3:14b                               ID            3.0 MB     1 B  2 days ago
 5 models, 3.0 MB; what is shared counts once""",
     60: """\
 NAME                            ID              SIZE     OWN
@@ -91,14 +91,14 @@ def _blob_of_broken(store: StoreBuilder) -> str:
 def test_every_command_fits_and_breaks_no_word(store: StoreBuilder, tmp_path: Path) -> None:
     archive = tmp_path / "a.tar"
     assert ferry("export", "qwen3:*", archive, "--models", store.root).returncode == 0
-    for columns in (60, 80, 120):
-        for words in (["verify", "qwen3:8b"], ["show", "qwen3:8b"], ["list", archive], ["import", archive, "-n"]):
+    for words in (["verify", "qwen3:8b"], ["show", "qwen3:8b"], ["list", archive], ["import", archive, "-n"]):
+        full = set(ferry(*words, "--models", store.root).stdout.split())
+        for columns in (60, 120):
             _, lines = picture(*words, "--models", store.root, columns=columns)
             assert all(len(line) <= columns for line in lines)
             # What is in no line whole was broken: only paths and digests may be.
-            for word in ("qwen3:8b", "good", "checked", "application/vnd.ollama.image.model", "here"):
-                full = ferry(*words, "--models", store.root).stdout
-                assert word not in full.split() or any(word in line for line in lines), (columns, words, word)
+            for word in {"qwen3:8b", "good", "checked", "application/vnd.ollama.image.model", "here"} & full:
+                assert any(word in line for line in lines), (columns, words, word)
 
 
 def test_in_a_pipe_a_row_is_a_line_without_a_footer(store: StoreBuilder) -> None:

@@ -37,7 +37,8 @@ def command(place: str | None, ssh: api.Ssh, store: Path | None, output: Output)
     if output.as_json:
         key = "store" if archive is None else "archive"
         output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})
-    elif not listing.models:
+        return
+    if not listing.models:
         output.note(f"no models in {listing.place}")
         return
     models = sorted(listing.models, key=lambda summary: reading_order(str(summary.name)))
