@@ -71,7 +71,7 @@ def test_each_fault_is_found_and_told_how_to_mend(models: StoreBuilder, fault: s
             (blob.parent / f"{blob.name}-partial").write_bytes(b"")
     done = ferry("verify", "--models", models.root)
     assert_one_clear_error(done, 4)
-    (line,) = [line for line in done.stdout.splitlines() if "damaged:" in line]
+    (line,) = [line for line in done.stdout.splitlines() if "  damaged  " in line]
     assert line.startswith("qwen3:8b") and said in line and blob.name[7:19] in line
     assert "ollama pull qwen3:8b" in done.stderr and "--repair" in done.stderr
     assert ("rm " in done.stderr) == (fault in ("content", "size"))
@@ -86,7 +86,7 @@ def test_damaged_weights_count_for_every_model_that_shares_them(models: StoreBui
     flip(blob_of(models, "qwen3:8b", "model"), 1_000_000)
     done = ferry("verify", "--models", models.root)
     assert done.returncode == 4
-    assert done.stdout.count("damaged:") == 2 and "2 of 3 models" in done.stderr
+    assert done.stdout.count("  damaged  ") == 2 and "2 of 3 models" in done.stderr
 
 
 def test_damaged_manifest_is_told(models: StoreBuilder) -> None:
@@ -116,7 +116,7 @@ def test_archive_with_a_damaged_blob_names_the_models(models: StoreBuilder, tmp_
     flip(archive, place + size // 2)
     done = ferry("verify", archive)
     assert_one_clear_error(done, 4)
-    assert done.stdout.count("damaged:") == 2 and done.stdout.count(" good") == 1
+    assert done.stdout.count("  damaged  ") == 2 and done.stdout.count(" good") == 1
 
 
 @pytest.mark.parametrize("kind", [".tar.gz", ".tar.zst"])
