@@ -37,8 +37,10 @@ def source(tmp_path: Path) -> StoreBuilder:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests away from this machine's own stores and servers."""
-    for variable in ("OLLAMA_MODELS", "SOURCE_DATE_EPOCH", "SUDO_USER", "OLLAMA_FERRY_DEBUG"):
+    for variable in ("OLLAMA_MODELS", "SOURCE_DATE_EPOCH", "SUDO_USER", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.startswith("OLLAMA_FERRY_")]:
+        monkeypatch.delenv(variable)
     # Nor may the logins and proxies of whoever runs the tests play a part.
     for variable in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"):
         monkeypatch.delenv(variable, raising=False)

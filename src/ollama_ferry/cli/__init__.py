@@ -9,7 +9,8 @@ from types import FrameType
 
 import click
 
-from ollama_ferry.cli.commands import ferry
+from ollama_ferry.cli.commands import COMMANDS, ferry
+from ollama_ferry.cli.configuration import environment_set, read_configuration
 from ollama_ferry.cli.failures import failure_of
 from ollama_ferry.errors import BrokenStream
 
@@ -30,7 +31,9 @@ def run(arguments: list[str]) -> int:
     """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        ferry.main(arguments, prog_name="ollama-ferry", standalone_mode=False)
+        configuration = read_configuration(COMMANDS)
+        with environment_set(configuration):
+            ferry.main(arguments, prog_name="ollama-ferry", standalone_mode=False, obj=configuration)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -42,7 +45,7 @@ def run(arguments: list[str]) -> int:
         failure = failure_of(error, arguments)
         if failure is None:
             raise
-        return failure.report(as_json="--json" in arguments)
+        return failure.report(as_json="--json" in arguments or bool(os.environ.get("OLLAMA_FERRY_JSON")))
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0

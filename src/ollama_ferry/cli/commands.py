@@ -7,9 +7,10 @@ from importlib import import_module
 import click
 
 from ollama_ferry._version import __version__
+from ollama_ferry.cli.configuration import Configuration, prepare
 from ollama_ferry.cli.terminal import say_lines
 
-_SUMMARIES = {
+COMMANDS = {
     "export": "Export models into an archive that plain tar restores.",
     "import": "Import models of an archive into the store: verified, atomic, resumable.",
     "send": "Send models to other machines over ssh, or into a folder: only what is missing.",
@@ -24,6 +25,7 @@ _SUMMARIES = {
     "inventory": "Print what this machine has, so that an export elsewhere can leave it out.",
     "kit": "Write this program beside the models, for a machine without a network.",
     "doctor": "Find what is wrong with Ollama's models on this machine.",
+    "config": "Show what variables and the file of options set.",
     "demo": "Try everything out on a small sample; needs no Ollama.",
     "completion": "Print the shell's completion script.",
 }
@@ -50,13 +52,15 @@ class _Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_SUMMARIES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _SUMMARIES:
+        if cmd_name not in COMMANDS:
             return None
         command = import_module(f"ollama_ferry.cli.{cmd_name}_command").command
         assert isinstance(command, click.Command)  # noqa: S101
+        if isinstance(ctx.obj, Configuration) and cmd_name != "config":
+            ctx.default_map = {cmd_name: prepare(command, cmd_name, ctx.obj)}
         return command
 
     def resolve_command(
@@ -70,7 +74,7 @@ class _Commands(click.Group):
             word = args[0].lower()
             if word in _OLLAMAS:
                 raise click.UsageError(f"{error.message} `ollama {word}` is Ollama's own.", ctx) from error
-            close = [_ELSEWHERE[word]] if word in _ELSEWHERE else get_close_matches(word, _SUMMARIES, n=1)
+            close = [_ELSEWHERE[word]] if word in _ELSEWHERE else get_close_matches(word, COMMANDS, n=1)
             if not close:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from error
@@ -78,7 +82,7 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries stand here, so that --help need not import every command.
         with formatter.section("Commands"):
-            formatter.write_dl(list(_SUMMARIES.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

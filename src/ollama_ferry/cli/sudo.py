@@ -29,6 +29,7 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     models = environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
     if models and not any(a == "--models" or a.startswith("--models=") for a in arguments):
         arguments = [*arguments, "--models", models]
+    arguments = [*arguments, *_set_elsewhere(arguments, environ)]
     signers = environ.get("OLLAMA_FERRY_SIGNERS", "")
     if signers and _takes_models(arguments) and not any(a.partition("=")[0] == "--signers" for a in arguments):
         arguments = [*arguments, "--signers", os.path.abspath(signers)]
@@ -41,3 +42,19 @@ def _takes_models(arguments: list[str]) -> bool:
     """Return whether a command takes models from somewhere, which have to be signed where that is asked for."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     return command in ("import", "fetch", "pull") or (command == "verify" and "--repair" in arguments)
+
+
+def _set_elsewhere(arguments: list[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the options that variables and this user's file set: root has neither."""
+    import click
+
+    from ollama_ferry.cli.commands import COMMANDS, ferry
+    from ollama_ferry.cli.configuration import prepare, read_configuration, set_elsewhere
+
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    command = ferry.get_command(click.Context(ferry), name)
+    if command is None:
+        return []
+    words = set_elsewhere(command, prepare(command, name, read_configuration(COMMANDS, environ)), environ)
+    given = {word.partition("=")[0] for word in arguments}
+    return words if not given & {word for word in words if word.startswith("--")} else []

@@ -74,7 +74,7 @@ def send(
     if twice:
         raise UsageError(f"{twice[0]} was named twice as a target")
     for delivery in deliveries:
-        run.phase(f"connecting to {delivery.sent.target}")
+        run.phase(f"connecting to {delivery.sent.target}" if delivery.target.far else "")
         delivery.attempt(delivery.compare, wanted, replace=options.replace, checksum=options.checksum)
     run.phase()
     active = [delivery for delivery in deliveries if delivery.sent.error is None and delivery.names]

@@ -21,6 +21,7 @@ class SendTarget(Protocol):
     """Where models are sent to."""
 
     label: str
+    far: bool
 
     @property
     def waited(self) -> bool:
@@ -62,6 +63,7 @@ class SshTarget:
 
     def __init__(self, place: SshPlace, *, wait: bool = True) -> None:
         self.label = place.label
+        self.far = True
         self.waited = False
         self._place = place
         self._wait = wait
@@ -101,6 +103,7 @@ class FolderTarget:
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
         self.label = str(root)
+        self.far = False
         # The lock of a folder does not tell whether it was free at once, and to look again costs little.
         self.waited = True
         self._disk = disk
