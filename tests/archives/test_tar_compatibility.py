@@ -17,7 +17,7 @@ from ollama_ferry.archives import packing, tar
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.model.names import ModelName
 from support.command_line import COMMAND
-from support.stores import StoreBuilder, tree, weights
+from support.stores import StoreBuilder, tree, weights, weights_of_four_bits
 from support.tars import NOBODY, TOOLS, everybody, untar
 from support.tools import require_tool
 
@@ -147,13 +147,17 @@ def test_same_bytes_whatever_the_threads(store: StoreBuilder, tmp_path: Path, ki
 def test_auto_stores_what_is_not_worth_packing(kind: Kind) -> None:
     random = Random(4)
     hardly = random.randbytes(2**20 - 5000) + bytes(5000)  # saves half a percent
+    little = weights_of_four_bits(2**20)
     fewer = bytes(random.choices(range(128), k=2**20))  # saves an eighth
 
     def packed_size(compression: Compression, frame: bytes) -> int:
         return sum(map(len, packing.packer(kind, compression)(frame)))
 
     assert len(hardly) <= packed_size(Compression.AUTO, hardly) < len(hardly) + 200
-    assert packed_size(Compression.FAST, hardly) < 0.998 * len(hardly)
+    assert len(hardly) <= packed_size(Compression.FAST, hardly) < len(hardly) + 200
+    assert packed_size(Compression.BEST, hardly) < 0.998 * len(hardly)
+    assert len(little) <= packed_size(Compression.AUTO, little) < len(little) + 200
+    assert packed_size(Compression.FAST, little) < 0.96 * len(little)
     assert packed_size(Compression.AUTO, fewer) == packed_size(Compression.FAST, fewer) < 0.985 * len(fewer)
 
 

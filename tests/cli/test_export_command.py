@@ -13,11 +13,12 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from support.command_line import COMMAND, CONTROL, assert_one_clear_error, ferry, ferry_as_nobody
-from support.stores import StoreBuilder, tree, weights
+from support.stores import StoreBuilder, tree, weights, weights_of_four_bits
 from support.tars import names_in
 
 
@@ -39,7 +40,6 @@ def test_archive_holds_the_model_and_nothing_else(models: StoreBuilder, tmp_path
     archive = tmp_path / "q.tar.gz"
     done = export(models, "qwen3:8b", archive)
     assert done.returncode == 0, done.stderr
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() in done.stdout
     assert f"tar -xzf {archive} -C " in done.stdout
     assert not CONTROL.search(done.stdout + done.stderr)
     with tarfile.open(archive) as opened:
@@ -78,7 +78,12 @@ def test_stream_is_the_same_archive(models: StoreBuilder, tmp_path: Path) -> Non
         [*COMMAND, "export", "--models", str(models.root), "qwen3:8b", "-"], capture_output=True, check=True
     )
     assert streamed.stdout == archive.read_bytes()
-    assert hashlib.sha256(streamed.stdout).hexdigest().encode() in streamed.stderr
+    summed = subprocess.run(
+        [*COMMAND, "export", "--sha256", "--models", str(models.root), "qwen3:8b", "-"], capture_output=True, check=True
+    )
+    assert summed.stdout == streamed.stdout
+    found = hashlib.sha256(streamed.stdout).hexdigest().encode()
+    assert found in summed.stderr and found not in streamed.stderr
 
 
 def test_dry_run_tells_the_files_and_writes_nothing(models: StoreBuilder, tmp_path: Path) -> None:
@@ -105,15 +110,57 @@ def test_json_is_one_document(models: StoreBuilder, tmp_path: Path) -> None:
     done = export(models, "--json", "qwen3:8b", archive)
     told = json.loads(done.stdout)
     assert told["size"] == archive.stat().st_size
-    assert told["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert "sha256" not in told
     assert told["models"] == ["qwen3:8b"]
 
 
-def test_quiet_prints_the_line_that_sha256sum_checks(models: StoreBuilder, tmp_path: Path) -> None:
-    done = export(models, "-q", "qwen3:8b", tmp_path / "q.tar")
-    assert done.stderr == ""
-    checked = subprocess.run(["sha256sum", "-c"], input=done.stdout, text=True, capture_output=True, check=False)
-    assert checked.returncode == 0
+def test_quiet_prints_the_path(models: StoreBuilder, tmp_path: Path) -> None:
+    archive = tmp_path / "q.tar"
+    done = export(models, "-q", "qwen3:8b", archive)
+    assert (done.stdout, done.stderr) == (f"{archive}\n", "")
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("q.") and path != archive]
+
+
+@pytest.mark.parametrize("extension", [".tar", ".tar.gz"])
+def test_a_sum_is_written_beside_it_where_it_is_asked_for(models: StoreBuilder, tmp_path: Path, extension: str) -> None:
+    archive, sums = tmp_path / f"q{extension}", tmp_path / f"q{extension}.sha256"
+    assert export(models, "qwen3:8b", archive).returncode == 0
+    assert not sums.exists()
+    unsummed = archive.read_bytes()
+    told = json.loads(export(models, "-f", "--sha256", "--json", "qwen3:8b", archive).stdout)
+    assert archive.read_bytes() == unsummed
+    assert sums.read_text() == f"{hashlib.sha256(unsummed).hexdigest()}  {archive.name}\n"
+    assert told["sha256"] == hashlib.sha256(unsummed).hexdigest()
+    assert subprocess.run(["sha256sum", "-c", sums], cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert ferry("verify", sums).returncode == 0
+    # Of an archive that is replaced, no sum of the old one is left beside it; what is not ours stays.
+    assert export(models, "-f", "qwen3:14b", archive).returncode == 0
+    assert not sums.exists()
+    sums.write_text("notes of somebody\n")
+    assert export(models, "-f", "qwen3:14b", archive).returncode == 0
+    assert sums.read_text() == "notes of somebody\n"
+
+
+def test_a_name_that_no_file_of_sums_holds_is_refused_before_anything_is_written(
+    models: StoreBuilder, tmp_path: Path
+) -> None:
+    assert_one_clear_error(export(models, "--sha256", "qwen3:8b", tmp_path / "a\\b.tar"), 2)
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_an_export_says_what_it_chose_and_what_fast_would_save(source: StoreBuilder, tmp_path: Path) -> None:
+    source.model("hardly:1", [("model", weights_of_four_bits(2_000_000))])
+    source.model("much:1", [("model", bytes(Random(5).choices(range(64), k=2_000_000)))])
+    archive = tmp_path / "x.tar.gz"
+    said = export(source, "hardly:1", archive).stdout
+    assert re.search(r"  packing  none of it pays: stored; --compress fast would save .* \(\d\.\d %\)", said), said
+    stored = archive.stat().st_size
+    assert "packing" not in export(source, "-f", "hardly:1", "--compress", "fast", archive).stdout
+    assert 0.95 * stored < archive.stat().st_size < 0.96 * stored
+    assert (
+        "packing  all of it pays; --compress fast would save next to nothing more"
+        in export(source, "-f", "much:1", archive).stdout
+    )
 
 
 def test_verbose_says_which_store_and_why(models: StoreBuilder, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ollama_ferry.archives.kinds import Compression, kind_of
 from ollama_ferry.engine.copy import plan
+from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.repair import verify_and_repair
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.archive.sink import ArchiveSink
@@ -65,8 +66,8 @@ def in_our_form(store: Store, path: Path) -> None:
     kind = kind_of(path.name)
     assert kind is not None
     planned = plan(store, None, store.names())
-    with path.open("wb") as file:
-        sink = ArchiveSink(file.write, kind, compression=Compression.FAST)
+    with PendingFile(path) as file:
+        sink = ArchiveSink(file, kind, compression=Compression.FAST)
         sink.prepare(planned)
         for blob in planned.blobs:
             with store.open(blob) as data:
@@ -74,3 +75,4 @@ def in_our_form(store: Store, path: Path) -> None:
         for model in planned.models:
             sink.publish_model(model.name, model.manifest)
         sink.close()
+        file.publish()

@@ -15,6 +15,7 @@ from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.ports import BlobEntry, ModelEntry, Readable, Resumes, Sink, Source
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
+from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
@@ -70,11 +71,12 @@ def archive(kind: Kind) -> Callable[[Path], Place]:
 
         @contextmanager
         def writing() -> Iterator[ArchiveSink]:
-            with path.open("wb") as file:
-                sink = ArchiveSink(file.write, kind, compression=Compression.FAST, threads=2)
+            with PendingFile(path) as file:
+                sink = ArchiveSink(file, kind, compression=Compression.FAST, threads=2)
                 try:
                     yield sink
                     sink.close()
+                    file.publish()
                 except BaseException:
                     sink.abandon()
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ollama_ferry.files.disk import Disk
@@ -13,8 +14,8 @@ from ollama_ferry.files.folder import Folder
 _TAKEN_WHOLE = 4096
 
 CALLS = (
-    "create", "write", "truncate", "set_mode", "sync", "sync_folder", "make_folder", "touch", "link", "replace",
-    "remove", "remove_folder",
+    "create", "write", "write_many", "copy", "truncate", "set_mode", "sync", "sync_folder", "make_folder", "touch",
+    "link", "replace", "remove", "remove_folder",
 )  # fmt: skip
 """The calls that change something."""
 
@@ -70,6 +71,12 @@ class FaultyDisk(WatchedDisk):
     def write(self, fd: int, data: bytes | memoryview) -> int:
         # Half of what is large: whoever writes has to look at what was taken.
         return super().write(fd, data if len(data) <= _TAKEN_WHOLE else data[: len(data) // 2])
+
+    def write_many(self, fd: int, data: Sequence[memoryview]) -> int:
+        return super().write_many(fd, data if sum(map(len, data)) <= _TAKEN_WHOLE else data[: (len(data) + 1) // 2])
+
+    def copy(self, source: int, offset: int, fd: int, count: int) -> int:
+        return super().copy(source, offset, fd, count if count <= _TAKEN_WHOLE else count // 2)
 
     def sync(self, fd: int) -> None:
         pass  # The call can fail; bytes that no power cut will take need not reach a real disk.

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from ollama_ferry.model.manifests import Digest, Manifest
@@ -71,6 +72,13 @@ class StoreBuilder:
 
     def blob_path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.file_name
+
+
+def weights_of_four_bits(size: int, seed: int = 1) -> bytes:
+    """Return random bytes that packing shrinks by a twentieth, as it does 4-bit weights."""
+    made = bytearray(Random(seed).randbytes(size))
+    made[::8] = bytes(len(made[::8]))
+    return bytes(made)
 
 
 def tree(root: Path) -> dict[str, bytes]:

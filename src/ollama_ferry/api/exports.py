@@ -36,6 +36,7 @@ def export(
     stream_format: str = "tar.gz",
     replace: bool = False,
     sign_with: PathLike | None = None,
+    sha256: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Exported:
@@ -58,11 +59,12 @@ def export(
         stream_format: of a stream: ``tar``, ``tar.gz`` or ``tar.zst``.
         replace: whether a file that is there may be replaced.
         sign_with: a key of OpenSSH that signs the models: beside the archive in ``ARCHIVE.sig``, and in its index.
+        sha256: find out the archive's SHA-256 while it is written, and put it beside it, in ``ARCHIVE.sha256``.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the export from another thread.
 
     Returns:
-        What was written: path, size in bytes, SHA-256, models, blobs, seconds.
+        What was written: path, size in bytes, models, blobs, seconds; the SHA-256 where it was asked for.
 
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; no file is left, but whole volumes are.
@@ -74,7 +76,7 @@ def export(
         raise UsageError("a stream has no volumes: split needs a path")
     if ask is not None and split is None:
         raise UsageError("only volumes go on several media: ask needs split")
-    options = export_options(compress, threads=threads, replace=replace, split=split, sign_with=sign_with)
+    options = export_options(compress, threads, replace, split, sign_with, sha256)
     job = _prepared(models, archive, store, options, have, stream_format, everything, run)
     if isinstance(archive, str | os.PathLike) or archive is None:
         assert job.path is not None  # noqa: S101 -- only a stream has none
@@ -132,11 +134,11 @@ _STREAM = object()
 
 def export_options(
     compress: str = "auto",
-    *,
     threads: int = 0,
     replace: bool = False,
     split: int | str | None = None,
     sign_with: PathLike | None = None,
+    sha256: bool = False,
 ) -> ExportOptions:
     """Read how an archive is written.
 
@@ -154,6 +156,7 @@ def export_options(
         split=volume_size(split) if split is not None else None,
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
         sign_with=path_of(sign_with),
+        summed=sha256,
     )
 
 

@@ -123,6 +123,7 @@ def pull(
     replace: bool = False,
     verify_existing: bool = False,
     compress: str = "auto",
+    sha256: bool = False,
     insecure: bool = False,
     ca_file: PathLike | None = None,
     cert: PathLike | None = None,
@@ -147,6 +148,7 @@ def pull(
         signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
             ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
         compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
+        sha256: write the archive's SHA-256 beside it, in ``ARCHIVE.sha256``.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
         cert: the client's certificate.
@@ -170,7 +172,7 @@ def pull(
     references = _references(texts_or_locked(models, trust), rename, access, run)
     if archive is None:
         return _pull_into_store(references, store, replace, verify_existing, trust, access, run, dry_run=False)
-    options = export_options(compress, replace=replace)
+    options = export_options(compress, replace=replace, sha256=sha256)
     return pull_into_file(references, Path(archive), options, access, trust=trust, run=run)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 from weakref import WeakSet
 
 from ollama_ferry.archives.index import Frames
-from ollama_ferry.archives.packing import GZIP_HEADER, crc32
+from ollama_ferry.archives.packing import crc32
+from ollama_ferry.archives.stored_frames import GZIP_HEADER, stored_extents
 from ollama_ferry.archives.zstd_library import load_zstd
+from ollama_ferry.engine.ports import Extent
 from ollama_ferry.errors import Damaged, FerryError
 
 Inflate = Callable[[bytes, int], bytes]
@@ -37,6 +40,9 @@ class FrameReader:
     ) -> None:
         self._file = file
         self._frames = frames
+        self._packing = packing
+        # Who gives a verdict looks at the sums of frames too.
+        self._in_place = file if isinstance(file, io.FileIO) and not exact else None
         self._inflate = inflater(packing, exact=exact)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack")
@@ -61,7 +67,7 @@ class FrameReader:
         # Each of many parts orders less ahead, lest their frames push each other out before they are read.
         with self._kept_lock:
             most = max(1, min(self._ahead, self._keep // (2 * (len(self._parts) + 1)))) if ahead else 1
-            part = FramePart(self._order, self._frames, offset, size, most)
+            part = FramePart(self._order, self._stored, self._frames, offset, size, most)
             self._parts.add(part)
         return part
 
@@ -75,6 +81,13 @@ class FrameReader:
             if len(self._kept) > self._keep:
                 self._kept.popitem(last=False)
             return kept
+
+    def _stored(self, number: int) -> list[Extent]:
+        """Return where a frame's content lies as it is; nothing where it has to be unpacked."""
+        if self._in_place is None:
+            return []
+        begin, length, unpacked, _ = self._frames.place(number)
+        return stored_extents(Extent(self._in_place, begin, length), self._packing, unpacked)
 
     def frame(self, number: int) -> bytes:
         """Return a frame, unpacked and checked.
@@ -115,6 +128,7 @@ class FramePart:
     def __init__(
         self,
         order: Callable[[int], Future[bytes]],
+        stored: Callable[[int], list[Extent]],
         frames: Frames,
         offset: int,
         size: int,
@@ -122,6 +136,8 @@ class FramePart:
     ) -> None:
         self.position = offset
         self._begin = order
+        self._stored = stored
+        self._in_place = False
         self._frames = frames
         self._end = offset + size
         self._ahead = ahead
@@ -154,6 +170,28 @@ class FramePart:
         self.position += wanted
         return chunk
 
+    def extents(self, most: int) -> Sequence[Extent]:
+        """Pass over bytes that lie in the archive's file as they are; see :mod:`ollama_ferry.engine.ports`."""
+        self._in_place = True
+        found: list[Extent] = []
+        left = min(most, self._end - self.position)
+        while left > 0 and not self._coming and self._at == len(self._frame_left):
+            number = self._frames.at(self.position)
+            passed = self.position - self._frames.start(number)
+            stored = self._stored(number)
+            if not stored:
+                break
+            for extent in stored:
+                before = min(passed, extent.size)
+                passed -= before
+                size = min(extent.size - before, left)
+                if size:
+                    found.append(Extent(extent.file, extent.offset + before, size))
+                    left -= size
+                    self.position += size
+            self._next = self._frames.at(self.position) if self.position < self._end else len(self._frames)
+        return found
+
     def skip(self, count: int) -> None:
         """Pass over bytes; frames that lie between are not read.
 
@@ -178,6 +216,9 @@ class FramePart:
         """Let frames be unpacked ahead of the reader."""
         while len(self._coming) < self._ahead and self._next < len(self._frames):
             if self._frames.start(self._next) >= self._end:
+                break
+            if self._coming and self._in_place and self._stored(self._next):
+                # It will be asked where that one lies.
                 break
             self._coming.append((self._next, self._begin(self._next)))
             self._next += 1

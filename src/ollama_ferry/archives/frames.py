@@ -1,4 +1,4 @@
-"""A stream cut into frames, packed by several threads, written in order by one more."""
+"""A stream cut into frames, packed by several threads, written in order by one more; or into a file as it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ollama_ferry.archives.index import FRAME_LIMIT, Frames
 from ollama_ferry.archives.packing import Frame, Packer, crc32
 from ollama_ferry.engine.buffers import keep_freed_buffers
+from ollama_ferry.engine.ports import CopiesItself, Readable, WrittenFile
+
+WriteFrame = Callable[..., object]
+"""Takes buffers, which must not change any more, and writes them one after the other."""
 
 FRAME_SIZE = FRAME_LIMIT
 """The most bytes of the stream that one frame holds."""
@@ -25,7 +29,7 @@ class FrameWriter:
     is bounded by the number of frames on their way, whatever the length of the stream.
 
     Args:
-        write: takes the packed bytes in order; called from one thread, which is not the caller's.
+        write: takes the buffers of each frame in order; called from one thread, which is not the caller's.
         pack: turns bytes into a frame; called from several threads.
         threads: how many pack at once, at least 1.
 
@@ -33,7 +37,7 @@ class FrameWriter:
         frames: those that were written; all of them after :meth:`close`.
     """
 
-    def __init__(self, write: Callable[[bytes | memoryview], object], pack: Packer, *, threads: int) -> None:
+    def __init__(self, write: WriteFrame, pack: Packer, *, threads: int) -> None:
         keep_freed_buffers()
         self._write = write
         self._pack = pack
@@ -55,6 +59,11 @@ class FrameWriter:
             self._frames.put((self._pack(data), len(data)))
         else:
             self._frames.put((self._pool.submit(self._pack, data), len(data)))
+
+    def carry(self, data: Readable) -> None:
+        """Add all of some bytes, which begin a frame and end one."""
+        while chunk := data.read(FRAME_SIZE):
+            self.write(chunk)
 
     def close(self) -> None:
         """Wait until everything is written.
@@ -87,11 +96,44 @@ class FrameWriter:
                 continue
             coming, unpacked = entry
             try:
+                frame = coming.result() if isinstance(coming, Future) else coming
+                self._write(*frame)
                 packed = checksum = 0
-                for buffer in coming.result() if isinstance(coming, Future) else coming:
-                    self._write(buffer)
+                for buffer in frame:
                     packed += len(buffer)
                     checksum = crc32(buffer, checksum)
                 self.frames.add(packed, unpacked, checksum)
             except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
                 self._failure = error
+
+
+class UnpackedWriter:
+    """Writes an archive that is not packed into a file, with the interface of :class:`FrameWriter`.
+
+    There are no threads: the system copies what lies in files, and what is left to do is little.
+
+    Args:
+        file: what is written.
+    """
+
+    def __init__(self, file: WrittenFile) -> None:
+        self._file = file
+        self.frames = Frames()
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        self._file.write(data)
+
+    def carry(self, data: Readable) -> None:
+        """Add all of some bytes."""
+        if isinstance(data, CopiesItself):
+            data.copy_into(self._file)
+            return
+        while chunk := data.read(FRAME_SIZE):
+            self._file.write(chunk)
+
+    def close(self) -> None:
+        """Do nothing: all is written."""
+
+    def abandon(self) -> None:
+        """Do nothing: nothing is on its way."""

@@ -67,11 +67,11 @@ class Compression(Enum):
     """How much time to give for a smaller archive."""
 
     AUTO = "auto"
-    """What pays: frames are packed fast, and stored where that saves less than a hundredth."""
+    """What pays on both ends: frames are packed fast, and stored where that saves less than seven hundredths."""
     NONE = "none"
     """Store only; the archive keeps its format."""
     FAST = "fast"
-    """Pack every frame at the fastest level; store those that do not shrink."""
+    """What shrinks: frames are packed fast, and stored where that saves less than a hundredth."""
     BEST = "best"
     """The smallest that the format gives, many times slower."""
 

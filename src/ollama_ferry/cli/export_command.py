@@ -22,6 +22,7 @@ from ollama_ferry.cli.options import (
     force_option,
     models_and_archive,
     output_options,
+    sha256_option,
     store_option,
     threads_option,
     with_ferry_option,
@@ -57,6 +58,7 @@ class _Asked:
     stream_format: str | None
     sign_with: Path | None
     with_ferry: bool
+    sha256: bool
     store: Path | None
 
 
@@ -66,7 +68,8 @@ class _Asked:
 @dry_run_option("Print what would be packed; write nothing.")
 @force_option("Replace ARCHIVE if it is there.")
 @compress_option(
-    "auto packs what pays, at full speed; none stores, for disks over 500 MB/s; best is smallest and many times slower."
+    "auto packs what pays on fast disks: 16-bit weights, texts. fast what shrinks at all, for slow sticks and lines; "
+    "none nothing; best is smallest and many times slower."
 )
 @click.option(
     "--split",
@@ -94,6 +97,7 @@ class _Asked:
     "--sign", "sign_with", type=FILE, metavar="KEY", help="Sign the models with this key of OpenSSH, in ARCHIVE.sig."
 )
 @with_ferry_option
+@sha256_option
 @store_option
 @output_options
 def command(output: Output, **asked: Any) -> None:
@@ -159,6 +163,7 @@ def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Out
             stream_format=asked.stream_format or "tar.gz",
             replace=asked.replace,
             sign_with=asked.sign_with,
+            sha256=asked.sha256,
             observer=observer,
             cancel=cancel,
         )
@@ -200,8 +205,10 @@ def print_exported(done: Exported, output: Output, *, verb: str = "exported", ki
     if output.as_json:
         output.document(_fields(done) | ({"kit": kit_fields(kit)} if kit is not None else {}))
     elif output.quiet:
-        for file in done.volumes or (done,):
-            say(f"{file.sha256}  {file.path}")
+        for volume in done.volumes:
+            say(f"{volume.sha256}  {volume.path}")
+        if not done.volumes:
+            say(str(done.path))
     else:
         _print_done(done, err=False, verb=verb)
         if kit is not None:
@@ -250,7 +257,10 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
         target = f"{done.volumes[0].path}" + (f" to .{len(done.volumes):03d}" if len(done.volumes) > 1 else "")
     say(f"{verb} {names} to {target}", err=err)
     say(f"  size     {human_size(done.size)} ({exact_size(done.size)}{share})", err=err)
-    say(f"  SHA-256  {done.sha256}", err=err)
+    if done.sha256:
+        say(f"  SHA-256  {done.sha256}", err=err)
+    if done.automatic:
+        say(f"  packing  {_choice(done)}", err=err)
     if done.left_out:
         say(f"  {_left_out(done.left_out)}", err=err)
     say(f"  took     {took(done.seconds, done.blob_size)}", err=err)
@@ -265,10 +275,22 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
                 f"  (cd {shlex.quote(str(done.path.parent))} && sha256sum -c {shlex.quote(done.sums_path.name)})",
                 err=err,
             )
+        if volumes:
             say(f"  cat {file}.[0-9]* | sudo tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
         else:
             say(f"  sudo tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
         say(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
+
+
+def _choice(done: Exported) -> str:
+    """Say what `auto` chose, and what the other choice would save."""
+    content = done.blob_size or 1
+    share = done.stored / content
+    chose = "none of it pays: stored" if share > 0.99 else "all of it pays" if share < 0.01 else "part of it pays"
+    if done.foregone < content // 100:
+        return f"{chose}; --compress fast would save next to nothing more"
+    saved = f"{human_size(done.foregone)} ({done.foregone * 100 / content:.1f} %)"
+    return f"{chose}; --compress fast would save about {saved}, for a slow stick or line"
 
 
 def _left_out(blobs: Sequence[Descriptor]) -> str:
@@ -277,11 +299,10 @@ def _left_out(blobs: Sequence[Descriptor]) -> str:
 
 
 def _fields(done: Exported) -> dict[str, object]:
-    return {
+    fields = {
         "archive": str(done.path),
         "format": done.kind.value[1:],
         "size": done.size,
-        "sha256": done.sha256,
         "volumes": [{"path": str(v.path), "size": v.size, "sha256": v.sha256} for v in done.volumes],
         "models": [str(name) for name in done.models],
         "blobs": blobs_fields(done.blobs),
@@ -289,3 +310,4 @@ def _fields(done: Exported) -> dict[str, object]:
         "blob_size": done.blob_size,
         "seconds": round(done.seconds, 3),
     }
+    return {**fields, "sha256": done.sha256} if done.sha256 else fields

@@ -165,6 +165,11 @@ def compress_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+sha256_option = click.option(
+    "--sha256", is_flag=True, help="Write ARCHIVE.sha256 beside it, for `sha256sum -c`; `verify` needs none."
+)
+
+
 def threads_option(what: str) -> Callable[[F], F]:
     """Add ``--threads``; 0 stands for the default."""
     return click.option(

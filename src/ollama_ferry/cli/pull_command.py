@@ -22,6 +22,7 @@ from ollama_ferry.cli.options import (
     output_options,
     registry_options,
     rename_option,
+    sha256_option,
     signers_option,
     store_option,
 )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @force_option("Replace another model of the same name, or ARCHIVE if it is there.")
 @checksum_option
 @compress_option("How ARCHIVE is packed, as for export.")
+@sha256_option
 @registry_options
 @lock_option
 @signers_option
@@ -55,6 +57,7 @@ def command(
     replace: bool,
     verify_existing: bool,
     compress: str,
+    sha256: bool,
     access: RegistryOptions,
     lock: Path | None,
     signers: Path | None,
@@ -78,8 +81,10 @@ def command(
         raise UsageError("pull writes a file or the store, and no stream")
     if archive is not None and (store is not None or verify_existing):
         raise UsageError("--models and --checksum are about a store, and an archive was named")
+    if archive is None and sha256:
+        raise UsageError("--sha256 is about an archive, and none was named")
     with progress("pulling", output) as observer:
-        call = api.plan_pull if dry_run else partial(api.pull, compress=compress)
+        call = api.plan_pull if dry_run else partial(api.pull, compress=compress, sha256=sha256)
         done = call(
             models,
             archive,

@@ -1,19 +1,30 @@
-"""SHA-256 beside the thread that reads, so that hashing and packing of one blob overlap."""
+"""SHA-256 beside the thread that reads, so that hashing and packing, or copying, of one blob overlap."""
 
 from __future__ import annotations
 
 import hashlib
 import queue
 import threading
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ollama_ferry.engine.events import Cancel
+from ollama_ferry.engine.ports import WrittenFile
 
 # Below this a thread costs more than it gains.
 _INLINE = 4 * 1024 * 1024
 # Chunks waiting for the hash; with chunks of 1 MiB this bounds the memory to 4 MiB.
 _AHEAD = 4
 _CHUNK = 1024 * 1024
+# What is read back is read in pieces that stay in a processor's own cache.
+_PIECE = 128 * 1024
+
+
+class _Written(NamedTuple):
+    """Bytes that were written, to be read back."""
+
+    file: WrittenFile
+    offset: int
+    size: int
 
 
 class BackgroundHash:
@@ -25,7 +36,9 @@ class BackgroundHash:
 
     def __init__(self, expected: int | None = None) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[bytes | memoryview | None] | None = None
+        self._queue: queue.Queue[bytes | memoryview | _Written | None] | None = None
+        self._failure: BaseException | None = None
+        self._piece: memoryview | None = None
         if expected is None or expected >= _INLINE:
             self._queue = queue.Queue(_AHEAD)
             self._thread = threading.Thread(target=self._run, args=(self._queue,), name="hash", daemon=True)
@@ -33,14 +46,21 @@ class BackgroundHash:
 
     def update(self, data: bytes | memoryview) -> None:
         """Add bytes, which must not change any more."""
-        if self._queue is None:
-            self._hash.update(data)
-        else:
-            self._queue.put(data)
+        self._add(data)
+
+    def update_from(self, file: WrittenFile, offset: int, size: int) -> None:
+        """Add bytes that were written, as they lie there now."""
+        self._add(_Written(file, offset, size))
 
     def hexdigest(self) -> str:
-        """Return the digest of all that was added; nothing may be added afterwards."""
+        """Return the digest of all that was added; nothing may be added afterwards.
+
+        Raises:
+            OSError, FerryError: what was written can't be read back.
+        """
         self.close()
+        if self._failure is not None:
+            raise self._failure
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -50,9 +70,32 @@ class BackgroundHash:
             self._thread.join()
             self._queue = None
 
-    def _run(self, chunks: queue.Queue[bytes | memoryview | None]) -> None:
-        while (chunk := chunks.get()) is not None:
-            self._hash.update(chunk)
+    def _add(self, part: bytes | memoryview | _Written) -> None:
+        if self._queue is None:
+            self._hash_part(part)
+        else:
+            self._queue.put(part)
+
+    def _run(self, parts: queue.Queue[bytes | memoryview | _Written | None]) -> None:
+        # After a failure the queue is still emptied, so that nobody waits for a place in it.
+        while (part := parts.get()) is not None:
+            if self._failure is None:
+                try:
+                    self._hash_part(part)
+                except BaseException as error:  # noqa: BLE001 -- raised again by hexdigest()
+                    self._failure = error
+
+    def _hash_part(self, part: bytes | memoryview | _Written) -> None:
+        if not isinstance(part, _Written):
+            self._hash.update(part)
+            return
+        file, offset, size = part
+        if self._piece is None:
+            self._piece = memoryview(bytearray(min(size, _PIECE)) if self._queue is None else bytearray(_PIECE))
+        for start in range(0, size, len(self._piece)):
+            piece = self._piece[: size - start]
+            file.read_back(piece, offset + start)
+            self._hash.update(piece)
 
 
 class _Input(Protocol):

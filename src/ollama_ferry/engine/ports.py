@@ -6,10 +6,11 @@ They stay small. A power that only some places have is a protocol of its own, fo
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import Damaged
@@ -23,21 +24,98 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Extent(NamedTuple):
+    """Where some bytes lie as they are.
+
+    Attributes:
+        file: in which file; its position is of no account.
+        offset: from which byte on.
+        size: how many they are.
+    """
+
+    file: io.FileIO
+    offset: int
+    size: int
+
+    def behind(self, count: int) -> Extent:
+        """Return what follows the first bytes of it."""
+        return Extent(self.file, self.offset + count, self.size - count)
+
+    def read(self, most: int) -> bytes:
+        """Return its first bytes; nothing where the file ends before it."""
+        most = min(most, self.size)
+        if hasattr(os, "pread"):
+            return os.pread(self.file.fileno(), most, self.offset)
+        self.file.seek(self.offset)
+        return self.file.read(most)
+
+
 @runtime_checkable
 class LiesInFile(Protocol):
-    """Bytes that a file has as they are, so that the system can send them without anybody reading them."""
+    """Bytes that a file has as they are, so that the system can copy or send them without anybody reading them."""
 
-    @property
-    def file(self) -> io.FileIO | None:
-        """The file, whose own position is that of the next byte; None where there is none after all."""
+    def extents(self, most: int) -> Sequence[Extent]:
+        """Pass over the next bytes, and say where they lie.
+
+        Args:
+            most: how many to pass over at most.
+
+        Returns:
+            Where they lie, in order; nothing where the next ones have to be read, and at the end.
+        """
         ...
 
 
-def file_of(data: Readable) -> io.FileIO | None:
-    """Return the file that has bytes as they are, at its own position; None where they have to be read."""
-    if isinstance(data, io.FileIO):
-        return data
-    return data.file if isinstance(data, LiesInFile) else None
+def extents_of(data: Readable, most: int) -> Sequence[Extent]:
+    """As :meth:`LiesInFile.extents`, of any bytes."""
+    if not isinstance(data, io.FileIO):
+        return data.extents(most) if isinstance(data, LiesInFile) else ()
+    position = data.tell()
+    size = min(most, os.fstat(data.fileno()).st_size - position)
+    if size <= 0:
+        return ()
+    data.seek(position + size)
+    return (Extent(data, position, size),)
+
+
+class WrittenFile(Protocol):
+    """A file that is being written, and that what was written can be read back from.
+
+    Attributes:
+        size: how many bytes it has: where the next ones go.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, *data: bytes | memoryview) -> None:
+        """Add bytes."""
+        ...
+
+    def copy_from(self, file: io.FileIO, offset: int, size: int) -> int:
+        """Have the system add bytes of another file.
+
+        Returns:
+            How many it has added; 0 where it can't, and they have to be read and written.
+        """
+        ...
+
+    def read_back(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with bytes that were written; may be called from another thread."""
+        ...
+
+
+@runtime_checkable
+class CopiesItself(Readable, Protocol):
+    """Bytes that know how to get into a file without passing through here."""
+
+    def copy_into(self, target: WrittenFile) -> None:
+        """Add all that is left to a file; what a read would raise, this raises.
+
+        Raises:
+            OSError: the file did not take them, or can't be read back.
+        """
+        ...
 
 
 class Source(Protocol):

@@ -10,7 +10,8 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
@@ -24,6 +25,9 @@ NOT_OFFERED = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EMLINK}
 )
 """What file systems say that don't offer what was asked for, such as second names, modes or times."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where a file may not grow."""
 
 
 class Disk:
@@ -58,6 +62,27 @@ class Disk:
     def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write some of the bytes; return how many."""
         return os.write(fd, data)
+
+    def write_many(self, fd: int, data: Sequence[memoryview]) -> int:
+        """Write some of the bytes of several buffers, at most 1,000 of them; return how many."""
+        return os.writev(fd, data) if hasattr(os, "writev") else self.write(fd, data[0])
+
+    def copy(self, source: int, offset: int, fd: int, count: int) -> int:
+        """Have the system copy bytes of one file to the position of another one; return how many.
+
+        Raises:
+            OSError: it can't, among these two files, or at all.
+        """
+        if hasattr(os, "copy_file_range"):
+            try:
+                # It may share the blocks (Btrfs, XFS), or have a server copy (NFS).
+                return os.copy_file_range(source, fd, count, offset)
+            except OSError as error:
+                if error.errno not in NOT_OFFERED:
+                    raise
+        if sys.platform == "linux":
+            return os.sendfile(fd, source, offset, count)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut a file to a size in bytes."""
@@ -133,7 +158,7 @@ def start_writing_back(fd: int, length: int) -> None:
     """Let the disk work while more is coming; nothing waits, and nothing depends on it."""
     # On Linux this advice starts the write-back of dirty pages and lets go of those already written, so that a
     # large file does not push everything else out of the page cache; elsewhere it is free to do nothing.
-    if hasattr(os, "posix_fadvise"):
+    if hasattr(os, "posix_fadvise") and length >= 0:
         with contextlib.suppress(OSError):
             os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
 

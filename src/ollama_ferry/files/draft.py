@@ -7,6 +7,7 @@ gets the name is what was written, or read, here.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from contextlib import suppress
@@ -14,12 +15,14 @@ from contextlib import suppress
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.hashing import sha256_of
 from ollama_ferry.errors import FerryError
-from ollama_ferry.files.disk import NOT_OFFERED, Disk, start_writing_back
+from ollama_ferry.files.disk import NO_ROOM, NOT_OFFERED, Disk, start_writing_back
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import same_file
 
 # How much is handed to the disk at a time while more is being written, so that the last sync is short.
 _SYNC_EVERY = 32 * 1024 * 1024
+# How many buffers one call takes (IOV_MAX of POSIX systems is 1,024).
+_MOST_BUFFERS = 1000
 _ATTEMPTS = 100
 PROBE = ".new"
 """What the name of a file ends in that is made for a moment; a run that is killed may leave it."""
@@ -107,19 +110,61 @@ class Draft:
         self.size += len(chunk)
         return chunk
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *data: bytes | memoryview) -> None:
         """Add bytes behind those that were written or read here.
 
         Raises:
             OSError: the disk did not take them.
         """
-        view = memoryview(data)
-        while view:
-            view = view[self._disk.write(self.fd, view) :]
-        self.size += len(data)
-        self._unsynced += len(data)
+        views = [memoryview(part) for part in data]
+        size = sum(map(len, views))
+        while views:
+            now = views[:_MOST_BUFFERS]
+            written = self._disk.write_many(self.fd, now) if len(now) > 1 else self._disk.write(self.fd, now[0])
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if written:
+                views[0] = views[0][written:]
+        self._grow(size)
+
+    def copy_from(self, file: io.FileIO, offset: int, size: int) -> int:
+        """Have the system add bytes of another file behind those that were written or read here.
+
+        Returns:
+            How many it has added; 0 where it can't, or where something is wrong: who reads and writes then finds out
+            with which of the two files.
+
+        Raises:
+            OSError: the disk has no room for them.
+        """
+        try:
+            copied = self._disk.copy(file.fileno(), offset, self.fd, size)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            return 0
+        self._grow(copied)
+        return copied
+
+    def read_back(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with what was written.
+
+        Raises:
+            FerryError: somebody has cut the file meanwhile.
+            OSError: it can't be read.
+        """
+        while buffer:
+            count = os.preadv(self.fd, [buffer], offset)
+            if not count:
+                raise _replaced(self.folder.named(self.name))
+            buffer, offset = buffer[count:], offset + count
+
+    def _grow(self, count: int) -> None:
+        self.size += count
+        self._unsynced += count
         if self._unsynced >= _SYNC_EVERY:
-            start_writing_back(self.fd, self.size)
+            # What is handed over may leave the memory, and whoever reads it back is some steps behind.
+            start_writing_back(self.fd, self.size - _SYNC_EVERY)
             self._unsynced = 0
 
     def cut(self, size: int) -> None:

@@ -7,13 +7,14 @@ killed, whose leftover makes way for a fresh file: who left it, or planted it, d
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from pathlib import Path
 from types import TracebackType
 
 from ollama_ferry.engine.hashing import BackgroundHash
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
-from ollama_ferry.files.disk import Disk, write_error
+from ollama_ferry.files.disk import Disk, write_error, writing
 from ollama_ferry.files.draft import Draft, remove_if_there, remove_twin
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import FileLock
@@ -31,6 +32,7 @@ class PendingFile:
         replace: whether a file of that name may be replaced.
         executable: whether it is a program.
         disk: the calls to write with.
+        summed: find out its SHA-256 while it is written.
 
     Attributes:
         size: the bytes so far.
@@ -42,7 +44,13 @@ class PendingFile:
     """
 
     def __init__(
-        self, path: Path, *, replace: bool = False, executable: bool = False, disk: Disk | None = None
+        self,
+        path: Path,
+        *,
+        replace: bool = False,
+        executable: bool = False,
+        disk: Disk | None = None,
+        summed: bool = False,
     ) -> None:
         self.path = path
         self._replace = replace
@@ -63,7 +71,7 @@ class PendingFile:
             self._folder.close()
             raise
         # Beside the thread that writes, which is the busiest one where little is packed.
-        self._hash = BackgroundHash()
+        self._hash = BackgroundHash() if summed else None
 
     def __enter__(self) -> PendingFile:
         return self
@@ -71,7 +79,8 @@ class PendingFile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hash.close()
+        if self._hash is not None:
+            self._hash.close()
         if self._draft.name != self.path.name:
             with contextlib.suppress(OSError):
                 self._draft.discard()
@@ -84,20 +93,30 @@ class PendingFile:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what was written, in hexadecimal; nothing may be written afterwards."""
-        return self._hash.hexdigest()
+        """The SHA-256 of what was written, in hexadecimal; empty where nobody wants it. Nothing may be written then."""
+        return self._hash.hexdigest() if self._hash is not None else ""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *data: bytes | memoryview) -> None:
         """Add bytes, which must not change any more.
 
         Raises:
             NoSpace, FerryError: the disk did not take them.
         """
-        self._hash.update(data)
-        try:
-            self._draft.write(data)
-        except OSError as error:
-            raise write_error(error, self.path) from error
+        if self._hash is not None:
+            for part in data:
+                self._hash.update(part)
+        with writing(self.path):
+            self._draft.write(*data)
+
+    def copy_from(self, file: io.FileIO, offset: int, size: int) -> int:
+        """Have the system add bytes of another file; see :class:`Draft`. What is summed has to be read."""
+        with writing(self.path):
+            return self._draft.copy_from(file, offset, size) if self._hash is None else 0
+
+    def read_back(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with what was written."""
+        with writing(self.path):
+            self._draft.read_back(buffer, offset)
 
     def publish(self) -> None:
         """Make the bytes safe on the disk, then give the file its name.

@@ -12,7 +12,7 @@ from typing import ParamSpec, Protocol, runtime_checkable
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Cancelled, FerryError, Vanished, exhaustion_of
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, Vanished, exhaustion_of
 from ollama_ferry.jobs.claims import Claims, ExistingModel
 from ollama_ferry.jobs.send_targets import SendTarget
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -166,6 +166,9 @@ class Deliveries:
         lacking = [
             (delivery, sink) for delivery, sink in self._active if blob.digest in delivery.needs and not sink.has(blob)
         ]
+        if len(lacking) == 1 and not isinstance(lacking[0][1], Aborts):
+            self._put_here(*lacking[0], blob, data)
+            return
         shares = [_Share(delivery, sink, blob) for delivery, sink in lacking]
         try:
             while chunk := data.read(_CHUNK):
@@ -183,6 +186,26 @@ class Deliveries:
             share.wait()
         # Raises where this was the last one.
         _ = self._active
+
+    def _put_here(self, delivery: Delivery, sink: Sink, blob: Descriptor, data: Readable) -> None:
+        """Put a blob into the one target that lacks it, which can't hang: a folder may have the system copy it."""
+        begun = delivery.target.begun(blob)
+        try:
+            sink.put(blob, data)
+        except Damaged:
+            # It is the source that is at fault.
+            raise
+        except (FerryError, OSError, ValueError) as error:
+            if isinstance(error, Cancelled):
+                raise
+            delivery.fail(error)
+            # Raises where this was the last one.
+            _ = self._under_way
+            while data.read(_CHUNK):
+                pass
+        else:
+            delivery.sent.blobs += 1
+            delivery.sent.size += blob.size - begun
 
     def publish_model(self, name: ModelName, manifest: Manifest) -> None:
         vanished: Vanished | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,15 @@ from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
 from ollama_ferry.archives.volumes.medium import Volume
-from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, volume_size
+from ollama_ferry.archives.volumes.reading import (
+    MOST_VOLUMES,
+    SUMS_ENDING,
+    Ask,
+    Volumes,
+    read_sums,
+    require_plain_name,
+    volume_size,
+)
 from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.engine.copy import copy, plan
 from ollama_ferry.engine.inspect import require_whole
@@ -29,7 +38,7 @@ from ollama_ferry.jobs.trust import publish_signature
 from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.sink import ArchiveSink
+from ollama_ferry.places.archive.sink import ArchiveSink, Output
 from ollama_ferry.places.store.store import Store, mending
 from ollama_ferry.wording import human_size
 
@@ -56,6 +65,7 @@ class ExportOptions:
         split: the size of volumes in bytes; None writes the archive in one piece.
         fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
         sign_with: the key that signs the models, beside the archive and in its index; None signs nothing.
+        summed: find out the SHA-256 of the archive while it is written, and put it beside it, as ``sha256sum`` would.
     """
 
     compression: Compression = Compression.AUTO
@@ -64,6 +74,7 @@ class ExportOptions:
     split: int | None = None
     fixed_time: int | None = None
     sign_with: Path | None = None
+    summed: bool = False
 
     @property
     def pack_threads(self) -> int:
@@ -82,12 +93,15 @@ class Exported:
         path: the archive, or None where it went to a stream; of volumes, what they are called without their numbers.
         kind: its format.
         size: its size in bytes.
-        sha256: its SHA-256 in hexadecimal.
+        sha256: its SHA-256 in hexadecimal; empty where nobody asked for it. Volumes always have it.
         models: the models in it.
         blobs: the blobs in it.
         left_out: the blobs that it leaves out, for its target has them.
         seconds: how long it took.
         volumes: the volumes, where it was split.
+        stored: how many bytes were stored as they are, because packing them would not pay.
+        foregone: how many bytes packing these would have saved, about.
+        automatic: whether it was left to the program what to pack.
     """
 
     path: Path | None
@@ -99,11 +113,18 @@ class Exported:
     left_out: tuple[Descriptor, ...]
     seconds: float
     volumes: tuple[Volume, ...] = ()
+    stored: int = 0
+    foregone: int = 0
+    automatic: bool = False
 
     @property
     def sums_path(self) -> Path | None:
-        """The file with the sums of the volumes; None where it was not split."""
-        return Volumes(self.path).sums_path if self.path is not None and self.volumes else None
+        """The file with the sum of the archive, or of its volumes; None where there is none."""
+        if self.path is None:
+            return None
+        if self.volumes:
+            return Volumes(self.path).sums_path
+        return _sum_beside(self.path) if self.sha256 else None
 
     @property
     def blob_size(self) -> int:
@@ -204,15 +225,18 @@ def export_to_file(
     signature = _signature(planned, options)
     if options.split is not None:
         return _export_to_volumes(store, planned, path, kind, options, signature, ask, disk, run)
-    with PendingFile(path, replace=options.replace, disk=disk) as file:
+    if options.summed:
+        require_plain_name(path.name)
+    with PendingFile(path, replace=options.replace, disk=disk, summed=options.summed) as file:
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
-        _write(store, planned, file.write, kind, options, signature, run)
+        sink = _write(store, planned, file, kind, options, signature, run)
         run.phase("waiting for the disk")
         file.publish()
         run.phase()
         publish_signature(signature, path)
-        return Exported(path, kind, file.size, file.sha256, *_contents(planned), seconds=run.seconds)
+        _publish_sum(path, file.sha256, disk)
+        return _exported(planned, sink, path, kind, options, file, run)
 
 
 def _signature(planned: Plan, options: ExportOptions) -> str:
@@ -220,6 +244,23 @@ def _signature(planned: Plan, options: ExportOptions) -> str:
     if options.sign_with is None:
         return ""
     return sign(Lock.of({model.name: model.manifest for model in planned.models}).text, options.sign_with)
+
+
+def _sum_beside(path: Path) -> Path:
+    return path.with_name(path.name + SUMS_ENDING)
+
+
+def _publish_sum(path: Path, sha256: str, disk: Disk | None) -> None:
+    """Write an archive's sum beside it; or remove that of an archive which was there before."""
+    beside = _sum_beside(path)
+    if sha256:
+        with PendingFile(beside, replace=True, disk=disk) as file:
+            file.write(f"{sha256}  {path.name}\n".encode())
+            file.publish()
+    elif os.path.lexists(beside):
+        with suppress(FerryError, OSError):
+            if read_sums(beside).keys() == {path.name}:
+                beside.unlink()
 
 
 def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
@@ -253,17 +294,18 @@ def _export_to_volumes(
         raise UsageError(
             f"{path.name} takes more than {MOST_VOLUMES} volumes of {human_size(size)}", remedies=[Remedy("split")]
         )
-    with PendingVolumes(names, size, expected=expected, replace=options.replace, ask=ask, disk=disk) as volumes:
+    with PendingVolumes(
+        names, size, expected=expected, replace=options.replace, ask=ask, disk=disk, summed=options.summed
+    ) as volumes:
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")
-        _write(store, planned, volumes.write, kind, options, signature, run)
+        sink = _write(store, planned, volumes, kind, options, signature, run)
         run.phase("waiting for the disk")
         volumes.publish()
         run.phase()
     publish_signature(signature, path)
-    seconds = run.seconds
-    return Exported(path, kind, volumes.size, volumes.sha256, *_contents(planned), seconds, tuple(volumes.done))
+    return replace(_exported(planned, sink, path, kind, options, volumes, run), volumes=tuple(volumes.done))
 
 
 def export_to_stream(
@@ -281,39 +323,52 @@ def export_to_stream(
         FerryError: it could not be done; what was written is of no use.
     """
     run = run or Run()
-    sha256 = hashlib.sha256()
-    size = 0
-
-    def write(data: bytes | memoryview) -> None:
-        nonlocal size
-        try:
-            stream.write(data)
-        except BrokenPipeError as error:
-            raise BrokenStream(f"the reader of the archive went away after {size} bytes") from error
-        except OSError as error:
-            raise FerryError(f"writing the archive to the stream failed: {error.strerror or error}") from error
-        sha256.update(data)
-        size += len(data)
-
-    _write(store, planned, write, kind, options, _signature(planned, options), run)
+    output = _StreamOutput(stream, summed=options.summed)
+    sink = _write(store, planned, output, kind, options, _signature(planned, options), run)
     try:
         stream.flush()
     except OSError as error:
         raise BrokenStream(f"the reader of the archive went away before its end: {error.strerror}") from error
-    return Exported(None, kind, size, sha256.hexdigest(), *_contents(planned), seconds=run.seconds)
+    return _exported(planned, sink, None, kind, options, output, run)
+
+
+class _StreamOutput:
+    """A stream that an archive goes to."""
+
+    def __init__(self, stream: ByteStream, *, summed: bool) -> None:
+        self.size = 0
+        self._stream = stream
+        self._hash = hashlib.sha256() if summed else None
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest() if self._hash is not None else ""
+
+    def write(self, *data: bytes | memoryview) -> None:
+        # In one piece: what is small goes through a pipe no cheaper than what is large.
+        whole = data[0] if len(data) == 1 else b"".join(data)
+        try:
+            self._stream.write(whole)
+        except BrokenPipeError as error:
+            raise BrokenStream(f"the reader of the archive went away after {self.size} bytes") from error
+        except OSError as error:
+            raise FerryError(f"writing the archive to the stream failed: {error.strerror or error}") from error
+        if self._hash is not None:
+            self._hash.update(whole)
+        self.size += len(whole)
 
 
 def _write(
     store: Inspectable,
     planned: Plan,
-    write: Callable[[bytes | memoryview], object],
+    output: Output,
     kind: Kind,
     options: ExportOptions,
     signature: str,
     run: Run,
-) -> None:
+) -> ArchiveSink:
     sink = ArchiveSink(
-        write,
+        output,
         kind,
         compression=options.compression,
         threads=options.pack_threads,
@@ -330,6 +385,7 @@ def _write(
         if isinstance(error, Damaged) and not error.hint:
             error.hint = _how_to_mend(store, planned, error)
         raise
+    return sink
 
 
 def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
@@ -342,8 +398,36 @@ def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
     return ""
 
 
-def _contents(planned: Plan) -> tuple[tuple[ModelName, ...], tuple[Descriptor, ...], tuple[Descriptor, ...]]:
-    return tuple(model.name for model in planned.models), planned.blobs, planned.present
+class _Measured(Output, Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def _exported(
+    planned: Plan,
+    sink: ArchiveSink,
+    path: Path | None,
+    kind: Kind,
+    options: ExportOptions,
+    output: _Measured,
+    run: Run,
+) -> Exported:
+    return Exported(
+        path,
+        kind,
+        output.size,
+        output.sha256,
+        tuple(model.name for model in planned.models),
+        planned.blobs,
+        planned.present,
+        run.seconds,
+        stored=sink.stored,
+        foregone=sink.foregone,
+        automatic=options.compression is Compression.AUTO and kind is not Kind.TAR,
+    )
 
 
 def _sample_points(planned: Plan) -> Iterator[tuple[Descriptor, int]]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ollama_ferry.engine.ports import Readable, file_of
+from ollama_ferry.engine.ports import Readable, extents_of
 from ollama_ferry.errors import Damaged
 
 # How much is read at once where bytes have to be read; a frame of an archive, which is then passed on uncopied.
@@ -64,24 +64,24 @@ def send_part(connection: socket.socket, data: Readable, offset: int, length: in
         FerryError, OSError: it can't be read.
     """
     sent = 0
-    file = file_of(data)
-    if file is not None and hasattr(os, "sendfile"):
-        start = file.tell()
-        while sent < length:
-            count = _send_file(connection, file.fileno(), start + sent, min(length - sent, _MOST))
-            if count is None:
-                file.seek(start + sent)
-                break
-            if count == 0:
-                raise Damaged(f"it ends at byte {offset + sent}, and should go on")
-            sent += count
-            yield sent
     while sent < length:
-        chunk = data.read(min(_CHUNK, length - sent))
-        if not chunk:
-            raise Damaged(f"it ends at byte {offset + sent}, and should go on")
-        sent += send_answer(connection, chunk)
-        yield sent
+        extents = extents_of(data, length - sent) if hasattr(os, "sendfile") else ()
+        for left in extents:
+            while left.size:
+                count = _send_file(connection, left.file.fileno(), left.offset, min(left.size, _MOST))
+                if count is None:
+                    count = send_answer(connection, left.read(_CHUNK))
+                if count == 0:
+                    raise Damaged(f"it ends at byte {offset + sent}, and should go on")
+                left = left.behind(count)
+                sent += count
+                yield sent
+        if not extents:
+            chunk = data.read(min(_CHUNK, length - sent))
+            if not chunk:
+                raise Damaged(f"it ends at byte {offset + sent}, and should go on")
+            sent += send_answer(connection, chunk)
+            yield sent
 
 
 def _send_file(connection: socket.socket, file: int, offset: int, count: int) -> int | None:

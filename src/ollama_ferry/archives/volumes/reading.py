@@ -30,6 +30,8 @@ FAT32_VOLUME = 4 * 1024**3 - 1024**2
 """FAT32 ends a file at 4 GiB less a byte."""
 
 _VOLUME = re.compile(r"(?P<name>.+)\.(?P<number>[0-9]{3})", re.DOTALL)
+SUMS_ENDING = ".sha256"
+"""What the name of a file of sums ends in."""
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")
 _SUM = re.compile(rf"([0-9a-fA-F]{{64}}) [ *]({_NAME.pattern})")
 _SUMS_LIMIT = 1024 * 1024
@@ -78,7 +80,7 @@ class Volumes:
         """Where their sums are."""
         name = self.whole.name
         extension = max((end for end in READABLE if name.lower().endswith(end)), key=len, default="")
-        return self.whole.with_name(name[: len(name) - len(extension)] + ".sha256")
+        return self.whole.with_name(name[: len(name) - len(extension)] + SUMS_ENDING)
 
     def path(self, number: int) -> Path:
         """Return the path of a volume; they are counted from 1."""
@@ -86,15 +88,6 @@ class Volumes:
 
     def name(self, number: int) -> str:
         return f"{self.whole.name}.{number:03d}"
-
-    def require_plain_name(self) -> None:
-        """Refuse a name that no file of sums can hold.
-
-        Raises:
-            UsageError: it has control characters, a backslash, or bytes that are no UTF-8.
-        """
-        if not _NAME.fullmatch(self.name(1)):
-            raise UsageError(f"{self.whole.name!a} can't be the name of volumes: a file of sums could not hold it")
 
     def numbers(self, *, also_ending: str = "") -> list[int]:
         """Return which volumes are in the folder, sorted.
@@ -165,6 +158,16 @@ class Volumes:
                     f"{self.whole.with_name(name)} is none of the volumes, and a shell that joins them takes it",
                     hint="Move it away.",
                 )
+
+
+def require_plain_name(name: str) -> None:
+    """Refuse the name of a file that no file of sums can hold.
+
+    Raises:
+        UsageError: it has control characters, a backslash, or bytes that are no UTF-8.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!a} can't be the name of a file with a sum: a file of sums could not hold it")
 
 
 def read_sums(path: Path) -> dict[str, str]:

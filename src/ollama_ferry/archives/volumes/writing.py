@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ollama_ferry.archives.volumes.medium import Medium, Volume, require_regular
-from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes
+from ollama_ferry.archives.volumes.reading import MOST_VOLUMES, Ask, Volumes, require_plain_name
 from ollama_ferry.archives.volumes.targets import Elsewhere, Growing, VolumeTarget, Whole, of_another
 from ollama_ferry.engine.hashing import BackgroundHash
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
@@ -33,6 +33,7 @@ class PendingVolumes:
         ask: asks for the next medium where the one that is there has no room; None where it stays.
         room: tells the free bytes of a folder.
         disk: the calls to write with.
+        summed: find out the SHA-256 of all together too.
 
     Attributes:
         size: the bytes of all volumes so far.
@@ -53,6 +54,7 @@ class PendingVolumes:
         ask: Ask | None = None,
         room: Callable[[Path], int | None] = free_space,
         disk: Disk | None = None,
+        summed: bool = False,
     ) -> None:
         self.size = 0
         self.done: list[Volume] = []
@@ -64,7 +66,7 @@ class PendingVolumes:
         self._room = room
         self._disk = disk or Disk()
         self._current: VolumeTarget | None = None
-        volumes.require_plain_name()
+        require_plain_name(volumes.name(1))
         folder = volumes.whole.parent
         if not folder.is_dir():
             raise folder_missing(volumes.path(1))
@@ -73,7 +75,7 @@ class PendingVolumes:
         # Where media are changed, volumes before those that are here are on others.
         self._elsewhere = min(self._medium.numbers(), default=1) - 1 if ask is not None else 0
         # Beside the thread that writes, which is the busiest one where little is packed.
-        self._hash = BackgroundHash()
+        self._hash = BackgroundHash() if summed else None
 
     def __enter__(self) -> PendingVolumes:
         return self
@@ -85,22 +87,25 @@ class PendingVolumes:
         if self._medium is not None:
             self._medium.close(keep=bool(self.done or self._medium.numbers()))
             self._medium = None
-        self._hash.close()
+        if self._hash is not None:
+            self._hash.close()
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all that was written, in hexadecimal; nothing may be written afterwards."""
-        return self._hash.hexdigest()
+        """The SHA-256 of all that was written, in hexadecimal; empty where nobody wants it. Nothing is written then."""
+        return self._hash.hexdigest() if self._hash is not None else ""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *data: bytes | memoryview) -> None:
         """Add bytes, which must not change any more.
 
         Raises:
             AlreadyExists: a volume is there that has other bytes.
             NoSpace, FerryError: the medium did not take them.
         """
-        self._hash.update(data)
-        view = memoryview(data)
+        # In one piece: what is there already is compared with it.
+        view = memoryview(data[0] if len(data) == 1 else b"".join(data))
+        if self._hash is not None:
+            self._hash.update(view)
         while view:
             if self._current is None:
                 self._current = self._begin()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO
 
 from ollama_ferry.archives.unpacking import Input
-from ollama_ferry.engine.ports import Readable, file_of
+from ollama_ferry.engine.ports import Extent, Readable, extents_of
 from ollama_ferry.errors import Damaged, FerryError
 
 OnRead = Callable[[int], None]
@@ -74,8 +74,13 @@ class PlainPart(Limited):
 
     def __init__(self, file: BinaryIO, label: str, size: int) -> None:
         super().__init__(Metered(file, label, ignore_reads), size)
+        self._file = file
+
+    def extents(self, most: int) -> Sequence[Extent]:
         # Volumes that are joined are no one file.
-        self.file = file if isinstance(file, io.FileIO) else None
+        found = extents_of(self._file, min(most, self._left)) if isinstance(self._file, io.FileIO) else ()
+        self._left -= sum(extent.size for extent in found)
+        return found
 
 
 class Labelled:
@@ -84,11 +89,14 @@ class Labelled:
     def __init__(self, label: str, data: Readable) -> None:
         self._label = label
         self._data = data
-        self.file = file_of(data)
 
     def read(self, size: int, /) -> bytes:
         with naming(self._label):
             return self._data.read(size)
+
+    def extents(self, most: int) -> Sequence[Extent]:
+        with naming(self._label):
+            return extents_of(self._data, most)
 
 
 @contextmanager

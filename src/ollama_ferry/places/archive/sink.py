@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from ollama_ferry._version import __version__
 from ollama_ferry.archives import tar
-from ollama_ferry.archives.frames import FRAME_SIZE, FrameWriter
+from ollama_ferry.archives.frames import FRAME_SIZE, FrameWriter, UnpackedWriter
 from ollama_ferry.archives.index import Index, IndexedFile, index_bytes
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.archives.left_out import LeftOutBlob, left_out_headers
-from ollama_ferry.archives.packing import packer
+from ollama_ferry.archives.packing import ChoosingPacker, packer
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.ports import Readable, WrittenFile
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
 # A blob below this has no frame of its own: around thousands of them that would be more than packing saves.
 _SMALL = 64 * 1024
+
+
+class Output(Protocol):
+    """Where an archive goes: a file, volumes, or a stream."""
+
+    def write(self, *data: bytes | memoryview) -> None:
+        """Take the next bytes, which must not change any more."""
+        ...
+
+
+@runtime_checkable
+class OutputFile(Output, WrittenFile, Protocol):
+    """A file, which the system can copy into."""
 
 
 class ArchiveSink:
@@ -27,7 +40,7 @@ class ArchiveSink:
     them. A large blob's bytes are thus those of its frames, no more and no less: it can be unpacked and hashed alone.
 
     Args:
-        write: takes the archive's bytes in order.
+        output: takes the archive's bytes in order.
         kind: the format.
         compression: how hard to pack.
         threads: how many threads pack.
@@ -38,7 +51,7 @@ class ArchiveSink:
 
     def __init__(
         self,
-        write: Callable[[bytes | memoryview], object],
+        output: Output,
         kind: Kind,
         *,
         compression: Compression = Compression.AUTO,
@@ -46,8 +59,14 @@ class ArchiveSink:
         fixed_time: int | None = None,
         signature: str = "",
     ) -> None:
-        self._frames = FrameWriter(write, packer(kind, compression), threads=threads)
-        self._write = write
+        pack = packer(kind, compression)
+        self._frames: FrameWriter | UnpackedWriter
+        if kind is Kind.TAR and isinstance(output, OutputFile):
+            self._frames = UnpackedWriter(output)
+        else:
+            self._frames = FrameWriter(output.write, pack, threads=threads)
+        self._output = output
+        self._choice = pack if isinstance(pack, ChoosingPacker) else None
         self._kind = kind
         self._files: list[IndexedFile] = []
         self._fixed_time = fixed_time
@@ -78,12 +97,12 @@ class ArchiveSink:
         if blob.size >= _SMALL:
             self._flush()
         self._files.append(IndexedFile(name, blob.size, self._position + len(self._pending), blob.digest.hex))
-        while chunk := data.read(FRAME_SIZE):
-            if blob.size < _SMALL:
+        if blob.size < _SMALL:
+            while chunk := data.read(_SMALL):
                 self._pend(chunk)
-            else:
-                self._frames.write(chunk)
-                self._position += len(chunk)
+        else:
+            self._frames.carry(data)
+            self._position += blob.size
         self._pend(tar.padding(blob.size))
         self._flush_whole_frames()
         self._written.add(blob.digest)
@@ -114,11 +133,21 @@ class ArchiveSink:
         if self._kind is not Kind.TAR:
             # A plain tar's headers are index enough.
             index = Index(tuple(self._files), self._frames.frames, self._left_out, self._signature)
-            self._write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
+            self._output.write(index_bytes(index, self._kind, f"ollama-ferry/{__version__}"))
 
     def abandon(self) -> None:
         """Give the archive up; what was written is of no use."""
         self._frames.abandon()
+
+    @property
+    def stored(self) -> int:
+        """How many bytes were stored, because packing them would not pay."""
+        return self._choice.stored if self._choice is not None else 0
+
+    @property
+    def foregone(self) -> int:
+        """How many bytes packing these would have saved, about."""
+        return self._choice.foregone if self._choice is not None else 0
 
     def _time_of(self, manifest: Manifest) -> int:
         if self._fixed_time is not None:

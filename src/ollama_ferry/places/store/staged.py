@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.ports import CopiesItself, Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Vanished
 from ollama_ferry.files.disk import Disk, writing
@@ -420,9 +420,13 @@ class ArrivingBlob:
             FerryError: reading or writing failed.
         """
         try:
-            while chunk := data.read(_CHUNK):
+            if isinstance(data, CopiesItself):
                 with self._waiting.writing(self._blob):
-                    self._draft.write(chunk)
+                    data.copy_into(self._draft)
+            else:
+                while chunk := data.read(_CHUNK):
+                    with self._waiting.writing(self._blob):
+                        self._draft.write(chunk)
         except Damaged:
             with self._waiting.writing(self._blob):
                 self._draft.discard()
