@@ -144,7 +144,7 @@ def test_a_blob_of_another_length_is_found_while_it_is_copied(store: Store, tmp_
     big = max(planned.blobs, key=lambda blob: blob.size)
     with store.blob_path(big.digest).open("r+b") as file:
         file.truncate(SIZE + change)
-    says = "ends after 5000000 of 5000001 bytes" if change < 0 else "holds more than the 5000001 bytes"
+    says = "ends after 5000000 of" if change < 0 else "holds more than the"
     with pytest.raises(Damaged, match=says):
         export_to_file(store, planned, tmp_path / "x.tar", ExportOptions(), disk=HastyDisk())
 

@@ -38,7 +38,7 @@ from ollama_ferry.jobs.trust import publish_signature
 from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.archive.sink import ArchiveSink, Output
+from ollama_ferry.places.archive.sink import ArchiveOutput, ArchiveSink
 from ollama_ferry.places.store.store import Store, mending
 from ollama_ferry.wording import human_size
 
@@ -361,7 +361,7 @@ class _StreamOutput:
 def _write(
     store: Inspectable,
     planned: Plan,
-    output: Output,
+    output: ArchiveOutput,
     kind: Kind,
     options: ExportOptions,
     signature: str,
@@ -398,7 +398,7 @@ def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
     return ""
 
 
-class _Measured(Output, Protocol):
+class _Measured(ArchiveOutput, Protocol):
     @property
     def size(self) -> int: ...
 

@@ -20,7 +20,7 @@ from ollama_ferry.model.names import ModelName
 _SMALL = 64 * 1024
 
 
-class Output(Protocol):
+class ArchiveOutput(Protocol):
     """Where an archive goes: a file, volumes, or a stream."""
 
     def write(self, *data: bytes | memoryview) -> None:
@@ -29,7 +29,7 @@ class Output(Protocol):
 
 
 @runtime_checkable
-class OutputFile(Output, WrittenFile, Protocol):
+class ArchiveFileOutput(ArchiveOutput, WrittenFile, Protocol):
     """A file, which the system can copy into."""
 
 
@@ -51,7 +51,7 @@ class ArchiveSink:
 
     def __init__(
         self,
-        output: Output,
+        output: ArchiveOutput,
         kind: Kind,
         *,
         compression: Compression = Compression.AUTO,
@@ -61,7 +61,7 @@ class ArchiveSink:
     ) -> None:
         pack = packer(kind, compression)
         self._frames: FrameWriter | UnpackedWriter
-        if kind is Kind.TAR and isinstance(output, OutputFile):
+        if kind is Kind.TAR and isinstance(output, ArchiveFileOutput):
             self._frames = UnpackedWriter(output)
         else:
             self._frames = FrameWriter(output.write, pack, threads=threads)
