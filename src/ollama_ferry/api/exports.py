@@ -16,7 +16,8 @@ from ollama_ferry.errors import Remedy, UsageError
 if TYPE_CHECKING:
     from ollama_ferry.archives.kinds import Kind
     from ollama_ferry.engine.plan import Plan
-    from ollama_ferry.jobs.export import ByteStream, Exported, ExportOptions
+    from ollama_ferry.jobs.export import Exported, ExportOptions
+    from ollama_ferry.jobs.export_outputs import ByteStream
     from ollama_ferry.jobs.export_plan import PlannedExport
     from ollama_ferry.model.names import ModelName
     from ollama_ferry.places.store.store import Store

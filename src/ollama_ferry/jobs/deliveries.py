@@ -200,7 +200,7 @@ class Deliveries:
                 raise
             delivery.fail(error)
             # Raises where this was the last one.
-            _ = self._under_way
+            _ = self._active
             while data.read(_CHUNK):
                 pass
         else:

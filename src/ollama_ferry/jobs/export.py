@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +15,8 @@ from ollama_ferry.archives.packing import packer
 from ollama_ferry.archives.volumes.medium import Volume
 from ollama_ferry.archives.volumes.reading import (
     MOST_VOLUMES,
-    SUMS_ENDING,
     Ask,
     Volumes,
-    read_sums,
     require_plain_name,
     volume_size,
 )
@@ -30,9 +26,10 @@ from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, FerryError, Remedy, UsageError
+from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.jobs.export_outputs import ByteStream, StreamOutput, publish_sum, sum_beside
 from ollama_ferry.jobs.signing import sign
 from ollama_ferry.jobs.trust import publish_signature
 from ollama_ferry.model.lock import Lock
@@ -44,14 +41,6 @@ from ollama_ferry.wording import human_size
 
 # How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
 _SAMPLES = 32
-
-
-class ByteStream(Protocol):
-    """What a stream must offer to be written to; every binary file does."""
-
-    def write(self, data: bytes | memoryview, /) -> object: ...
-
-    def flush(self) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +113,7 @@ class Exported:
             return None
         if self.volumes:
             return Volumes(self.path).sums_path
-        return _sum_beside(self.path) if self.sha256 else None
+        return sum_beside(self.path) if self.sha256 else None
 
     @property
     def blob_size(self) -> int:
@@ -235,7 +224,7 @@ def export_to_file(
         file.publish()
         run.phase()
         publish_signature(signature, path)
-        _publish_sum(path, file.sha256, disk)
+        publish_sum(path, file.sha256, disk)
         return _exported(planned, sink, path, kind, options, file, run)
 
 
@@ -244,23 +233,6 @@ def _signature(planned: Plan, options: ExportOptions) -> str:
     if options.sign_with is None:
         return ""
     return sign(Lock.of({model.name: model.manifest for model in planned.models}).text, options.sign_with)
-
-
-def _sum_beside(path: Path) -> Path:
-    return path.with_name(path.name + SUMS_ENDING)
-
-
-def _publish_sum(path: Path, sha256: str, disk: Disk | None) -> None:
-    """Write an archive's sum beside it; or remove that of an archive which was there before."""
-    beside = _sum_beside(path)
-    if sha256:
-        with PendingFile(beside, replace=True, disk=disk) as file:
-            file.write(f"{sha256}  {path.name}\n".encode())
-            file.publish()
-    elif os.path.lexists(beside):
-        with suppress(FerryError, OSError):
-            if read_sums(beside).keys() == {path.name}:
-                beside.unlink()
 
 
 def _foretold(store: Source, planned: Plan, kind: Kind, options: ExportOptions) -> tuple[int, int]:
@@ -323,39 +295,13 @@ def export_to_stream(
         FerryError: it could not be done; what was written is of no use.
     """
     run = run or Run()
-    output = _StreamOutput(stream, summed=options.summed)
+    output = StreamOutput(stream, summed=options.summed)
     sink = _write(store, planned, output, kind, options, _signature(planned, options), run)
     try:
         stream.flush()
     except OSError as error:
         raise BrokenStream(f"the reader of the archive went away before its end: {error.strerror}") from error
     return _exported(planned, sink, None, kind, options, output, run)
-
-
-class _StreamOutput:
-    """A stream that an archive goes to."""
-
-    def __init__(self, stream: ByteStream, *, summed: bool) -> None:
-        self.size = 0
-        self._stream = stream
-        self._hash = hashlib.sha256() if summed else None
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest() if self._hash is not None else ""
-
-    def write(self, *data: bytes | memoryview) -> None:
-        # In one piece: what is small goes through a pipe no cheaper than what is large.
-        whole = data[0] if len(data) == 1 else b"".join(data)
-        try:
-            self._stream.write(whole)
-        except BrokenPipeError as error:
-            raise BrokenStream(f"the reader of the archive went away after {self.size} bytes") from error
-        except OSError as error:
-            raise FerryError(f"writing the archive to the stream failed: {error.strerror or error}") from error
-        if self._hash is not None:
-            self._hash.update(whole)
-        self.size += len(whole)
 
 
 def _write(
