@@ -7,7 +7,17 @@ import pytest
 from ollama_ferry.api import rate_of
 from ollama_ferry.archives.volumes.reading import volume_size
 from ollama_ferry.errors import UsageError
-from ollama_ferry.wording import counted, human_rate, human_size, quoted, read_size, shown
+from ollama_ferry.wording import (
+    counted,
+    exact_size,
+    human_rate,
+    human_size,
+    human_time,
+    quoted,
+    read_size,
+    reading_order,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +63,23 @@ def test_numbers_as_people_read_them() -> None:
 def test_nothing_in_a_path_steers_a_terminal() -> None:
     assert shown("/a b") == "/a b" and "\x1b" not in shown("/a\x1b[2J")
     assert quoted("/a b") == "'/a b'" and quoted("/a\n'") == "$'/a\\x0a\\x27'"
+
+
+def test_numbers_sort_by_what_they_count() -> None:
+    names = ["qwen3:14b", "Qwen3:8b", "qwen3:1.7b", "a/b:1", "qwen3:8b-q4", "10", "9"]
+    assert sorted(names, key=reading_order) == [
+        "9",
+        "10",
+        "a/b:1",
+        "qwen3:1.7b",
+        "Qwen3:8b",
+        "qwen3:8b-q4",
+        "qwen3:14b",
+    ]
+
+
+def test_times_and_exact_sizes() -> None:
+    assert [human_time(seconds) for seconds in (0.4, 99, 100, 3570, 3600, 7500)] == [
+        "0 s", "99 s", "2 min", "1 h 0 min", "1 h 0 min", "2 h 5 min",
+    ]  # fmt: skip
+    assert [exact_size(size) for size in (0, 1, 3_796_786)] == ["0 bytes", "1 byte", "3,796,786 bytes"]

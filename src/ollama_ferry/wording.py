@@ -30,6 +30,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def reading_order(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts as people read: letter case aside, and by what numbers count, ``8b`` before ``14b``."""
+    return tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d{1,18})", text.lower()) if part
+    )
+
+
 def shown(text: str | os.PathLike[str]) -> str:
     """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
     text = os.fspath(text)

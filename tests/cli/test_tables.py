@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_ferry.cli.tables import print_table, reading_order
+from ollama_ferry.cli.tables import print_table
 from support.command_line import ferry
 from support.screen import picture, terminal
 from support.stores import StoreBuilder, weights
@@ -129,16 +129,3 @@ def test_no_width_and_no_text_breaks_a_table(width: int, seed: int, monkeypatch:
     print_table(("NAME", "SIZE", "NOTE"), rows, right=(1,), below=(2,), spare=(1,))
     text = "\n".join(said)
     assert all(row[0] in text for row in rows) and "NAME" in said[0]
-
-
-def test_numbers_sort_by_what_they_count() -> None:
-    names = ["qwen3:14b", "Qwen3:8b", "qwen3:1.7b", "a/b:1", "qwen3:8b-q4", "10", "9"]
-    assert sorted(names, key=reading_order) == [
-        "9",
-        "10",
-        "a/b:1",
-        "qwen3:1.7b",
-        "Qwen3:8b",
-        "qwen3:8b-q4",
-        "qwen3:14b",
-    ]

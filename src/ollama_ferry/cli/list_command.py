@@ -12,9 +12,9 @@ from ollama_ferry import api
 from ollama_ferry.cli.options import output_options, place_of, ssh_options, store_option
 from ollama_ferry.cli.output import Output, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
-from ollama_ferry.cli.tables import print_table, reading_order
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.wording import counted, human_size, reading_order
 
 if TYPE_CHECKING:
     from ollama_ferry.api import ModelSummary

@@ -6,7 +6,6 @@ go below their row, long names stand on lines of their own, in one piece, and co
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
@@ -55,13 +54,6 @@ def print_table(
 def wrapped(text: str, width: int) -> list[str]:
     """Break a text between words; what has no blank stays in one piece, to be copied."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def reading_order(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts as people read: letter case aside, and by what numbers count, ``8b`` before ``14b``."""
-    return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d{1,18})", text.lower()) if part
-    )
 
 
 def _fit(widths: dict[int, int], width: int, below: Sequence[int], spare: Sequence[int]) -> list[int]:

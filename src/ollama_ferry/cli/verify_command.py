@@ -23,10 +23,10 @@ from ollama_ferry.cli.options import (
 )
 from ollama_ferry.cli.output import Output, took
 from ollama_ferry.cli.progress import progress
-from ollama_ferry.cli.tables import print_table, reading_order
+from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, NotFound, UsageError
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.wording import counted, human_size, reading_order
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Problem, Report, Store, Verdict
