@@ -412,20 +412,3 @@ def test_python_dash_m_and_version() -> None:
     done = ferry("--version")
     assert done.returncode == 0
     assert re.fullmatch(r"ollama-ferry [0-9.]+\n", done.stdout)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script(shell: str) -> None:
-    done = ferry("completion", shell)
-    assert done.returncode == 0
-    assert "_OLLAMA_FERRY_COMPLETE" in done.stdout
-
-
-def test_models_complete(models: StoreBuilder) -> None:
-    done = ferry(
-        OLLAMA_MODELS=str(models.root),
-        _OLLAMA_FERRY_COMPLETE="bash_complete",
-        COMP_WORDS="ollama-ferry export qw",
-        COMP_CWORD="2",
-    )
-    assert "qwen3:8b" in done.stdout

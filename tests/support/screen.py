@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyte
@@ -106,11 +106,16 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(
-    *words: str | Path, columns: int = 80, rows: int = 40, script: str = "", **environ: str
+    *words: str | Path,
+    columns: int = 80,
+    rows: int = 40,
+    script: str = "",
+    command: Sequence[str] = (),
+    **environ: str,
 ) -> Iterator[Terminal]:
-    """Run ollama-ferry on a terminal, or a script of Python."""
-    command = [sys.executable, "-c", script] if script else [*COMMAND, *map(str, words)]
-    opened = Terminal(command, columns, rows, environ)
+    """Run ollama-ferry on a terminal, or a script of Python, or any command."""
+    line = [sys.executable, "-c", script] if script else [*COMMAND, *map(str, words)]
+    opened = Terminal(list(command) or line, columns, rows, environ)
     try:
         yield opened
     finally:

@@ -27,6 +27,7 @@ from ollama_ferry.api.imports import import_via_server as import_via_server
 from ollama_ferry.api.imports import plan_import as plan_import
 from ollama_ferry.api.inspection import list_models as list_models
 from ollama_ferry.api.inspection import lock as lock
+from ollama_ferry.api.inspection import names_at_once as names_at_once
 from ollama_ferry.api.inspection import show as show
 from ollama_ferry.api.inspection import verify as verify
 from ollama_ferry.api.inspection import verify_volumes as verify_volumes

@@ -57,6 +57,19 @@ def list_models(
         return Listing(place.label, tuple(survey(place)))
 
 
+def names_at_once(archive: PathLike) -> list[str]:
+    """Return the names of an archive's models where it can be searched without reading it; none where it can't."""
+    from ollama_ferry.errors import FerryError
+    from ollama_ferry.places.archive.file import ArchiveFile
+
+    try:
+        with ArchiveFile(Path(archive).expanduser()) as file:
+            source = file.source()
+            return sorted(map(str, source.names())) if source is not None else []
+    except (FerryError, OSError):
+        return []
+
+
 def show(
     model: str,
     *,

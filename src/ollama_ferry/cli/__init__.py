@@ -14,6 +14,9 @@ from ollama_ferry.cli.configuration import environment_set, read_configuration
 from ollama_ferry.cli.failures import failure_of
 from ollama_ferry.errors import BrokenStream
 
+# By this variable a shell asks what fits.
+COMPLETE = "_OLLAMA_FERRY_COMPLETE"
+
 
 def main() -> None:
     """Run the command line and leave the process with an exit code of :mod:`ollama_ferry.errors`."""
@@ -29,6 +32,10 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code. Whatever goes wrong is reported on stderr in one message.
     """
+    if COMPLETE in os.environ:
+        from ollama_ferry.cli.completions import register
+
+        register()
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         configuration = read_configuration(COMMANDS)

@@ -14,6 +14,7 @@ from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
     checksum_option,
+    complete_archived,
     dry_run_option,
     force_option,
     lock_option,
@@ -58,7 +59,12 @@ class _Asked:
 @click.command("import")
 @click.argument("archives", nargs=-1, metavar="ARCHIVE...", type=FILE)
 @click.option(
-    "--model", "models", multiple=True, metavar="MODEL", help="Take this model or 'pattern'; may be repeated."
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=complete_archived,
+    help="Take this model or 'pattern'; may be repeated.",
 )
 @rename_option
 @dry_run_option("Say what would be done; write nothing.")

@@ -14,7 +14,7 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.output import Output
-from ollama_ferry.errors import FerryError, UsageError
+from ollama_ferry.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -274,13 +274,18 @@ def place_of(word: str | None) -> tuple[Path | None, str | None]:
     return Path(word), None
 
 
-def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a model's name from the store; whatever goes wrong completes nothing."""
-    try:
-        names = [str(name) for name in api.open_store(ctx.params.get("store")).names()]
-    except (FerryError, OSError):
-        return []
-    return [name for name in names if name.startswith(incomplete)]
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete a word that may be a model, a place, or a file."""
+    from ollama_ferry.cli.completions import models
+
+    return models(ctx, param, incomplete)
+
+
+def complete_archived(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete a model of the archive that the line names."""
+    from ollama_ferry.cli.completions import models_of_archive
+
+    return models_of_archive(ctx, param, incomplete)
 
 
 with_ferry_option = click.option(

@@ -12,6 +12,7 @@ from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
     RegistryOptions,
+    complete_archived,
     complete_models,
     dry_run_option,
     force_option,
@@ -47,7 +48,14 @@ class _Asked:
 @click.command("push")
 @click.argument("words", nargs=-1, metavar="MODEL... REGISTRY[/PREFIX]", shell_complete=complete_models)
 @click.option("--from", "archive", type=FILE, metavar="ARCHIVE", help="Push out of an archive instead of the store.")
-@click.option("--model", "models", multiple=True, metavar="MODEL", help="The same as MODEL; may be repeated.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=complete_archived,
+    help="The same as MODEL; may be repeated.",
+)
 @click.option("--as", "rename", metavar="NAME", help="Call the one model NAME[:TAG] below the prefix.")
 @dry_run_option("Say what would be sent; send nothing.")
 @force_option()

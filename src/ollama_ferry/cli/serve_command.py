@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import complete_models, output_options, store_option
+from ollama_ferry.cli.options import complete_archived, complete_models, output_options, store_option
 from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
@@ -41,7 +41,12 @@ class _Asked:
 @click.argument("words", nargs=-1, metavar="[ARCHIVE | MODEL...]", shell_complete=complete_models)
 @click.option("--all", "everything", is_flag=True, help="Serve every model of the store.")
 @click.option(
-    "--model", "models", multiple=True, metavar="MODEL", help="Of ARCHIVE, this model or 'pattern'; repeatable."
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=complete_archived,
+    help="Of ARCHIVE, this model or 'pattern'; repeatable.",
 )
 @click.option(
     "--listen",
