@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,17 +84,15 @@ def test_fish_completes(home: Path) -> None:
 @pytest.mark.parametrize("compinit", ["", "autoload -Uz compinit && compinit -u; "])
 def test_zsh_completes_with_and_without_compinit(home: Path, compinit: str) -> None:
     zsh = require_tool("zsh")
-    environ = {**variables(home), "ZDOTDIR": str(home), "PS1": "", "TERM": "xterm"}
+    environ: dict[str, Any] = {**variables(home), "ZDOTDIR": str(home), "PS1": "", "TERM": "xterm"}
     (home / ".zshrc").write_text(f"{compinit}eval \"$(ollama-ferry completion zsh)\"\nprint 'rea''dy'\n")
     with terminal(command=[zsh, "-d", "-i"], **environ) as opened:
         opened.wait_for(lambda: "ready" in opened.text)
         assert "command not found" not in opened.text
         opened.type("ollama-ferry export qw\t")
         opened.wait_for(lambda: "export qwen3:8b" in opened.text)
-        opened.type("ge\t")
-        opened.wait_for(lambda: "qwen3:8b gemma3:" in opened.text)
-        opened.type("2\t")
-        opened.wait_for(lambda: "gemma3:27b" in opened.text)
+        opened.type("gemma3:2\t")
+        opened.wait_for(lambda: "qwen3:8b gemma3:27b" in opened.text)
 
 
 @pytest.mark.parametrize(("line", "whole"), [(line, whole) for line, whole, _ in LINES[:7]])
