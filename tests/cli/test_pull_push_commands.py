@@ -16,6 +16,7 @@ from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.pull import pull_into_store, references_of
 from ollama_ferry.jobs.push import PushOptions, push
 from ollama_ferry.model.manifests import Digest
+from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.registries.access import Access
@@ -332,7 +333,7 @@ def test_lines_with_tls_that_are_cut(models: StoreBuilder, tmp_path: Path, monke
             monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
             push(Store(models.root), names, target, PushOptions(), access)
             assert len(asked) > 2
-        references = references_of([f"{registry.address}/a:1"], "a:1")
+        references = references_of([f"{registry.address}/a:1"], Renames.parse(["a:1"]))
         with connect_proxy(down=[1_000_000, 200_000]) as (address, asked):
             monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
             pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), access)

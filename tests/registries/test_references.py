@@ -9,6 +9,7 @@ import pytest
 from ollama_ferry.errors import Damaged, UsageError
 from ollama_ferry.jobs.pull import references_of
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.registry.references import PushTarget, parse_reference
 from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.answers import retry_after
@@ -63,9 +64,9 @@ def test_names_that_pulled_models_get() -> None:
         with pytest.raises(UsageError) as caught:
             references_of([text])
         assert caught.value.remedies[0].parameter == "rename"
-        assert list(references_of([text], "x:1")) == [ModelName.parse("x:1")]
+        assert list(references_of([text], Renames.parse(["x:1"]))) == [ModelName.parse("x:1")]
     with pytest.raises(UsageError, match="one new name"):
-        references_of(["a", "b"], "c")
+        references_of(["a", "b"], Renames.parse(["c"]))
 
 
 PLACES = {
@@ -80,7 +81,7 @@ PLACES = {
 def test_place_that_a_pushed_model_gets(name: str) -> None:
     place = PushTarget.parse("other.lab:5000/models").place(ModelName.parse(name))
     assert str(place) == f"other.lab:5000/{PLACES[name]}"
-    assert list(references_of([str(place)], name)) == [ModelName.parse(name)]
+    assert list(references_of([str(place)], Renames.parse([name]))) == [ModelName.parse(name)]
 
 
 def test_place_under_another_name() -> None:

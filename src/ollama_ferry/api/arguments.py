@@ -15,11 +15,14 @@ from ollama_ferry.wording import read_size
 if TYPE_CHECKING:
     from ollama_ferry.engine.run import Run
     from ollama_ferry.jobs.trust import Trust
+    from ollama_ferry.model.renames import Renames
     from ollama_ferry.ollama.locate import Located
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Names: TypeAlias = "str | Iterable[str]"
 """One name or pattern of models, or several."""
+Renaming: TypeAlias = "str | Iterable[str] | None"
+"""A new name for the one model, or texts ``OLD=NEW``."""
 StoreLike: TypeAlias = "str | os.PathLike[str] | Located | None"
 """A store's folder, or what ``find_store`` or ``find_target`` returned, or None to find it."""
 
@@ -37,6 +40,17 @@ def texts_of(models: Names) -> list[str]:
 def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:
     """Return paths as a list."""
     return [Path(files)] if isinstance(files, str | os.PathLike) else list(map(Path, files))
+
+
+def renames_of(rename: Renaming) -> Renames:
+    """Read new names.
+
+    Raises:
+        UsageError, InvalidName: a text is none.
+    """
+    from ollama_ferry.model.renames import Renames
+
+    return Renames.parse([rename] if isinstance(rename, str) else rename or ())
 
 
 def path_of(file: PathLike | None) -> Path | None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_target, texts_of, trust_of
+from ollama_ferry.api.arguments import (
+    Names,
+    PathLike,
+    Renaming,
+    StoreLike,
+    located_target,
+    paths_of,
+    renames_of,
+    texts_of,
+    trust_of,
+)
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
@@ -25,9 +35,10 @@ if TYPE_CHECKING:
 def import_archive(
     archive: PathLike | Input,
     *,
+    others: Iterable[PathLike] = (),
     store: StoreLike = None,
     models: Names = (),
-    rename: str | None = None,
+    rename: Renaming = None,
     replace: bool = False,
     verify_existing: bool = False,
     lenient: bool = False,
@@ -40,10 +51,12 @@ def import_archive(
     """Import models of an archive into a store: hashed on the way, listed only when whole.
 
     Args:
-        archive: the path of any tar or zip of Ollama's layout, or a binary stream of a tar.
+        archive: the path of any tar or zip with a store in it, of a folder with models, or a binary stream of a tar.
+        others: archives and folders that blobs are taken from which this one lacks.
         store: the models folder, which need not exist; None finds it as the command does.
         models: names and patterns of the models to take; none takes all.
-        rename: the name that the one model gets in the store.
+        rename: the name that the one model gets in the store; or texts ``OLD=NEW``, where each ``*`` of NEW is what
+            that of OLD stood for: ``library/*=mine/*``.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are there already before they count as there.
         lenient: take an archive that not every tar reads in the same way; every byte is hashed all the same.
@@ -56,7 +69,8 @@ def import_archive(
         cancel: stops the import from another thread; what has arrived is kept for the next one.
 
     Returns:
-        What is in the store now: models, blobs that moved, blobs that were there, seconds.
+        What is in the store now: models, blobs that moved, blobs that were there, seconds; and what could not be taken
+        of an archive, which does not spoil the rest.
 
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
@@ -71,7 +85,7 @@ def import_archive(
         return _import_from_media(archive, _target(store, run), options, ask, run)
     target = _target(store, run)
     if path is not None:
-        return import_file(path, target, options, run=run)
+        return import_file(path, target, options, others=paths_of(others), run=run)
     assert not isinstance(archive, str | os.PathLike)  # noqa: S101 -- path says so
     return import_stream(archive, "the stream", target, options, run=run)
 
@@ -79,9 +93,10 @@ def import_archive(
 def plan_import(
     archive: PathLike,
     *,
+    others: Iterable[PathLike] = (),
     store: StoreLike = None,
     models: Names = (),
-    rename: str | None = None,
+    rename: Renaming = None,
     replace: bool = False,
     verify_existing: bool = False,
     lenient: bool = False,
@@ -100,7 +115,7 @@ def plan_import(
     run = Run(observer, cancel)
     trust = trust_of(lock, signers, archive=Path(archive), part=bool(texts_of(models)))
     options = import_options(models, rename, replace, verify_existing, lenient=lenient, trust=trust)
-    return plan(Path(archive), _target(store, run), options, run=run)
+    return plan(Path(archive), _target(store, run), options, others=paths_of(others), run=run)
 
 
 def import_via_server(
@@ -108,7 +123,7 @@ def import_via_server(
     *,
     server: str | None = None,
     models: Names = (),
-    rename: str | None = None,
+    rename: Renaming = None,
     replace: bool = False,
     listen: str | None = None,
     lock: PathLike | None = None,
@@ -150,7 +165,7 @@ def import_via_server(
 
 def import_options(
     models: Names,
-    rename: str | None,
+    rename: Renaming,
     replace: bool,
     verify_existing: bool,
     *,
@@ -170,8 +185,7 @@ def import_options(
     for text in texts:
         if not is_pattern(text):
             ModelName.parse(text)
-    name = ModelName.parse(rename) if rename else None
-    return ImportOptions(texts, name, replace, verify_existing, lenient=lenient, trust=trust or NO_TRUST)
+    return ImportOptions(texts, renames_of(rename), replace, verify_existing, lenient=lenient, trust=trust or NO_TRUST)
 
 
 def _import_from_media(

@@ -302,7 +302,7 @@ def _place(
 ) -> Iterator[Inspectable]:
     """Open the one place that was named."""
     if archive is not None:
-        from ollama_ferry.jobs.contents import open_contents
+        from ollama_ferry.jobs.sources import open_contents
 
         yield open_contents(Path(archive).expanduser(), run)
         return

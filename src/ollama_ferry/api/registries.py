@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from ollama_ferry.api.arguments import (
     Names,
     PathLike,
+    Renaming,
     StoreLike,
     located_store,
     located_target,
     path_of,
     rate_of,
+    renames_of,
     texts_of,
     texts_or_locked,
     trust_of,
@@ -24,7 +26,6 @@ from ollama_ferry.api.arguments import (
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
-from ollama_ferry.wording import quoted
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.ports import Inspectable
@@ -119,7 +120,7 @@ def pull(
     archive: PathLike | None = None,
     *,
     store: StoreLike = None,
-    rename: str | None = None,
+    rename: Renaming = None,
     replace: bool = False,
     verify_existing: bool = False,
     compress: str = "auto",
@@ -140,7 +141,7 @@ def pull(
         models: one reference or several, such as ``registry.lab:5000/models/deepseek-r1:8b``, or Ollama's names.
         archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``; None pulls into the store.
         store: the models folder, which need not exist; None finds it as the command does.
-        rename: the name that the one model gets.
+        rename: the name that the one model gets, or ``OLD=NEW`` as for :func:`import_archive`.
         replace: whether another model of the name, or a file that is there, may be replaced.
         verify_existing: hash blobs that are in the store already before they count as there.
         lock: a file that :func:`lock` wrote: exactly these models are taken, or none; without ``models``, all of them,
@@ -181,7 +182,7 @@ def plan_pull(
     archive: PathLike | None = None,
     *,
     store: StoreLike = None,
-    rename: str | None = None,
+    rename: Renaming = None,
     replace: bool = False,
     verify_existing: bool = False,
     insecure: bool = False,
@@ -244,7 +245,7 @@ class _Push:
     @contextmanager
     def _source(self, run: Run) -> Iterator[tuple[Inspectable, list[ModelName]]]:
         from ollama_ferry.jobs.select import pick, select
-        from ollama_ferry.places.archive.file import ArchiveFile
+        from ollama_ferry.jobs.sources import open_searchable
         from ollama_ferry.places.store.store import Store
 
         texts = texts_of(self.models)
@@ -252,16 +253,7 @@ class _Push:
             located = located_store(self.store, run)
             yield Store(located.root), select(located, texts)
             return
-        with ArchiveFile(Path(self.archive)) as file:
-            if file.note:
-                run.note(file.note)
-            source = file.source()
-            if source is None:
-                raise UsageError(
-                    f"{self.archive} has no index, so that its blobs can't be read in order",
-                    hint=f"Import it first, or unpack it; only archives of export, plain tars and zips are pushed:\n"
-                    f"  ollama-ferry import {quoted(self.archive)}",
-                )
+        with open_searchable(Path(self.archive).expanduser(), run, what_for="push") as source:
             yield source, pick(source, texts, source.label) if texts else list(source.names())
 
 
@@ -285,10 +277,10 @@ def _pull_into_store(
     return pull_into_store(references, target, options, access, dry_run=dry_run, run=run)
 
 
-def _references(models: Names, rename: str | None, access: Access, run: Run) -> dict[ModelName, Reference]:
+def _references(models: Names, rename: Renaming, access: Access, run: Run) -> dict[ModelName, Reference]:
     from ollama_ferry.jobs.pull import references_of
 
-    references = references_of(texts_of(models), rename)
+    references = references_of(texts_of(models), renames_of(rename))
     for name, reference in references.items():
         run.explain(f"{name}: {'plain http, ' if access.insecure else ''}{reference}")
     return references

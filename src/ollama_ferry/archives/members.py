@@ -29,6 +29,8 @@ class Member:
         offset: where its content begins, in bytes from the start of the unpacked tar; its number in a zip.
         check: the first 16 bytes of its content's SHA-256, where the archive has it; else empty.
         other_names: what some readers call it, where these differ.
+        target: what a link leads to, not to be trusted.
+        hard: the link is a hard one: ``target`` is another member.
     """
 
     name: str
@@ -37,3 +39,5 @@ class Member:
     offset: int
     check: bytes = b""
     other_names: tuple[str, ...] = ()
+    target: str = ""
+    hard: bool = False

@@ -176,6 +176,19 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
     return names
 
 
+def check_link(block: bytes, extensions: Sequence[Extension], size: int) -> None:
+    """Check a link, of which nothing is followed here: whoever restores it must at least see the same one.
+
+    Raises:
+        ReadDifferently: readers may see different names or targets, or look for content behind it.
+    """
+    shown = _shown(block[NAME].partition(b"\0")[0])
+    if extensions or size:
+        raise odd(f"the link {shown} has a size or headers before its own, and readers differ in what they make of it")
+    if not (_is_text(block[_LINK].rstrip(b"\0")) and _is_text(block[NAME].rstrip(b"\0"))):
+        raise odd(f"the link {shown} has a name or target that is no UTF-8")
+
+
 def is_read_only(block: bytes) -> bool:
     """Return whether a member's owner may not write to it once it is restored."""
     return not int(block[_MODE].strip(b"\0 "), 8) & 0o200

@@ -16,6 +16,7 @@ from ollama_ferry.archives.portable_tar import (
     Records,
     check_block,
     check_extension,
+    check_link,
     check_member,
     check_records,
     check_start,
@@ -44,10 +45,13 @@ _KINDS = {
     b"3": MemberKind.DEVICE,
     b"4": MemberKind.DEVICE,
     b"5": MemberKind.FOLDER,
+    # A label, which has no content.
+    b"V": MemberKind.FOLDER,
     b"6": MemberKind.DEVICE,
     # A folder of an incremental GNU archive, whose content is a list of names.
     b"D": MemberKind.FOLDER,
 }
+_AS_PLAIN = "Make it anew without {}: `tar -cf models.tar -C .../models blobs manifests`."
 _PAX_RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=\0]{1,1000})=")
 
 
@@ -115,6 +119,22 @@ class TarReader:
             raise Damaged(f"it is cut short: {self._left} bytes of the member are missing")
         self._left -= len(chunk)
         return chunk
+
+    @property
+    def position(self) -> int:
+        """Where in the unpacked archive the next byte of the latest member is."""
+        return self._data.position
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes of the latest member, of which there are as many.
+
+        Raises:
+            Damaged: the archive ends before that.
+        """
+        if count > self._left:
+            raise Damaged(f"it ends {count - self._left} bytes early")
+        self._data.skip(count)
+        self._left -= count
 
     def _finish_member(self) -> None:
         if self._left:
@@ -185,7 +205,15 @@ class TarReader:
         if "\0" in name:
             raise Damaged(f"the member {shown} has a NUL in its name")
         if type_flag == b"S" or any(key.startswith(b"GNU.sparse.") for key, _ in records):
-            raise Damaged(f"the member {shown} is stored as a sparse file; make the archive without --sparse")
+            raise Damaged(f"the member {shown} is stored as a sparse file", hint=_AS_PLAIN.format("--sparse (-S)"))
+        if type_flag == b"M":
+            raise Damaged(
+                f"the member {shown} begins in another volume", hint=f"{_AS_PLAIN.format('-M')} Split it with `split`."
+            )
+        if type_flag == b"V" and self._strict:
+            error = odd(f"it has the label {shown}, which is a file for Python's tarfile")
+            error.hint = _AS_PLAIN.format("--label (-V)")
+            raise error
         if type_flag not in _KINDS:
             raise Damaged(f"the member {shown} is of the unknown kind {type_flag!r}")
         kind = _KINDS[type_flag]
@@ -206,12 +234,25 @@ class TarReader:
             check_block(header)
             check_member(header, extensions, records, own_size)
             self._check_again(name, header)
+        elif self._strict and kind is MemberKind.LINK:
+            check_block(header)
+            check_link(header, extensions, own_size)
         # Links, devices and folders have no content, whatever their size says (POSIX, "ustar").
         has_content = kind is MemberKind.FILE or type_flag == b"D"
         self._left = size if has_content else 0
         self._padding = -self._left % BLOCK
         check = header[CHECK] if header[257:265] == b"ustar  \0" else b""
-        return Member(name, kind, self._left, self._data.position, check if any(check) else b"", tuple(others))
+        target = _link_target(header, extensions, records) if kind is MemberKind.LINK else ""
+        return Member(
+            name,
+            kind,
+            self._left,
+            self._data.position,
+            check if any(check) else b"",
+            tuple(others),
+            target,
+            hard=type_flag == b"1",
+        )
 
     def _check_again(self, name: str, header: bytes) -> None:
         """Refuse a second member in the place of one that may not be written to."""
@@ -265,6 +306,20 @@ class TarReader:
         return b"".join(parts)
 
 
+def is_tar(start: bytes) -> bool:
+    """Return whether something begins as a tar does: with a header, or with the mark of its end."""
+    block = start[:BLOCK]
+    if len(block) < BLOCK:
+        return False
+    if block[257:262] == b"ustar" or not any(block):
+        return True
+    try:
+        _check_sum(block)
+    except Damaged:
+        return False
+    return True
+
+
 def _check_sum(block: bytes) -> None:
     """Check a header's sum: of all its bytes, those of the sum itself taken as blanks."""
     # A damaged digit or separator is of none of the forms that writers in use have.
@@ -274,6 +329,14 @@ def _check_sum(block: bytes) -> None:
         signed = sum(others) + 8 * 0x20 - 256 * sum(byte > 127 for byte in others)
         if signed < 0 or block[148:156] != b"%06o\0 " % signed:
             raise Damaged("its sum is wrong")
+
+
+def _link_target(header: bytes, extensions: list[Extension], records: Records) -> str:
+    target = header[157:257].partition(b"\0")[0]
+    for kind, _, content in extensions:
+        if kind == b"K":
+            target = content.partition(b"\0")[0]
+    return next((value for key, value in records if key == b"linkpath"), target).decode("utf-8", "surrogateescape")
 
 
 def _check_long_name(content: bytes) -> None:

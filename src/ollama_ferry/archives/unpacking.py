@@ -54,13 +54,12 @@ class Decoder(Protocol):
 
 
 class Unpacked(Protocol):
-    """The unpacked bytes, in order.
+    """The unpacked bytes, in order."""
 
-    Attributes:
-        position: how many were given or skipped.
-    """
-
-    position: int
+    @property
+    def position(self) -> int:
+        """How many bytes were given or skipped."""
+        ...
 
     def read(self, size: int, /) -> bytes:
         """Give at most ``size`` bytes, and none only at the end.
@@ -136,6 +135,42 @@ class Joined(io.RawIOBase):
         piece = self._start[self._at :] if size < 0 else self._start[self._at : self._at + size]
         self._at += len(piece)
         return piece
+
+
+class Peeked:
+    """Unpacked bytes of which the first were looked at: they come again.
+
+    Args:
+        start: what was read of them.
+        rest: what gives the others.
+    """
+
+    def __init__(self, start: bytes, rest: Unpacked) -> None:
+        self._start = start
+        self._rest = rest
+
+    @property
+    def position(self) -> int:
+        return self._rest.position - len(self._start)
+
+    def read(self, size: int, /) -> bytes:
+        if not self._start:
+            return self._rest.read(size)
+        given, self._start = self._start[:size], self._start[size:]
+        return given
+
+    def skip(self, count: int) -> None:
+        passed = min(count, len(self._start))
+        self._start = self._start[passed:]
+        self._rest.skip(count - passed)
+
+
+def peek(data: Unpacked, count: int) -> tuple[bytes, Unpacked]:
+    """Return the next bytes, fewer only at the end, and what gives all with them."""
+    start = b""
+    while len(start) < count and (more := data.read(count - len(start))):
+        start += more
+    return start, Peeked(start, data)
 
 
 class _Plain:

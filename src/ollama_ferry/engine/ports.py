@@ -150,10 +150,13 @@ class BlobEntry:
     Attributes:
         blob: its digest and size, as the stream tells them.
         data: its bytes.
+        certain: it is called as its place calls blobs. Of another one only a likely digest is known, and it does no
+            harm where its bytes have another.
     """
 
     blob: Descriptor
     data: Readable
+    certain: bool = True
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,10 @@ class _Taken:
                 self._put(entry, again=again)
             except Damaged as error:
                 # What is wrong with the stream itself ends it; a blob's own bytes need not.
-                if pass_over is None or error.digest != str(blob.digest):
+                if (pass_over is None and entry.certain) or error.digest != str(blob.digest):
                     raise
-                pass_over(error)
+                if pass_over is not None:
+                    pass_over(error)
                 return
             self._moved[blob.digest] = blob
         self.pending.arrived(blob.digest, blob.size)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.archives.unpacking import Input
+from ollama_ferry.engine.completed import Completed
 from ollama_ferry.engine.copy import Copied, copy_whole, plan
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import leaves_out, require_blob
@@ -15,20 +17,20 @@ from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import ModelNotFound
+from ollama_ferry.errors import Damaged, FerryError, ModelNotFound
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
+from ollama_ferry.jobs.sources import contents_of, no_model_in, open_folder
 from ollama_ferry.jobs.trust import TrustedStream
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.places.archive.contents import Contents
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.archive.stream import ArchiveStream
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Imported:
         models: the models that are in the store now, sorted.
         blobs: the blobs that moved.
         present: the blobs that were here already.
+        left_out: models of the archive that could not be taken, and why.
         ignored: how many files in the archive are none of Ollama's.
         ignored_names: the first few of these.
         seconds: how long it took.
@@ -56,6 +59,7 @@ class Imported:
     ignored_names: tuple[str, ...]
     seconds: float
     resumed: int = 0
+    left_out: tuple[tuple[ModelName, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -63,18 +67,24 @@ class Imported:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan_import(path: Path, store: Store, options: ImportOptions, *, run: Run | None = None) -> Imported:
-    """Find out what an import of a file would do, and whether it can; nothing is written.
+def plan_import(
+    path: Path, store: Store, options: ImportOptions, *, others: Sequence[Path] = (), run: Run | None = None
+) -> Imported:
+    """Find out what :func:`import_file` would do, and whether it can; nothing is written.
 
     Raises:
         FerryError: it can't be done as asked.
     """
     run = run or Run()
-    with ArchiveFile(path, on_read=run.advanced, lenient=options.lenient) as file:
-        if file.note:
-            run.note(file.note)
-        source = file.source() or _scanned(file, run)
-        return plan_source(source, store, options, run)
+    with ExitStack() as stack:
+        if path.is_dir():
+            source: Inspectable = open_folder(path)
+        else:
+            file = stack.enter_context(ArchiveFile(path, on_read=run.advanced, lenient=options.lenient))
+            if file.note:
+                run.note(file.note)
+            source = file.source() or _scanned(file, run)
+        return plan_source(_completed(source, others, options, stack, run), store, options, run)
 
 
 def plan_source(source: Inspectable, store: Store, options: ImportOptions, run: Run | None = None) -> Imported:
@@ -90,7 +100,7 @@ def plan_source(source: Inspectable, store: Store, options: ImportOptions, run: 
         FerryError: it can't be done as asked.
     """
     run = run or Run()
-    contents = _contents(source)
+    contents = contents_of(source)
     chosen, pinned = _choose(source, store, options)
     planned = plan(pinned, store, pinned.names())
     _require_blobs(source, planned)
@@ -104,15 +114,17 @@ def import_file(
     store: Store,
     options: ImportOptions,
     *,
+    others: Sequence[Path] = (),
     disk: Disk | None = None,
     run: Run | None = None,
 ) -> Imported:
-    """Import models of an archive's file into a store.
+    """Import models of an archive's file, or of a folder, into a store.
 
     Args:
-        path: the archive: any tar of Ollama's layout, packed or not, or a zip.
+        path: the archive: any tar of Ollama's layout, packed or not, or a zip; or a folder with models in it.
         store: where to; it need not exist.
         options: which models, and how.
+        others: archives and folders that blobs are taken from which this one lacks.
         disk: the calls to write with.
         run: notified of every step; stops the import at the next chunk.
 
@@ -121,21 +133,29 @@ def import_file(
             the others is kept for the next import.
     """
     run = run or Run()
-
-    with ArchiveFile(path, on_read=run.advanced, lenient=options.lenient) as file:
+    with ExitStack() as stack:
+        if path.is_dir():
+            place = _completed(open_folder(path), others, options, stack, run)
+            return import_source(place, store, options, disk=disk, run=run)
+        file = stack.enter_context(ArchiveFile(path, on_read=run.advanced, lenient=options.lenient))
         if file.note:
             run.note(file.note)
         source = file.source()
         if source is not None:
-            return import_source(source, store, options, disk=disk, run=run)
+            place = _completed(source, others, options, stack, run)
+            return import_source(place, store, options, disk=disk, run=run)
         wanted: Collection[Digest] | None = None
-        if options.only or options.rename:
+        if options.only or options.rename or others:
             # Which blobs a part needs is known at the end: worth a look ahead, for it is written nowhere.
             scanned = _scanned(file, run)
             chosen, pinned = _choose(scanned, store, options)
-            wanted = plan(pinned, None, pinned.names()).needed_by.keys()
             if not any(pinned.names()):
                 return _nothing_to_do(file.label, chosen, scanned.contents, disk, run)
+            planned = plan(pinned, store, pinned.names())
+            if others and any(scanned.blob_size(blob.digest) != blob.size for blob in planned.blobs):
+                place = _completed(scanned, others, options, stack, run)
+                return import_source(place, store, options, disk=disk, run=run)
+            wanted = planned.needed_by.keys()
         run.notify(Started(0, 0, file.size))
         return _import_stream(file.stream(), store, options, wanted, disk, run)
 
@@ -167,14 +187,15 @@ def import_source(
 ) -> Imported:
     """Import models of a place that can be searched; see :func:`import_file`."""
     run = run or Run()
-    contents = _contents(source)
+    contents = contents_of(source)
     chosen, pinned = _choose(source, store, options)
     if not any(pinned.names()):
         return _nothing_to_do(source.label, chosen, contents, disk, run)
     # Before anything is touched: is all of it there?
     _require_blobs(source, plan(pinned, store, pinned.names()))
-    if isinstance(source, ArchiveSource):
-        source.check_repeated(run.cancel)
+    first = source.place if isinstance(source, Completed) else source
+    if isinstance(first, ArchiveSource):
+        first.check_repeated(run.cancel)
     with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
         chosen, pinned = _choose(source, store, options)
@@ -201,6 +222,7 @@ def _import_stream(
     def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
         if not chosen.wants(name):
             return None
+        chosen.nameless = stream.contents.nameless
         options.trust.require(name, manifest, stream.label)
         taken[name] = manifest
         return chosen.take(name, manifest)
@@ -228,13 +250,21 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
         The decisions, and the models that are to be copied, under their names in the store and by the manifests that
         were decided on.
     """
-    if isinstance(source, ArchiveSource) and not source.contents.models:
-        raise _nothing_found(source.label, source.contents, options.only)
-    picked = pick(source, options.only, source.label) if options.only else list(source.names())
-    manifests = {name: source.manifest(name) for name in (source.names() if options.trust.signers else picked)}
-    trust = options.trust.signed(_contents(source).signature)
+    contents = contents_of(source)
+    if not any(name not in contents.broken for name in source.names()):
+        raise _nothing_found(source.label, contents, options.only)
+    named = {ModelName.parse(text).key for text in options.only if not is_pattern(text)}
+    picked = [
+        name
+        for name in (pick(source, options.only, source.label) if options.only else source.names())
+        # What was asked for by name, and can't be had, is an error: whoever reads its manifest raises it.
+        if name not in contents.broken or name.key in named
+    ]
+    whole = [name for name in source.names() if name not in contents.broken]
+    manifests = {name: source.manifest(name) for name in {*picked, *(whole if options.trust.signers else ())}}
+    trust = options.trust.signed(contents.signature)
     trust.check({name: manifests[name] for name in picked}, manifests, source.label)
-    chosen = Choices(store, options, source.label)
+    chosen = Choices(store, options, source.label, contents.nameless)
     taken: dict[ModelName, Manifest] = {}
     for name in picked:
         target = chosen.take(name, manifests[name])
@@ -244,9 +274,25 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     return chosen, Pinned(source, taken)
 
 
-def _contents(source: Inspectable) -> Contents:
-    """Return what an archive holds; other places have nothing that is none of Ollama's, and no signature."""
-    return source.contents if isinstance(source, ArchiveSource) else Contents()
+def _completed(
+    source: Inspectable, others: Sequence[Path], options: ImportOptions, stack: ExitStack, run: Run
+) -> Inspectable:
+    """Return a source that takes from other archives and folders what it lacks; they are open as long as the stack."""
+    if not others:
+        return source
+
+    def open_others() -> list[Inspectable]:
+        opened: list[Inspectable] = []
+        for path in others:
+            if path.is_dir():
+                opened.append(open_folder(path))
+                continue
+            file = stack.enter_context(ArchiveFile(path, lenient=options.lenient))
+            opened.append(file.source() or file.slow_source())
+        run.explain(f"{source.label} is not whole: blobs may come from {', '.join(map(str, others))}")
+        return opened
+
+    return Completed(source, open_others)
 
 
 def _require_blobs(source: Inspectable, planned: Plan) -> None:
@@ -268,21 +314,18 @@ def _scanned(file: ArchiveFile, run: Run) -> ArchiveSource:
     """Read a packed archive to its end, to learn what it holds."""
     run.note(f"{file.label} has no index: reading it to its end to see what it holds")
     run.notify(Started(0, 0, file.size, f"looking through {file.label}"))
-    return ArchiveSource(file.label, file.stream().scan(), None)
+    return file.slow_source()
 
 
-def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> ModelNotFound:
+def _nothing_found(label: str, contents: Contents, wanted: Sequence[str]) -> FerryError:
     if contents.models:
         return ModelNotFound(
             f"no model in {label} is called {', '.join(wanted)}",
             hint=f"It holds: {', '.join(map(str, sorted(contents.models)))}",
         )
-    hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
-    if contents.blobs:
-        hint += f" It has {counted(len(contents.blobs), 'blob')}, and no manifest that names them."
-    elif contents.ignored:
-        hint += f" There are other files in it: {', '.join(map(ascii, contents.ignored_names))}"
-    return ModelNotFound(f"{label} holds no model", hint=hint)
+    for error in contents.broken.values():
+        return Damaged(f"{label}: {error}", hint=error.hint)
+    return no_model_in(label, contents)
 
 
 def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk | None, run: Run) -> Imported:
@@ -303,4 +346,5 @@ def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents
         ignored_names=tuple(contents.ignored_names),
         seconds=run.seconds,
         resumed=run.resumed,
+        left_out=tuple((name, str(error)) for name, error in sorted(contents.broken.items()) if chosen.wants(name)),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
+from ollama_ferry.errors import Remedy, UsageError
 from ollama_ferry.jobs.claims import Claims, ExistingModel, require_one
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
+from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.store.store import Store
 
 
@@ -18,7 +21,7 @@ class ImportOptions:
 
     Attributes:
         only: names and patterns of the models to take; empty takes all.
-        rename: the name that the one model gets, or None.
+        rename: the names that models get.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: hash blobs that are here already before they count as here.
         lenient: take an archive that not every tar reads in the same way; what is published is hashed all the same.
@@ -26,7 +29,7 @@ class ImportOptions:
     """
 
     only: tuple[str, ...] = ()
-    rename: ModelName | None = None
+    rename: Renames = field(default_factory=Renames)
     replace: bool = False
     verify_existing: bool = False
     lenient: bool = False
@@ -52,11 +55,20 @@ class ImportedModel:
 
 @dataclass
 class Choices:
-    """Which models of an archive get which names in the store; decided one by one, as they are met."""
+    """Which models of an archive get which names in the store; decided one by one, as they are met.
+
+    Attributes:
+        store: the store.
+        options: what is asked for.
+        label: what the archive is called.
+        nameless: models whose name is a stopgap.
+        models: those that are in the store in the end.
+    """
 
     store: Store
     options: ImportOptions
     label: str
+    nameless: Collection[ModelName] = ()
     models: dict[ModelName, ImportedModel] = field(default_factory=dict)
     _asked_for: list[ModelName] = field(default_factory=list)
     _spelling: Spelling = field(init=False)
@@ -78,12 +90,18 @@ class Choices:
             where it is in conflict with one that is there.
 
         Raises:
-            UsageError: a second model would get the one new name.
+            UsageError: a second model would get the one new name, or it has none and gets none.
         """
         self._asked_for.append(source)
-        if self.options.rename is not None:
+        if self.options.rename.only is not None:
             require_one(self._asked_for, self.label)
-        name = self._spelling.of(self.options.rename or source)
+        renamed = self.options.rename.of(source)
+        if renamed is None and source in self.nameless:
+            raise UsageError(
+                f"{self.label} has no name for its model {manifest.digest.short}, listed as {source}",
+                remedies=[Remedy("rename"), *([Remedy("models")] if len(self.nameless) > 1 else [])],
+            )
+        name = self._spelling.of(renamed or source)
         existing = ExistingModel.of(self.store.manifest_or_none(name), manifest)
         if not self._claims.claim(source, name, name.key, existing):
             return None

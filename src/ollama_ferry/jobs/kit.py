@@ -15,10 +15,10 @@ from ollama_ferry.archives.kinds import kind_of
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, FerryError, Remedy
 from ollama_ferry.files.pending import PendingFile, folder_missing
-from ollama_ferry.jobs.contents import open_contents
 from ollama_ferry.jobs.kit_page import FIRST_LINE, Load, kit_page
 from ollama_ferry.jobs.list_ import survey
 from ollama_ferry.jobs.program_files import ProgramFile
+from ollama_ferry.jobs.sources import open_contents
 from ollama_ferry.jobs.trust import SIGNATURE_ENDING
 from ollama_ferry.places.store.store import Store
 

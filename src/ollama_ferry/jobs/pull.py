@@ -16,6 +16,7 @@ from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.registry.references import Reference, parse_reference
 from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.store.store import Store
@@ -23,12 +24,12 @@ from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client, Clients
 
 
-def references_of(texts: Iterable[str], rename: str | None = None) -> dict[ModelName, Reference]:
+def references_of(texts: Iterable[str], rename: Renames | None = None) -> dict[ModelName, Reference]:
     """Read what a user wants to pull.
 
     Args:
         texts: references, among them Ollama's names.
-        rename: the name that the one model gets here, or None.
+        rename: the names that models get here.
 
     Returns:
         The name that each model gets here, and where it is.
@@ -37,9 +38,10 @@ def references_of(texts: Iterable[str], rename: str | None = None) -> dict[Model
         UsageError: a text is no reference, two would get one name, or one that is no name of Ollama's gets none.
     """
     references = [parse_reference(text) for text in texts]
-    if rename is not None:
+    rename = rename or Renames()
+    if rename.only is not None:
         require_one(set(references), "registries")
-        return {ModelName.parse(rename): references[0]}
+        return {rename.only: references[0]}
     found: list[tuple[Reference, ModelName]] = []
     for reference in references:
         name = reference.model_name
@@ -48,7 +50,7 @@ def references_of(texts: Iterable[str], rename: str | None = None) -> dict[Model
                 f"{reference} is no name that Ollama takes, so the model needs another one here",
                 remedies=[Remedy("rename", f"{reference.repository.rpartition('/')[2]}:{reference.tag or 'latest'}")],
             )
-        found.append((reference, name))
+        found.append((reference, rename.of(name) or name))
     require_distinct(found)
     return {name: reference for reference, name in found}
 

@@ -123,7 +123,7 @@ def repair(
         try:
             source = file.source()
             if source is not None:
-                names = list(source.names())
+                names = list(source.contents.models)
                 copy(_plan(source, wanted), source, replaced, run, pass_over=lambda error: run.note(str(error)))
             else:
                 run.notify(Started(0, 0, file.size, f"taking good copies out of {file.label}"))

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.engine.inspect import resolve
-from ollama_ferry.engine.ports import Searchable
-from ollama_ferry.errors import ModelNotFound, NotFound, UsageError
+from ollama_ferry.engine.ports import Inspectable, Searchable
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import ModelNotFound
 from ollama_ferry.jobs.select import pick, select
+from ollama_ferry.jobs.sources import open_searchable
 from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.ollama.locate import Located
-from ollama_ferry.places.archive.file import ArchiveFile
-from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import is_loopback
 from ollama_ferry.serving.page import pull_line, rename_line
 from ollama_ferry.serving.served_models import NotServable, ServedModel, ServedModels, choose
 from ollama_ferry.serving.server import Server
-from ollama_ferry.wording import quoted
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def serve_archive(path: Path, only: Sequence[str]) -> Iterator[ToServe]:
 @contextmanager
 def choose_of_archive(
     path: Path, only: Sequence[str]
-) -> Iterator[tuple[ArchiveSource, list[ServedModel], list[NotServable]]]:
+) -> Iterator[tuple[Inspectable, list[ServedModel], list[NotServable]]]:
     """Find the models of an archive that can be served; it is open until the block ends.
 
     Args:
@@ -129,22 +128,7 @@ def choose_of_archive(
         UsageError: it is packed and has no index: nothing in it can be found.
         FerryError: it can't be read, or a named model is not there or not whole, or nothing can be served.
     """
-    if path == Path("-"):
-        raise UsageError("a stream passes by once and can't be served", hint="Save it as a file, and name that.")
-    with ArchiveFile(path, shared=True) as file:
-        source = file.source()
-        if source is None:
-            if file.may_lack_volumes:
-                raise NotFound(
-                    f"{path}: the last volume in that folder is a full one without an index: others seem to be missing",
-                    hint="Copy all of them into one folder.",
-                )
-            why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
-            raise UsageError(
-                f"can't serve out of this archive: {why}",
-                hint="Import it and serve the store, or let ollama-ferry export it anew:\n"
-                f"  ollama-ferry import {quoted(path)}\n  ollama-ferry serve MODEL...",
-            )
+    with open_searchable(path, Run(), what_for="serve", shared=True) as source:
         names = pick(source, only, source.label) if only else list(source.names())
         if not names:
             raise ModelNotFound(f"{path} holds no model")

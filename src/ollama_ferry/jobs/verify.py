@@ -14,6 +14,7 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged
 from ollama_ferry.jobs.hash_blobs import hash_all, hash_of
 from ollama_ferry.jobs.report import Fault, Models, Problem, Report, content_problem
+from ollama_ferry.jobs.sources import no_model_in
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
@@ -88,7 +89,7 @@ def verify_source(
 ) -> Report:
     """Hash everything in an archive that can be searched; see :func:`verify_place`."""
     run = run or Run()
-    models = _models_in(source.contents)
+    models = _models_in(source.contents, source.label)
     signed_by = trust.signed(source.contents.signature).check(models.manifests, models.manifests, source.label)
     to_hash = [Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items()]
     run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
@@ -113,15 +114,21 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TR
     run.notify(Started(0, 0, total))
     keep_freed_buffers()
     found: dict[Digest, Problem] = {}
+    # What is called otherwise than Ollama calls blobs counts where a model needs it, and no other place has it whole.
+    likely: dict[Digest, Problem] = {}
+    good: set[Digest] = set()
     hashed: list[Descriptor] = []
     for entry in stream.entries():
         run.check()
         if isinstance(entry, BlobEntry):
             actual = hash_of(entry.data, lambda amount: run.check())
             hashed.append(entry.blob)
-            if actual != entry.blob.digest.hex:
-                found[entry.blob.digest] = content_problem(entry.blob, actual)
-    models = _models_in(stream.contents)
+            if actual == entry.blob.digest.hex:
+                good.add(entry.blob.digest)
+            else:
+                (found if entry.certain else likely)[entry.blob.digest] = content_problem(entry.blob, actual)
+    models = _models_in(stream.contents, stream.label)
+    found |= {digest: likely[digest] for digest in likely.keys() & stream.contents.blobs.keys() - good}
     signed_by = trust.signed(stream.contents.signature).check(models.manifests, models.manifests, stream.label)
     sizes = {digest: size for digest, (size, _) in stream.contents.blobs.items()}
     return models.report(stream.label, hashed, {**found, **models.absent(sizes.get)}, run.seconds, signed_by)
@@ -132,8 +139,16 @@ def _models(place: Inspectable, names: Iterable[ModelName]) -> Models:
     return Models(manifests, {name: Problem(Fault.MANIFEST, str(error)) for name, error in broken.items()})
 
 
-def _models_in(contents: Contents) -> Models:
-    return Models(contents.models, {}, contents.left_out.keys() - contents.blobs.keys())
+def _models_in(contents: Contents, label: str) -> Models:
+    """Return the models of an archive.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    if not contents.models and not contents.broken:
+        raise no_model_in(label, contents)
+    broken = {name: Problem(Fault.MANIFEST, str(error)) for name, error in contents.broken.items()}
+    return Models(contents.models, broken, contents.left_out.keys() - contents.blobs.keys())
 
 
 def _hashed_at_host(place: HashesItself, blobs: list[Descriptor], run: Run) -> dict[Digest, Problem]:

@@ -22,6 +22,7 @@ from ollama_ferry.errors import Cancelled, FerryError, ModelNotFound, Unreachabl
 from ollama_ferry.jobs.claims import Claims, ExistingModel, require_distinct, require_one
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.serve import choose_of_archive
+from ollama_ferry.jobs.sources import contents_of
 from ollama_ferry.model.manifests import Digest, Manifest
 from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.ollama.api import ServerApi
@@ -107,7 +108,8 @@ def import_via_server(
     run = run or Run()
     with choose_of_archive(path, options.only) as (source, models, left_out):
         taken = {model.name: model.manifest for model in models}
-        options.trust.signed(source.contents.signature).check(taken, source.contents.models, source.label)
+        contents = contents_of(source)
+        options.trust.signed(contents.signature).check(taken, contents.models, source.label)
         for one in left_out:
             run.note(f"left out: {one.why}")
         existing = _without_leftovers(api)
@@ -159,12 +161,12 @@ class _Wanted:
 
 def _named(models: Sequence[ServedModel], existing: dict[ModelName, str], options: ImportOptions) -> list[_Wanted]:
     """Decide under which name each model goes there, and under which path it is served."""
-    if options.rename is not None:
+    if options.rename.only is not None:
         require_one(models, "the archive")
     spelling = Spelling(existing)
     found: list[_Wanted] = []
     for number, model in enumerate(models):
-        name = spelling.of(options.rename or model.name)
+        name = spelling.of(options.rename.of(model.name) or model.name)
         # A namespace of its own for each: two hosts may have models of the same name.
         served = ServedModel(model.name, model.manifest, f"{_NAMESPACE}-{number}/{model.name.model}", model.tag)
         found.append(_Wanted(name, served))

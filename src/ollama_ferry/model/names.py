@@ -156,13 +156,19 @@ def match(pattern: str, names: Iterable[ModelName]) -> list[ModelName]:
     return [name for name in names if _covers(wanted, name, has_tag=has_tag)]
 
 
-def _covers(wanted: str, name: ModelName, *, has_tag: bool) -> bool:
-    text = str(name).lower()
+def matched_text(pattern: str, name: ModelName) -> str:
+    """Return the text of a name that a pattern is compared with."""
+    folded = pattern.lower()
     if name.host.lower() == DEFAULT_HOST:
-        if wanted.startswith(f"{DEFAULT_HOST}/") or wanted.count("/") >= 2:
-            text = f"{name.host}/{name.namespace}/{name.model}:{name.tag}".lower()
-        elif wanted.startswith(f"{DEFAULT_NAMESPACE}/"):
-            text = f"{name.namespace}/{name.model}:{name.tag}".lower()
+        if folded.startswith(f"{DEFAULT_HOST}/") or folded.count("/") >= 2:
+            return f"{name.host}/{name.namespace}/{name.model}:{name.tag}"
+        if folded.startswith(f"{DEFAULT_NAMESPACE}/"):
+            return f"{name.namespace}/{name.model}:{name.tag}"
+    return str(name)
+
+
+def _covers(wanted: str, name: ModelName, *, has_tag: bool) -> bool:
+    text = matched_text(wanted, name).lower()
     return fnmatch.fnmatchcase(text, wanted) or (
         not has_tag and fnmatch.fnmatchcase(text.removesuffix(f":{name.tag.lower()}"), wanted)
     )

@@ -1,17 +1,29 @@
-"""What an archive holds: its members sorted into blobs and manifests, and what has no place in it refused."""
+"""What an archive holds: its members sorted into blobs and manifests, whatever tool made it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.paths import Paths
 from ollama_ferry.archives.portable_tar import odd
-from ollama_ferry.errors import Damaged
-from ollama_ferry.model.layout import meaning_of
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.errors import Damaged, InvalidName
+from ollama_ferry.model.layout import (
+    BlobPath,
+    Loose,
+    LoosePath,
+    ManifestPath,
+    Meaning,
+    climbs,
+    is_foreign_tag,
+    meaning_of,
+    why_unusual,
+)
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest, parse_json
+from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from ollama_ferry.wording import exact_size
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
@@ -21,6 +33,7 @@ _MODELS_LIMIT = 20_000
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
+_NAMELESS = "unnamed"
 
 
 @dataclass
@@ -29,8 +42,13 @@ class Contents:
 
     Attributes:
         models: the manifests.
+        broken: models that can't be taken, and why: the others can.
+        nameless: those of ``models`` whose name is a stopgap: the archive has none for them.
         blobs: for each blob its size in bytes, and where its content is (what ``Member.offset`` says).
         repeated: blobs that occur more than once: size and place of each further time.
+        loosely_named: blobs that are not called as Ollama calls them, with the names that they have.
+        links: blobs that are there as a link alone, with what it leads to.
+        searchable: every blob's place is one in the file itself; else it has to be unpacked up to there.
         signature: of whoever has signed its models, as its index has it; empty for nobody.
         left_out: blobs that are not in it on purpose, with their sizes; one that is in it all the same counts as in it.
         ignored: how many members are none of Ollama's.
@@ -38,9 +56,14 @@ class Contents:
     """
 
     models: dict[ModelName, Manifest] = field(default_factory=dict)
+    broken: dict[ModelName, Damaged] = field(default_factory=dict)
+    nameless: set[ModelName] = field(default_factory=set)
     blobs: dict[Digest, tuple[int, int]] = field(default_factory=dict)
     repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
+    loosely_named: dict[Digest, str] = field(default_factory=dict)
+    links: dict[Digest, str] = field(default_factory=dict)
     left_out: dict[Digest, int] = field(default_factory=dict)
+    searchable: bool = True
     signature: str = ""
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
@@ -53,7 +76,7 @@ class Contents:
 
 
 class ContentsBuilder:
-    """Sorts members into :class:`Contents`, and refuses what has no place in an archive of models.
+    """Sorts members into :class:`Contents`, and refuses what would make two archives of one.
 
     Args:
         contents: what is filled.
@@ -62,79 +85,254 @@ class ContentsBuilder:
 
     def __init__(self, contents: Contents, *, lenient: bool = False) -> None:
         self._contents = contents
-        self._paths = None if lenient else Paths()
+        self._paths: Paths | None = None if lenient else Paths()
+        # Of the image's layer that is being read, for messages and to tell its store from others.
+        self._layer = ""
         self._manifest_bytes = 0
+        self._roots: dict[ModelName, str] = {}
+        # Further places of a blob with another size; which one is right its manifest tells.
+        self._others: dict[Digest, list[tuple[int, int]]] = {}
+        self._loose: list[tuple[LoosePath, Manifest]] = []
+        self._described: dict[str, ModelName] = {}
 
-    def take(self, member: Member) -> Digest | ModelName | None:
+    def take(self, member: Member) -> Meaning:
         """Tell what a member is; blobs are noted.
 
         Raises:
             ReadDifferently: what it is depends on the reader.
-            Damaged: it is a link or a device, or its name is refused.
+            Damaged: it is a device, or its name is refused.
         """
-        shown = ascii(member.name[:200])
+        shown = repr(member.name[:200])
+        if climbs(member.name):
+            raise Damaged(f"the member {shown} climbs out of the archive")
+        if member.kind is MemberKind.DEVICE:
+            if self._paths is not None:
+                raise odd(f"the member {shown} is a {member.kind.value}, which few may restore")
+            self._contents.ignore(member.name)
+            return None
         meaning = meaning_of(member.name)
-        if member.kind in (MemberKind.LINK, MemberKind.DEVICE):
-            hint = ""
-            if member.kind is MemberKind.LINK:
-                hint = "If it was made from a store whose folders are links, make it anew with `tar -h`."
-            raise Damaged(f"the member {shown} is a {member.kind.value}; nothing of it was followed", hint=hint)
         if self._paths is not None:
-            self._require_one_reading(member, meaning)
+            self._require_one_reading(self._paths, member, meaning)
+        if member.kind is MemberKind.LINK:
+            self._note_link(member, meaning)
+            return None
         if member.kind is MemberKind.FOLDER:
-            if meaning is not None:
+            if isinstance(meaning, ManifestPath) or (isinstance(meaning, BlobPath) and meaning.root is not None):
                 raise Damaged(f"the member {shown} is a folder, and should be a file")
             return None
-        if meaning is None:
+        if isinstance(meaning, BlobPath):
+            self.note_blob(meaning, member)
+        elif isinstance(meaning, ManifestPath | LoosePath):
+            return self._if_readable(member, meaning)
+        elif meaning is None:
             self._contents.ignore(member.name)
-        elif isinstance(meaning, Digest):
-            known = self._contents.blobs.setdefault(meaning, (member.size, member.offset))
-            if known[0] != member.size:
-                raise Damaged(f"the blob {meaning} occurs twice, with {known[0]:,} and {exact_size(member.size)}")
-            if known[1] != member.offset:
-                self._contents.repeated.append((meaning, member.size, member.offset))
-        elif member.size > MANIFEST_LIMIT:
-            raise Damaged(
-                f"the manifest of {meaning} has {exact_size(member.size)}; more than {MANIFEST_LIMIT} are not read"
-            )
-        else:
-            self._manifest_bytes += member.size
-            if self._manifest_bytes > _MANIFESTS_LIMIT:
-                raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
         return meaning
 
-    def _require_one_reading(self, member: Member, meaning: Digest | ModelName | None) -> None:
-        assert self._paths is not None  # noqa: S101 -- take() has looked
-        for other in member.other_names:
-            if meaning_of(other) is not None:
-                shown = f"{member.name[:200]!a} is {other[:200]!a}"
-                raise odd(f"the member {shown} for readers that pass over PAX headers, as old BusyBox tars do")
-        self._paths.add(member.name, is_folder=member.kind is MemberKind.FOLDER, counts=meaning is not None)
+    @contextmanager
+    def in_layer(self, member: Member) -> Iterator[None]:
+        """Sort the members of an image's layer, out of which no tar restores a store: there is one reader."""
+        before = self._paths, self._layer
+        self._paths, self._layer = None, f"{member.name[:200]}: "
+        try:
+            yield
+        finally:
+            self._paths, self._layer = before
 
-    def add(self, name: ModelName, raw: bytes, check: bytes = b"") -> bool:
-        """Note a manifest; False where the same one was there before.
-
-        Args:
-            name: the model.
-            raw: the manifest's bytes.
-            check: what their SHA-256 begins with, where the archive says so.
+    def note_blob(self, path: BlobPath, member: Member) -> None:
+        """Note where a blob is; of several the one counts whose size its manifest gives.
 
         Raises:
-            Damaged: it is none, or another one of that name was there before.
+            ReadDifferently: it is there twice with different sizes, and a restored store has but one of them.
         """
-        if check and not hashlib.sha256(raw).digest().startswith(check):
-            raise Damaged(f"the manifest of {name} is damaged: its SHA-256 is another one than its header says")
-        if len(self._contents.models) >= _MODELS_LIMIT:
+        blobs, loose = self._contents.blobs, self._contents.loosely_named
+        found = member.size, member.offset
+        known = blobs.setdefault(path.digest, found)
+        if known == found:
+            if path.root is None:
+                loose[path.digest] = member.name
+            return
+        certain, was_certain = path.root is not None, path.digest not in loose
+        if certain and not was_certain:
+            blobs[path.digest] = found
+            del loose[path.digest]
+            found = known
+        elif certain and known[0] == member.size:
+            self._contents.repeated.append((path.digest, *found))
+            return
+        elif certain and self._paths is not None:
+            raise odd(f"the blob {path.digest} occurs twice, with {known[0]:,} and {exact_size(member.size)}")
+        self._others.setdefault(path.digest, []).append(found)
+
+    def add(self, path: ManifestPath | LoosePath, member: Member, raw: bytes) -> None:
+        """Take in the content of a file that is a manifest, or may be one or tell of one.
+
+        Raises:
+            Damaged: another one of that name was there before in the same place, or there are too many.
+        """
+        self._manifest_bytes += len(raw)
+        if self._manifest_bytes > _MANIFESTS_LIMIT:
+            raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
+        if len(self._contents.models) + len(self._contents.broken) + len(self._loose) >= _MODELS_LIMIT:
             raise Damaged(f"it has more than {_MODELS_LIMIT} models")
+        if isinstance(path, ManifestPath):
+            self._add_named(path, member, raw)
+        elif path.kind is Loose.DESCRIPTION:
+            self._described.update({self._layer + path.folder: name} if (name := _described(raw)) else {})
+        else:
+            manifest = _parsed(raw)
+            if isinstance(manifest, Manifest) and manifest.layers:
+                self._loose.append((path, manifest))
+            else:
+                self._contents.ignore(member.name)
+
+    def finish(self) -> None:
+        """Sum up, when all members are known: name what lies beside its blobs, and choose among places of one blob."""
+        for path, manifest in self._loose:
+            name = self._described.get(self._layer + path.folder)
+            if name is None:
+                if any(manifest.raw == other.raw for other in self._contents.models.values()):
+                    continue
+                name = self._stopgap()
+                self._contents.nameless.add(name)
+            self._add(name, self._layer + path.folder, manifest)
+        self._loose.clear()
+        wanted: dict[Digest, set[int]] = {}
+        for manifest in self._contents.models.values():
+            for blob in manifest.blobs:
+                wanted.setdefault(blob.digest, set()).add(blob.size)
+        for digest, others in self._others.items():
+            known = self._contents.blobs[digest]
+            sizes = wanted.get(digest, set())
+            self._contents.blobs[digest] = next((one for one in (known, *others) if one[0] in sizes), known)
+        for digest in self._contents.loosely_named.keys() - wanted.keys():
+            del self._contents.blobs[digest]
+            self._contents.ignore(self._contents.loosely_named.pop(digest))
+
+    @staticmethod
+    def _require_one_reading(paths: Paths, member: Member, meaning: Meaning) -> None:
+        shown = repr(member.name[:200])
+        if why := why_unusual(member.name):
+            raise odd(f"the member {shown} {why}")
+        counts = _counts(meaning)
+        for other in member.other_names:
+            if _counts(meaning_of(other)):
+                shown = f"{shown} is {other[:200]!r}"
+                raise odd(f"the member {shown} for readers that pass over PAX headers, as old BusyBox tars do")
+        if member.kind is MemberKind.LINK:
+            _require_harmless(member)
+            counts = True
+        paths.add(member.name, is_folder=member.kind is MemberKind.FOLDER, counts=counts)
+
+    def _note_link(self, member: Member, meaning: Meaning) -> None:
+        """Remember what is there as a link alone: nothing of it is followed."""
+        if isinstance(meaning, BlobPath):
+            self._contents.links.setdefault(meaning.digest, member.target)
+        elif isinstance(meaning, ManifestPath) and meaning.name not in self._contents.models:
+            self._contents.broken[meaning.name] = Damaged(
+                f"the manifest of {meaning.name} is a link to {member.target[:200]!r}; it was not followed",
+                hint=link_hint(hard=member.hard),
+            )
+        else:
+            self._contents.ignore(member.name)
+
+    def _if_readable(self, member: Member, meaning: ManifestPath | LoosePath) -> Meaning:
+        if member.size <= MANIFEST_LIMIT:
+            return meaning
+        if isinstance(meaning, ManifestPath):
+            self._contents.broken[meaning.name] = Damaged(
+                f"the manifest of {meaning.name} has {exact_size(member.size)}; more than {MANIFEST_LIMIT} are not read"
+            )
+        else:
+            self._contents.ignore(member.name)
+        return None
+
+    def _add_named(self, path: ManifestPath, member: Member, raw: bytes) -> None:
+        manifest = _parsed(raw)
+        if member.check and not hashlib.sha256(raw).digest().startswith(member.check):
+            manifest = Damaged("its SHA-256 is another one than its header says")
+        if isinstance(manifest, Manifest):
+            self._add(path.name, self._layer + path.root, manifest)
+        elif is_foreign_tag(path.name.tag):
+            self._contents.ignore(member.name)
+        elif path.name not in self._contents.models:
+            self._contents.broken[path.name] = Damaged(
+                f"the manifest of {path.name} is damaged: {manifest}", hint=manifest.hint
+            )
+
+    def _add(self, name: ModelName, root: str, manifest: Manifest) -> None:
         known = self._contents.models.get(name)
-        if known is not None:
-            if known.raw != raw:
+        if known is None:
+            if name in self._roots:
+                # It was there twice already.
+                return
+            self._contents.broken.pop(name, None)
+            self._contents.models[name] = manifest
+            self._roots[name] = root
+        elif known.raw != manifest.raw:
+            if root == self._roots[name]:
                 raise Damaged(f"the manifest of {name} occurs twice, with different content")
-            return False
-        try:
-            manifest = Manifest.parse(raw)
-            _ = manifest.blobs
-        except Damaged as error:
-            raise Damaged(f"the manifest of {name} is damaged: {error}") from error
-        self._contents.models[name] = manifest
-        return True
+            del self._contents.models[name]
+            folders = " and ".join(repr(one or "./") for one in (self._roots[name], root))
+            self._contents.broken[name] = Damaged(
+                f"{name} is in it twice, as two models: {known.digest.short} and {manifest.digest.short}, in {folders}",
+                hint="Unpack it, and import the one folder that you want: ollama-ferry import ./FOLDER",
+            )
+
+    def _stopgap(self) -> ModelName:
+        number = 1
+        while True:
+            name = ModelName.parse(_NAMELESS if number == 1 else f"{_NAMELESS}-{number}")
+            if name not in self._contents.models:
+                return name
+            number += 1
+
+
+def link_hint(*, hard: bool) -> str:
+    """Say how an archive is made anew with files in the place of links."""
+    return f"Make it anew with files in the place of links: `tar {'--hard-dereference' if hard else '-h'} -cf ...`."
+
+
+def _counts(meaning: Meaning) -> bool:
+    """Return whether a plain tar restores a file that a server reads."""
+    return isinstance(meaning, ManifestPath) or (isinstance(meaning, BlobPath) and meaning.root is not None)
+
+
+def _require_harmless(member: Member) -> None:
+    """Let a link pass that leads to somewhere in the archive and has nothing to do with a store's own folders."""
+    parts = {part.lower().rstrip(" .") for part in member.name.split("/")}
+    target = member.target
+    if member.hard or climbs(target) or why_unusual(target) or not target or parts & {"blobs", "manifests"}:
+        error = odd(
+            f"the member {member.name[:200]!r} is a {'hard ' if member.hard else ''}link to {target[:200]!r}, which "
+            "some readers follow and others refuse"
+        )
+        error.hint = link_hint(hard=member.hard)
+        raise error
+
+
+def _parsed(raw: bytes) -> Manifest | Damaged:
+    """Read a manifest; what is wrong with it is returned."""
+    if not raw:
+        return Damaged("it is empty")
+    try:
+        manifest = Manifest.parse(raw)
+        _ = manifest.blobs
+    except Damaged as error:
+        return error
+    return manifest
+
+
+def _described(raw: bytes) -> ModelName | None:
+    """Return the model that a ``metadata.json`` of ollamazip names."""
+    try:
+        document = parse_json(raw)
+        if not isinstance(document, dict) or not isinstance(document.get("model"), str):
+            return None
+        return ModelName(
+            str(document.get("registry") or DEFAULT_HOST),
+            str(document.get("namespace") or DEFAULT_NAMESPACE),
+            document["model"],
+            str(document.get("tag") or DEFAULT_TAG),
+        )
+    except (Damaged, InvalidName):
+        return None

@@ -21,11 +21,11 @@ from ollama_ferry.archives.index import Index, read_index
 from ollama_ferry.archives.unpacking import CHUNK, packing_of
 from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
-from ollama_ferry.engine.ports import Readable
+from ollama_ferry.engine.ports import BlobEntry, Readable
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Remedy
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.model.manifests import MANIFEST_LIMIT
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.layout import LoosePath, ManifestPath
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest
 from ollama_ferry.places.archive.contents import Contents, ContentsBuilder
 from ollama_ferry.places.archive.reading import Metered, OnRead, PlainPart, ignore_reads, naming
 from ollama_ferry.places.archive.source import ArchiveSource
@@ -159,7 +159,7 @@ class ArchiveFile:
                 reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, ignore_reads)), lenient=self._lenient)
                 contents = _zip_contents(reader, lenient=self._lenient)
 
-            def open_zipped(size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
+            def open_zipped(digest: Digest, size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
                 return _zip_member(reader, place, offset)
 
             return ArchiveSource(self.label, contents, open_zipped)
@@ -168,7 +168,16 @@ class ArchiveFile:
             return ArchiveSource(self.label, contents, self._open_framed)
         if self.packing:
             return None
-        return ArchiveSource(self.label, self._plain_stream().scan(), self._open_plain)
+        contents = self._plain_stream().scan()
+        return ArchiveSource(self.label, contents, self._open_plain if contents.searchable else self._open_streamed)
+
+    def slow_source(self) -> ArchiveSource:
+        """Return a packed archive as a place that can be searched all the same: it is read up to each blob anew.
+
+        Raises:
+            Damaged: it is damaged as far as that shows without hashing; it was read to its end.
+        """
+        return ArchiveSource(self.label, self.stream().scan(), self._open_streamed)
 
     def stream(self) -> ArchiveStream:
         """Return the archive as a stream, from its start; where there is an index, unpacked on all cores."""
@@ -186,24 +195,41 @@ class ArchiveFile:
         return FramedStream(data, index, self.label, on_read, lenient=self._lenient)
 
     @contextmanager
-    def _open_framed(self, size: int, place: int, offset: int) -> Iterator[Readable]:
+    def _open_framed(self, digest: Digest, size: int, place: int, offset: int) -> Iterator[Readable]:
         assert self._frames is not None  # noqa: S101 -- source() has made it
         yield self._frames.part(place + offset, size - offset)
 
     def _plain_stream(self) -> ArchiveStream:
         self._file.seek(0)
-        return SeekingStream(self._file, self.label, lenient=self._lenient)
+        return SeekingStream(self._file, self.label, lenient=self._lenient, exact=self._exact)
 
     @contextmanager
-    def _open_plain(self, size: int, place: int, offset: int) -> Iterator[Readable]:
-        # A file of its own for every blob, so that several threads may read at once.
+    def _open_plain(self, digest: Digest, size: int, place: int, offset: int) -> Iterator[Readable]:
+        with self._open_again() as file:
+            file.seek(place + offset)
+            yield PlainPart(file, self.label, size - offset)
+
+    @contextmanager
+    def _open_streamed(self, digest: Digest, size: int, place: int, offset: int) -> Iterator[Readable]:
+        with self._open_again() as file:
+            stream = ArchiveStream(file, self.label, lenient=self._lenient)
+            for entry in stream.entries():
+                if isinstance(entry, BlobEntry) and (entry.blob.digest, entry.blob.size) == (digest, size):
+                    while offset and (passed := len(entry.data.read(min(offset, CHUNK)))):
+                        offset -= passed
+                    yield entry.data
+                    return
+        raise Damaged(f"{self.label}: the blob {digest} is not in it any more")
+
+    @contextmanager
+    def _open_again(self) -> Iterator[BinaryIO]:
+        """Open the file anew for every blob, so that several threads may read at once."""
         with as_started():
             opened = _open_file(self.path)
         with opened as file:
             if _identity(file) != self._identity:
                 raise Damaged(f"{self.label}: another file has taken its place, or it was changed, since it was opened")
-            file.seek(place + offset)
-            yield PlainPart(file, self.label, size - offset)
+            yield file
 
 
 def _zip_contents(reader: ZipReader, *, lenient: bool) -> Contents:
@@ -211,10 +237,11 @@ def _zip_contents(reader: ZipReader, *, lenient: bool) -> Contents:
     builder = ContentsBuilder(contents, lenient=lenient)
     for member in reader:
         meaning = builder.take(member)
-        if isinstance(meaning, ModelName):
+        if isinstance(meaning, ManifestPath | LoosePath):
             with reader.open(member.offset) as data:
                 # zipfile ends at the size that its directory gives, which was looked at.
-                builder.add(meaning, data.read(MANIFEST_LIMIT))
+                builder.add(meaning, member, data.read(MANIFEST_LIMIT))
+    builder.finish()
     return contents
 
 

@@ -20,9 +20,9 @@ from ollama_ferry.wording import exact_size
 
 
 class Opener(Protocol):
-    """Opens a blob's content from some byte on."""
+    """Opens a blob's content, of ``size`` bytes at ``place``, from some byte on."""
 
-    def __call__(self, size: int, place: int, offset: int) -> AbstractContextManager[Readable]: ...
+    def __call__(self, digest: Digest, size: int, place: int, offset: int) -> AbstractContextManager[Readable]: ...
 
 
 class ArchiveSource:
@@ -40,11 +40,13 @@ class ArchiveSource:
         self._opener = opener
 
     def names(self) -> Iterator[ModelName]:
-        """Give the models in it, sorted."""
-        yield from sorted(self.contents.models)
+        """Give the models in it, sorted; those too that can't be taken, as of a store."""
+        yield from sorted({**self.contents.models, **self.contents.broken})
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return a model's manifest."""
+        if error := self.contents.broken.get(name):
+            raise Damaged(f"{self.label}: {error}", hint=error.hint)
         try:
             return self.contents.models[name]
         except KeyError:
@@ -59,7 +61,7 @@ class ArchiveSource:
         require_blob(self, blob)
         size, place = self.contents.blobs[blob.digest]
         assert self._opener is not None  # noqa: S101 -- whoever made it knows that nothing can be opened
-        return labelled(self.label, self._opener(size, place, offset))
+        return labelled(self.label, self._opener(blob.digest, size, place, offset))
 
     def check_repeated(self, cancel: Cancel) -> None:
         """Make sure that blobs which occur several times are the same each time.
@@ -69,7 +71,7 @@ class ArchiveSource:
         """
         for digest, size, place in self.contents.repeated:
             assert self._opener is not None  # noqa: S101 -- as above
-            with labelled(self.label, self._opener(size, place, 0)) as data:
+            with labelled(self.label, self._opener(digest, size, place, 0)) as data:
                 if sha256_of(data, cancel) != digest.hex:
                     raise Damaged(f"{self.label}: the blob {digest} occurs twice, with different content")
 
@@ -104,8 +106,20 @@ class ArchiveSource:
             )
         if blob.digest in self.contents.left_out:
             return left_out_error(self.label, [blob])
+        target = self.contents.links.get(blob.digest)
+        as_link = f"; it is there as a link to {target[:200]!r} alone, which was not followed" if target else ""
         return MissingBlob(
-            f"{whose(blob, name)} is not in {self.label}",
-            hint="The archive is not whole: make it anew.",
+            f"{whose(blob, name)} of {blob.size} bytes is not in {self.label}{as_link}",
+            hint=missing_hint(as_link=bool(target)),
             digest=str(blob.digest),
         )
+
+
+def missing_hint(*, as_link: bool = False) -> str:
+    """Say from where a blob may come that an archive lacks."""
+    if as_link:
+        return "Make it anew with files in the place of links: `tar -h`, and `--hard-dereference` for hard ones."
+    return (
+        "Name another archive or folder beside it that has this blob: ollama-ferry import THIS OTHER. Or make it anew, "
+        "with ollama-ferry export or the whole of blobs/ and manifests/."
+    )

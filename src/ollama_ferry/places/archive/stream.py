@@ -9,15 +9,19 @@ from ollama_ferry.archives.frame_reading import FramePart
 from ollama_ferry.archives.index import Index
 from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
 from ollama_ferry.archives.members import Member, MemberKind
-from ollama_ferry.archives.tar_reading import TarReader
-from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, packing_of, unpacked
-from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry
+from ollama_ferry.archives.portable_tar import odd
+from ollama_ferry.archives.recognizing import START, recognized
+from ollama_ferry.archives.tar_reading import TarReader, is_tar
+from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, peek, unpacked
+from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Readable
 from ollama_ferry.errors import Damaged
-from ollama_ferry.model.layout import meaning_of
+from ollama_ferry.model.layout import BlobPath, ImageLayer, LoosePath, ManifestPath, meaning_of
 from ollama_ferry.model.manifests import Descriptor, Digest
-from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.contents import Contents, ContentsBuilder
 from ollama_ferry.places.archive.reading import Labelled, Metered, OnRead, ignore_reads, naming
+
+# How often it may be packed: once more than a browser's or a proxy's mistake makes it.
+_PACKED_AGAIN = 3
 
 
 class ArchiveStream:
@@ -28,10 +32,10 @@ class ArchiveStream:
         label: what it is called in messages.
         on_read: notified of every read.
         lenient: take what not every tar reads in the same way.
-        exact: unpack as strictly as others do, though it takes longer.
+        exact: unpack as strictly as others do, though it takes longer, and take nothing that they do not unpack.
 
     Raises:
-        Damaged: it is a zip, which can't be read as a stream.
+        Damaged: it is a zip, which can't be read as a stream, or no archive at all.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class ArchiveStream:
     ) -> None:
         self.label = label
         self._lenient = lenient
+        self._exact = exact
         self.contents = Contents()
         metered = Metered(data, label, on_read)
         start = b""
@@ -48,13 +53,13 @@ class ArchiveStream:
         if packing == "zip":
             raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
         with naming(label):
-            self._unpacked = unpacked(Joined(start, metered), packing, lenient=lenient, exact=exact)
+            self._unpacked = self._tar_in(unpacked(Joined(start, metered), packing, lenient=lenient, exact=exact))
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
-        """Give blobs and manifests as they pass by; what is left out first."""
+        """Give what is left out, then blobs as they pass by, and at the end the models."""
         with naming(self.label):
-            reader = TarReader(self._unpacked, lenient=self._lenient)
             builder = ContentsBuilder(self.contents, lenient=self._lenient)
+            reader = TarReader(self._unpacked, lenient=self._lenient)
             for member in reader:
                 if reader.comments:
                     left_out = left_out_blobs(pair for comment in reader.comments for pair in left_out_of(comment))
@@ -62,15 +67,11 @@ class ArchiveStream:
                     self.contents.left_out.update(left_out)
                     yield LeavesOut(tuple(Descriptor(digest, size) for digest, size in left_out.items()))
                 self._meet(member)
-                meaning = builder.take(member)
-                if isinstance(meaning, Digest):
-                    blob = Descriptor(meaning, member.size)
-                    yield BlobEntry(blob, Labelled(self.label, reader))
-                elif meaning is not None and builder.add(meaning, _read_manifest(reader), member.check):
-                    yield ModelEntry(meaning, self.contents.models[meaning])
-
-    def _meet(self, member: Member) -> None:
-        """Look at a member before its meaning is."""
+                yield from self._sorted(member, reader, builder)
+            builder.finish()
+            # Only now is it known what they are called, and whether there are two of one name.
+            for name, manifest in self.contents.models.items():
+                yield ModelEntry(name, manifest)
 
     def scan(self) -> Contents:
         """Read to the end, and return what the archive holds; blobs are passed over.
@@ -82,15 +83,83 @@ class ArchiveStream:
             pass
         return self.contents
 
+    def _meet(self, member: Member) -> None:
+        """Look at a member before its meaning is."""
+
+    def _sorted(self, member: Member, reader: TarReader, builder: ContentsBuilder) -> Iterator[BlobEntry]:
+        meaning = builder.take(member)
+        if isinstance(meaning, BlobPath):
+            yield self._blob(meaning, member, reader)
+        elif isinstance(meaning, ImageLayer):
+            yield from self._image_layer(meaning, member, reader, builder)
+        elif meaning is not None:
+            builder.add(meaning, member, _read_whole(reader))
+
+    def _blob(self, path: BlobPath, member: Member, data: Readable) -> BlobEntry:
+        blob = Descriptor(path.digest, member.size)
+        return BlobEntry(blob, Labelled(self.label, data), certain=path.root is not None)
+
+    def _image_layer(
+        self, layer: ImageLayer, member: Member, reader: TarReader, builder: ContentsBuilder
+    ) -> Iterator[BlobEntry]:
+        """Read what is a layer of a container's image by its name; a tar within, or a blob."""
+        start, data = peek(reader, START)
+        packing = packing_of(start)
+        if packing not in ("gzip", "zstd") and not is_tar(start):
+            if layer.blob is not None:
+                builder.note_blob(layer.blob, member)
+                yield self._blob(layer.blob, member, data)
+            return
+        if self._exact:
+            error = odd(f"{member.name[:200]!r} is a layer of an image, out of which no tar restores a model")
+            error.hint = "`ollama-ferry import` takes the models out of it, and checks every byte."
+            raise error
+        if packing:
+            self.contents.searchable = False
+            data = unpacked(data, packing, lenient=True)
+        with builder.in_layer(member):
+            inner = TarReader(data, lenient=True)
+            for one in inner:
+                meaning = builder.take(one)
+                if isinstance(meaning, BlobPath):
+                    yield self._blob(meaning, one, inner)
+                elif isinstance(meaning, ManifestPath | LoosePath):
+                    builder.add(meaning, one, _read_whole(inner))
+
+    def _tar_in(self, data: Unpacked) -> Unpacked:
+        """Find the tar in what was unpacked, which may be packed once more; tell what is none.
+
+        Raises:
+            ReadDifferently: others would not unpack it.
+            Damaged: it is something else.
+        """
+        for _ in range(_PACKED_AGAIN):
+            start, data = peek(data, START)
+            packing = packing_of(start)
+            if not packing or is_tar(start):
+                break
+            if packing == "zip":
+                raise Damaged("it is a zip that was packed again", hint="Unpack it once, and name the zip.")
+            if self._exact:
+                error = odd(f"it is packed twice, by {packing} within, and most readers unpack it once")
+                error.hint = "`ollama-ferry import` takes it; `gzip -dc`, once, makes an ordinary archive of it."
+                raise error
+            data = unpacked(data, packing, lenient=self._lenient)
+        if start and not is_tar(start) and (found := recognized(start)):
+            raise Damaged(f"it is {found.what}, and no archive of models", hint=found.hint)
+        return data
+
 
 class SeekingStream(ArchiveStream):
     """A plain tar in a file: what is not read is skipped by seeking."""
 
-    def __init__(self, file: BinaryIO, label: str, *, lenient: bool) -> None:
+    def __init__(self, file: BinaryIO, label: str, *, lenient: bool, exact: bool) -> None:
         self.label = label
         self._lenient = lenient
+        self._exact = exact
         self.contents = Contents()
-        self._unpacked = unpacked(Metered(file, label, ignore_reads), "")
+        with naming(label):
+            self._unpacked = self._tar_in(unpacked(Metered(file, label, ignore_reads), ""))
 
 
 class FramedStream(ArchiveStream):
@@ -104,6 +173,7 @@ class FramedStream(ArchiveStream):
     def __init__(self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool) -> None:
         self.label = label
         self._lenient = lenient
+        self._exact = False
         self.contents = Contents(signature=index.signature)
         self._index = index
         self._files = iter(index.files)
@@ -116,11 +186,10 @@ class FramedStream(ArchiveStream):
                 raise _other_than_its_index()
             for file in self._index.files:
                 meaning = meaning_of(file.path)
-                if isinstance(meaning, Digest):
-                    wrong = meaning.hex != file.sha256
-                else:
-                    wrong = isinstance(meaning, ModelName) and self.contents.models[meaning].digest.hex != file.sha256
-                if wrong:
+                found = meaning.digest if isinstance(meaning, BlobPath) else None
+                if isinstance(meaning, ManifestPath) and meaning.name in self.contents.models:
+                    found = self.contents.models[meaning.name].digest
+                if found is not None and found.hex != file.sha256:
                     raise _other_than_its_index()
 
     def _meet(self, member: Member) -> None:
@@ -159,8 +228,5 @@ def left_out_blobs(pairs: Iterable[LeftOutBlob]) -> dict[Digest, int]:
     return {Digest(sha256): size for sha256, size in pairs}
 
 
-def _read_manifest(reader: TarReader) -> bytes:
-    parts = []
-    while chunk := reader.read(CHUNK):
-        parts.append(chunk)
-    return b"".join(parts)
+def _read_whole(reader: TarReader) -> bytes:
+    return b"".join(iter(lambda: reader.read(CHUNK), b""))

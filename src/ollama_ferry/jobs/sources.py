@@ -1,0 +1,152 @@
+"""What a path on this machine holds, as a place to read models from: an archive of whatever tool, or a folder.
+
+A folder may be a store, have one somewhere below it (a volume's backup, a stick), or have a model's files side by side
+as scripts download them. What it is shows by its shape.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ollama_ferry.archives.kinds import looks_like_archive
+from ollama_ferry.engine.completed import Completed
+from ollama_ferry.engine.events import Started
+from ollama_ferry.engine.ports import Inspectable
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import ModelNotFound, NotFound, NotPermitted, UsageError
+from ollama_ferry.files.identity import as_started
+from ollama_ferry.places.archive.contents import Contents
+from ollama_ferry.places.archive.file import ArchiveFile, read_contents
+from ollama_ferry.places.archive.folder import read_folder
+from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.store.store import Store
+from ollama_ferry.wording import counted, quoted
+
+# A backup of a home has some ten thousand; a store lies some five below its start.
+_FOLDERS_LOOKED_INTO = 50_000
+_DEPTH = 10
+
+
+def open_contents(path: Path, run: Run) -> Inspectable:
+    """Find out what an archive or a folder holds; an archive that has to be read to its end for that says so.
+
+    Returns:
+        A place that tells names, manifests and sizes; of an archive no blob can be opened.
+
+    Raises:
+        FerryError: it can't be read.
+    """
+    if path.is_dir():
+        return open_folder(path)
+    with ArchiveFile(path) as file:
+        searchable, size = file.searchable, file.size
+        if file.note:
+            run.note(file.note)
+    if searchable:
+        return read_contents(path)
+    run.explain(f"{path} has no index: reading it to its end")
+    run.notify(Started(0, 0, size, f"looking through {path.name}"))
+    return read_contents(path, on_read=run.advanced)
+
+
+@contextmanager
+def open_searchable(path: Path, run: Run, *, what_for: str, shared: bool = False) -> Iterator[Inspectable]:
+    """Open an archive or a folder whose blobs can be read in any order.
+
+    Args:
+        path: what is opened.
+        run: told what there is to say of it.
+        what_for: what can't be done with others, for the message: ``serve``, ``push``.
+        shared: many will read at once.
+
+    Raises:
+        UsageError: it is packed and has no index: nothing in it can be found.
+        FerryError: it can't be read.
+    """
+    if path == Path("-"):
+        raise UsageError(
+            f"can't {what_for} out of a stream: it passes by once", hint="Save it as a file, and name that."
+        )
+    if path.is_dir():
+        yield open_folder(path)
+        return
+    with ArchiveFile(path, shared=shared) as file:
+        if file.note:
+            run.note(file.note)
+        source = file.source()
+        if source is None:
+            if file.may_lack_volumes:
+                raise NotFound(
+                    f"{path}: the last volume in that folder is a full one without an index: others seem to be missing",
+                    hint="Copy all of them into one folder.",
+                )
+            why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
+            raise UsageError(
+                f"can't {what_for} out of this archive: {why}",
+                hint=f"Import it and {what_for} from the store, or let ollama-ferry export it anew:\n"
+                f"  ollama-ferry import {quoted(path)}",
+            )
+        yield source
+
+
+def open_folder(path: Path) -> Store | ArchiveSource:
+    """Return a folder as a place: the one store that it is or has below it, else the files in it by their names.
+
+    Raises:
+        NotPermitted: it can't be read.
+        UsageError: there are several stores.
+    """
+    with as_started():
+        stores = list(_stores_below(path))
+    if len(stores) > 1:
+        raise UsageError(
+            f"there are {len(stores)} stores in {path}: {', '.join(map(str, stores[:5]))}", hint="Name one of them."
+        )
+    return Store(stores[0]) if stores else read_folder(path)
+
+
+def contents_of(place: Inspectable) -> Contents:
+    """Return what an archive holds; other places have nothing that is none of Ollama's, and no signature."""
+    first = place.place if isinstance(place, Completed) else place
+    return first.contents if isinstance(first, ArchiveSource) else Contents()
+
+
+def no_model_in(label: str, contents: Contents) -> ModelNotFound:
+    """Return the error for an archive without a model, with what is in it instead."""
+    hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
+    archives = [name for name in contents.ignored_names if looks_like_archive(name)]
+    if archives:
+        hint = f"There are archives in it: {', '.join(map(repr, archives))}. Unpack it, and import these."
+    elif contents.blobs:
+        hint += f" It has {counted(len(contents.blobs), 'blob')}, and no manifest that names them."
+    elif contents.ignored:
+        hint += f" There are other files in it: {', '.join(map(repr, contents.ignored_names))}"
+    return ModelNotFound(f"{label} holds no model", hint=hint)
+
+
+def _stores_below(top: Path) -> Iterator[Path]:
+    """Find folders that have ``manifests`` in them, with folders within; what lies below one is its own."""
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError) and error.filename == str(top):
+            raise NotPermitted(f"not permitted to read {top}: {error.strerror}") from error
+
+    for looked_into, (folder, folders, _) in enumerate(os.walk(top, onerror=refuse)):
+        if looked_into > _FOLDERS_LOOKED_INTO:
+            raise UsageError(f"there are more than {_FOLDERS_LOOKED_INTO} folders in {top}", hint="Name the store.")
+        if "manifests" in folders and _has_folders(os.path.join(folder, "manifests")):
+            yield Path(folder)
+            folders.clear()
+        elif len(Path(folder).relative_to(top).parts) >= _DEPTH:
+            folders.clear()
+
+
+def _has_folders(path: str) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return any(entry.is_dir() for entry in entries)
+    except OSError:
+        return False
