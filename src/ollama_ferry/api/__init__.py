@@ -16,14 +16,12 @@ from ollama_ferry.api.exports import plan_export as plan_export
 from ollama_ferry.api.hosts import Host as Host
 from ollama_ferry.api.hosts import Ssh as Ssh
 from ollama_ferry.api.hosts import fetch as fetch
-from ollama_ferry.api.hosts import looks_like_host as looks_like_host
-from ollama_ferry.api.hosts import looks_like_place as looks_like_place
-from ollama_ferry.api.hosts import means_host as means_host
 from ollama_ferry.api.hosts import plan_fetch as plan_fetch
 from ollama_ferry.api.hosts import plan_send as plan_send
 from ollama_ferry.api.hosts import send as send
 from ollama_ferry.api.imports import import_archive as import_archive
 from ollama_ferry.api.imports import import_via_server as import_via_server
+from ollama_ferry.api.imports import judge_archives as judge_archives
 from ollama_ferry.api.imports import plan_import as plan_import
 from ollama_ferry.api.inspection import list_models as list_models
 from ollama_ferry.api.inspection import lock as lock
@@ -39,17 +37,20 @@ from ollama_ferry.api.registries import pull as pull
 from ollama_ferry.api.registries import push as push
 from ollama_ferry.api.serving import serve as serve
 from ollama_ferry.api.stores import as_owner as as_owner
+from ollama_ferry.api.stores import covers_any as covers_any
 from ollama_ferry.api.stores import doctor as doctor
 from ollama_ferry.api.stores import find_store as find_store
 from ollama_ferry.api.stores import find_target as find_target
 from ollama_ferry.api.stores import has_model as has_model
 from ollama_ferry.api.stores import inventory as inventory
-from ollama_ferry.api.stores import looks_like_model as looks_like_model
 from ollama_ferry.api.stores import open_store as open_store
 from ollama_ferry.api.stores import take_inventory as take_inventory
 from ollama_ferry.api.stores import write_sample_store as write_sample_store
+from ollama_ferry.api.words import Means as Means
+from ollama_ferry.api.words import is_path as is_path
+from ollama_ferry.api.words import meaning_of_word as meaning_of_word
+from ollama_ferry.api.words import place_and_models as place_and_models
 from ollama_ferry.archives.kinds import kind_of as kind_of
-from ollama_ferry.archives.kinds import looks_like_archive as looks_like_archive
 
 if TYPE_CHECKING:
     from ollama_ferry.archives.volumes.checking import VolumeVerdict as VolumeVerdict

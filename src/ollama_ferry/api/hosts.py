@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from ollama_ferry.api.arguments import (
     texts_or_locked,
     trust_of,
 )
+from ollama_ferry.api.words import is_path
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
@@ -72,7 +72,7 @@ class Host:
         Raises:
             UsageError: it is none of these.
         """
-        if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
+        if is_path(text):
             return cls("", text)
         if text.startswith("ssh://"):
             found = re.fullmatch(
@@ -88,25 +88,12 @@ class Host:
         return cls(name, path)
 
 
-def looks_like_place(text: str) -> bool:
-    """Return whether a text can be nothing but a host or a folder: no name of a model has such a form."""
-    return (
-        text.startswith(("/", "./", "../", "~", "ssh://"))
-        or text in (".", "..")
-        or bool(re.search(r"@|:[/~]|:$", text))
-    )
-
-
-def looks_like_host(text: str) -> bool:
-    """Return whether a text can be nothing but a host."""
-    return looks_like_place(text) and bool(Host.parse(text).name)
-
-
 def send(
     models: Names,
     targets: str | Iterable[str],
     *,
     store: StoreLike = None,
+    archive: PathLike | None = None,
     ssh: Ssh | None = None,
     replace: bool = False,
     verify_existing: bool = False,
@@ -122,6 +109,8 @@ def send(
         targets: one or several: ``user@host``, ``host:/path/to/models``, ``ssh://user@host:port/path``, or a folder as
             ``/media/stick/models``.
         store: the models folder; None finds it as the command does.
+        archive: the path of an archive that can be searched, or of a folder, to send out of instead; ``models`` may be
+            empty then, which sends all.
         ssh: how hosts are called.
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: let the target hash what it has already before that counts as there.
@@ -138,7 +127,7 @@ def send(
     """
     run = Run(observer, cancel)
     trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
-    return _send(models, targets, store, ssh, replace, verify_existing, trust, dry_run=False, run=run)
+    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=False, run=run)
 
 
 def plan_send(
@@ -146,6 +135,7 @@ def plan_send(
     targets: str | Iterable[str],
     *,
     store: StoreLike = None,
+    archive: PathLike | None = None,
     ssh: Ssh | None = None,
     replace: bool = False,
     verify_existing: bool = False,
@@ -161,7 +151,7 @@ def plan_send(
     """
     run = Run(observer, cancel)
     trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
-    return _send(models, targets, store, ssh, replace, verify_existing, trust, dry_run=True, run=run)
+    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=True, run=run)
 
 
 def fetch(
@@ -265,6 +255,7 @@ def _fetch(
     from ollama_ferry.api.imports import import_options
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.import_ import import_source, plan_source
+    from ollama_ferry.jobs.sources import open_folder
     from ollama_ferry.places.store.store import Store
 
     options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
@@ -278,9 +269,12 @@ def _fetch(
             _survey_for(there, options.only)
             run.phase()
         else:
-            here = Store(Path(host.path).expanduser())
-            if not here.manifests_folder.is_dir():
-                raise UsageError(f"{host.path} is no folder with models", hint="It has manifests/ and blobs/ in it.")
+            folder = Path(host.path).expanduser()
+            if not folder.is_dir():
+                raise UsageError(
+                    f"{host.path} is no folder", hint="Out of an archive: ollama-ferry import ARCHIVE MODEL"
+                )
+            here = open_folder(folder)
         return (plan_source if dry_run else import_source)(here, target, options, run=run)
 
 
@@ -288,6 +282,7 @@ def _send(
     models: Names,
     targets: str | Iterable[str],
     store: StoreLike,
+    archive: PathLike | None,
     ssh: Ssh | None,
     replace: bool,
     verify_existing: bool,
@@ -296,14 +291,25 @@ def _send(
     dry_run: bool,
     run: Run,
 ) -> list[Sent]:
-    from ollama_ferry.jobs.select import select
+    from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.select import pick, select
     from ollama_ferry.jobs.send import SendOptions, send
     from ollama_ferry.jobs.send_targets import FolderTarget, SendTarget, SshTarget
+    from ollama_ferry.jobs.sources import open_searchable
     from ollama_ferry.places.store.store import Store
 
-    located = located_store(store, run)
-    names = select(located, texts_or_locked(models, trust))
+    texts = texts_or_locked(models, trust)
     with ExitStack() as stack:
+        source: Inspectable
+        if archive is not None:
+            if store is not None:
+                raise UsageError("a store and an archive were named to send out of: one of them is too many")
+            path = Path(archive).expanduser()
+            source = stack.enter_context(open_searchable(path, run, what_for="send"))
+            names = pick(source, texts, source.label) if texts else list(source.names())
+        else:
+            located = located_store(store, run)
+            source, names = Store(located.root), select(located, texts)
         places: list[SendTarget] = []
         hosts = [Host.parse(target) for target in texts_of(targets)]
         for host in hosts:
@@ -312,7 +318,7 @@ def _send(
             else:
                 places.append(FolderTarget(Path(host.path).expanduser()))
         options = SendOptions(replace, verify_existing, trust)
-        return send(Store(located.root), names, places, options, dry_run=dry_run, run=run)
+        return send(source, names, places, options, dry_run=dry_run, run=run)
 
 
 def _survey_for(place: SshPlace, texts: Iterable[str]) -> None:
@@ -328,12 +334,3 @@ def _survey_for(place: SshPlace, texts: Iterable[str]) -> None:
     spelt = [resolve(place, name) for name in names]
     if any(name not in place.survey.manifests for name in spelt):
         place.take_survey(spelt)
-
-
-def means_host(text: str) -> bool:
-    """Return whether a text that may be a file means another host: it looks like one, or is no file that is here."""
-    from ollama_ferry.archives.kinds import looks_like_archive
-
-    if looks_like_place(text):
-        return looks_like_host(text)
-    return not looks_like_archive(text) and not os.path.exists(text)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ollama_ferry.archives.unpacking import Input
     from ollama_ferry.jobs.import_ import Imported
     from ollama_ferry.jobs.import_choices import ImportOptions
+    from ollama_ferry.jobs.judge import JudgedArchive
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.jobs.via_server import Given
     from ollama_ferry.places.store.store import Store
@@ -88,6 +89,35 @@ def import_archive(
         return import_file(path, target, options, others=paths_of(others), run=run)
     assert not isinstance(archive, str | os.PathLike)  # noqa: S101 -- path says so
     return import_stream(archive, "the stream", target, options, run=run)
+
+
+def judge_archives(
+    archives: Iterable[PathLike],
+    models: Names = (),
+    *,
+    one_name: bool = False,
+    observer: Observer = ignore,
+    cancel: Cancel | None = None,
+) -> list[JudgedArchive]:
+    """Look into several archives and folders before any of them is imported.
+
+    Args:
+        archives: their paths.
+        models: names and patterns of the models that are asked for; none asks for all.
+        one_name: one model is to get a new name.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+        cancel: stops it from another thread.
+
+    Returns:
+        Of each, once, which of the models it has, and whether it has any; the others may complete it.
+
+    Raises:
+        ModelNotFound, NotFound: a model is in none of them, or one of them is not there.
+        UsageError: a new name was given, and several models were asked for.
+    """
+    from ollama_ferry.jobs.judge import judge_archives as judge
+
+    return judge(paths_of(archives), texts_of(models), one_name=one_name, run=Run(observer, cancel))
 
 
 def plan_import(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def list_models(
+    models: Names = (),
     *,
     store: StoreLike = None,
     archive: PathLike | None = None,
@@ -38,8 +39,9 @@ def list_models(
     """List the models of a store, an archive, or another host; no blob is read.
 
     Args:
+        models: patterns, or what names begin with, as for ``ollama list``; none lists all.
         store: the models folder; None finds it as the command does.
-        archive: the path of an archive to list instead.
+        archive: the path of an archive or a folder to list instead.
         host: a host to list instead: ``user@host``, ``host:/path/to/models``.
         ssh: how the host is called.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
@@ -51,10 +53,11 @@ def list_models(
     Raises:
         FerryError: the place can't be read.
     """
-    from ollama_ferry.jobs.list_ import Listing, survey
+    from ollama_ferry.jobs.list_ import Listing, matching, survey
 
+    texts = texts_of(models)
     with _place(store, archive, host, ssh, Run(observer, cancel)) as place:
-        return Listing(place.label, tuple(survey(place)))
+        return Listing(place.label, tuple(matching(survey(place), texts, place.label)))
 
 
 def names_at_once(archive: PathLike) -> list[str]:
@@ -171,7 +174,7 @@ def verify(
 
     Args:
         models: names and patterns of models of the store or the host; none takes all.
-        archive: the path of an archive to verify instead of a store, or a binary stream of a tar.
+        archive: the path of an archive or a folder to verify instead of a store, or a binary stream of a tar.
         store: the models folder; None finds it as the command does.
         host: a host to verify instead, which hashes its own blobs: ``user@host``, ``host:/path/to/models``.
         ssh: how the host is called.
@@ -206,6 +209,8 @@ def verify(
     path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
     if archive is not None:
+        if path is not None and path.is_dir():
+            return _verify_folder(path, texts, threads, trust, run)
         if texts:
             raise UsageError("an archive is verified as a whole: name no model of it")
         return _verify_archive(archive, threads, trust, run)
@@ -243,6 +248,18 @@ def _verify_archive(archive: PathLike | Input, threads: int, trust: Trust, run: 
     if isinstance(archive, str | os.PathLike):
         return verify_file(Path(archive).expanduser(), trust=trust, threads=threads, run=run)
     return verify_stream(ArchiveStream(archive, "the stream", on_read=run.advanced, exact=True), trust=trust, run=run)
+
+
+def _verify_folder(folder: Path, texts: list[str], threads: int, trust: Trust, run: Run) -> Report:
+    from ollama_ferry.jobs.select import pick
+    from ollama_ferry.jobs.sources import contents_of, no_model_in, open_folder
+    from ollama_ferry.jobs.verify import verify_place
+
+    place = open_folder(folder)
+    names = pick(place, texts, place.label) if texts else list(place.names())
+    if not names:
+        raise no_model_in(place.label, contents_of(place))
+    return verify_place(place, names, trust=trust, threads=threads, run=run)
 
 
 def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run: Run) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,20 +57,6 @@ def open_store(models: StoreLike = None) -> Store:
     return Store(find_store(models).root)
 
 
-def looks_like_model(text: str) -> bool:
-    """Tell whether a text reads as a model's name and as no file's: it has a tag or no dot, and no file has it."""
-    from ollama_ferry.archives.kinds import looks_like_archive
-    from ollama_ferry.errors import InvalidName
-    from ollama_ferry.model.names import ModelName
-
-    try:
-        ModelName.parse(text)
-    except InvalidName:
-        return False
-    last = text.rpartition("/")[2]
-    return (":" in last or "." not in last) and not looks_like_archive(text) and not os.path.lexists(text)
-
-
 def has_model(text: str, store: StoreLike = None) -> bool:
     """Return whether a text means models of a store: a name of one that is there, or a pattern.
 
@@ -88,6 +74,18 @@ def has_model(text: str, store: StoreLike = None) -> bool:
     except (InvalidName, ModelNotFound):
         return False
     return True
+
+
+def covers_any(text: str, names: Iterable[ModelName]) -> bool:
+    """Return whether a text means one of some models: a name, or a pattern."""
+    from ollama_ferry.errors import InvalidName
+    from ollama_ferry.jobs.import_choices import covers
+    from ollama_ferry.model.names import is_pattern
+
+    try:
+        return is_pattern(text) or any(covers(text, name) for name in names)
+    except InvalidName:
+        return False
 
 
 def inventory(store: StoreLike = None) -> str:

@@ -47,19 +47,28 @@ def kind_of(file_name: str) -> Kind | None:
     return next((kind for extension, kind in EXTENSIONS.items() if lower.endswith(extension)), None)
 
 
-READABLE = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
+READABLE = (
+    ".tar",
+    ".tgz",
+    ".tar.gz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.xz",
+    ".txz",
+    ".tar.bz2",
+    ".tbz2",
+    ".zip",
+    ".ollamazip",
+)
 """What archives are called that can be read; the content decides what they are."""
 
 
-def looks_like_archive(word: str) -> bool:
-    """Return whether somebody who typed this meant an archive rather than a model.
+def has_archive_ending(name: str) -> bool:
+    """Return whether a name ends as those of archives do, or of their volumes.
 
-    ``-`` is standard input; a path is known by its first letters or its extension, none of which a name of a model
-    has (a model called ``x.zip`` has a tag: ``x.zip:latest``).
+    No name of a model does, for that has a tag: one called ``x.zip`` is ``x.zip:latest``.
     """
-    if word == "-" or word.startswith(("/", "./", "../", "~")):
-        return True
-    lower = word.lower()
+    lower = name.lower()
     return lower.endswith(READABLE) or bool(re.search(r"\.[0-9]{3}\Z", lower) and lower[:-4].endswith(READABLE))
 
 

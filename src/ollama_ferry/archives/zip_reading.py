@@ -60,6 +60,12 @@ class ZipReader:
             if info.header_offset < end:
                 raise Damaged("its members overlap")
             end = info.header_offset + _LOCAL_HEADER + info.compress_size
+        locked = next((info for info in self._infos if info.flag_bits & 0x1), None)
+        if locked is not None:
+            raise Damaged(
+                f"the zip is encrypted: the member {locked.filename[:200]!r} has a password",
+                hint="Unpack it with its password (7z x), and import the folder: ollama-ferry import ./FOLDER",
+            )
         if not lenient:
             check_zip(file, self._infos, self._zip.start_dir)
 
@@ -102,7 +108,7 @@ class ZipReader:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Damaged(f"the member {info.filename[:200]!a} is packed by the method {info.compress_type}")
         if info.flag_bits & 0x1:
-            raise Damaged(f"the member {info.filename[:200]!a} is encrypted")
+            raise Damaged(f"the member {info.filename[:200]!r} is encrypted")
         try:
             opened = self._zip.open(info)
         except _ERRORS as error:
@@ -137,7 +143,10 @@ def _check_directory(file: BinaryIO) -> int:
     tail = file.read(_TAIL)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise Damaged("it is cut short: the directory at the end of the zip is missing")
+        raise Damaged(
+            "it is cut short: the directory at the end of the zip is missing",
+            hint="Copy it again. A zip in several parts (.z01) becomes one file by: zip -s 0 FILE.zip --out whole.zip",
+        )
     count, size = struct.unpack_from("<HI", tail, at + 10)
     # As zipfile does: where there is a zip64 locator, the record before it counts, whatever the other says.
     if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":

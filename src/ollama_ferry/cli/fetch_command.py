@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import click
@@ -59,6 +61,12 @@ def command(
     """
     if not models and lock is None:
         raise UsageError("no model was named", hint=f"`ollama-ferry list {source}` shows what is there.")
+    means = api.meaning_of_word(source, bare=api.Means.HOST)
+    if means is api.Means.ARCHIVE:
+        line = shlex.join(["ollama-ferry", "import", source, *models])
+        raise UsageError(f"fetch takes a host or a folder, and {source!r} is an archive's file", hint=line)
+    if means is api.Means.FOLDER and not api.is_path(source):
+        source = os.path.join(".", source)
     with progress("fetching", output) as observer:
         call = api.plan_fetch if dry_run else api.fetch
         done = call(

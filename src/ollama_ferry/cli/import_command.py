@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
-    FILE,
     checksum_option,
     complete_archived,
     dry_run_option,
@@ -29,9 +29,9 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.engine.events import Cancel
-from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, NotFound, UsageError
-from ollama_ferry.wording import human_size
+from ollama_ferry.engine.events import Cancel, Observer
+from ollama_ferry.errors import FATAL_FOR_ALL, Damaged, FerryError, NotFound, UsageError
+from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Given, Imported, Located
@@ -43,7 +43,7 @@ class _Asked:
 
     archives: tuple[Path, ...]
     models: tuple[str, ...]
-    rename: str | None
+    rename: tuple[str, ...]
     dry_run: bool
     replace: bool
     verify_existing: bool
@@ -57,7 +57,7 @@ class _Asked:
 
 
 @click.command("import")
-@click.argument("archives", nargs=-1, metavar="ARCHIVE...", type=FILE)
+@click.argument("words", nargs=-1, metavar="ARCHIVE... [MODEL...]")
 @click.option(
     "--model",
     "models",
@@ -90,26 +90,60 @@ class _Asked:
 @store_option
 @output_options
 def command(output: Output, **asked: Any) -> None:
-    """Import the models of archives into the store.
+    """Import the models of archives and folders into the store.
 
-    ARCHIVE is any tar of Ollama's layout (.tar, .tar.gz, .tar.zst, .tar.xz; the content tells) or a zip, whoever made
-    it, or - for stdin. Every byte is hashed before a model is listed; blobs that are here are skipped; what was
-    interrupted is resumed. --models DIR may name a folder that is not there yet.
+    ARCHIVE is any tar with a store in it (.tar, .tar.gz, .tar.zst, .tar.xz; the content tells) or a zip, whoever made
+    it, a folder of downloaded files, or - for stdin. Several complete each other. Every byte is hashed before a model
+    is listed; blobs that are here are skipped; what was interrupted is resumed. --models DIR may name a folder that is
+    not there yet.
 
     \b
       ollama-ferry import ./deepseek-r1-8b.tar.gz
       ollama-ferry import /media/stick/models.tar.gz.001 --prompt
-      ollama-ferry import ./models.tar.gz --model qwen3:8b --as qwen3:mine
+      ollama-ferry import ./models.tar.gz qwen3:8b --as qwen3:mine
       ssh server 'cat models.tar.gz' | ollama-ferry import -
     """
     # Its name before the other commands' was taken.
     asked["verify_existing"] |= asked.pop("verify_existing_too")
-    parsed = _Asked(**asked)
+    archives, models = _sorted_words(asked.pop("words"))
+    parsed = _Asked(archives=archives, **{**asked, "models": (*asked["models"], *models)})
     _check(parsed)
     if parsed.via_server:
         _import_via_server(parsed, output)
     else:
         _import_all(parsed, output)
+
+
+def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Tell the archives and folders from the models.
+
+    Raises:
+        NotFound: there are models alone.
+        UsageError: a word is a host or an address.
+    """
+    archives: list[Path] = []
+    models: list[str] = []
+    for word in words:
+        means = api.meaning_of_word(word)
+        if means is api.Means.HOST:
+            line = f"ollama-ferry fetch {shlex.quote(word)} MODEL"
+            raise UsageError(f"import takes files of this machine, and {word!r} is another one", hint=line)
+        if means is api.Means.URL:
+            line = f"curl -fL {shlex.quote(word)} | ollama-ferry import -"
+            raise UsageError(f"import takes files of this machine, and {word!r} is on the web", hint=line)
+        if means.is_place:
+            archives.append(Path(word).expanduser() if word != "-" else Path(word))
+        else:
+            models.append(word)
+    if models and not archives:
+        name = shlex.quote(models[0])
+        raise NotFound(
+            f"there is no file {models[0]}",
+            hint="import takes an archive's file. A model comes\n"
+            f"  from another machine by: ollama-ferry fetch HOST {name}\n"
+            f"  out of a registry by:    ollama-ferry pull {name}",
+        )
+    return tuple(archives), tuple(models)
 
 
 def _check(asked: _Asked) -> None:
@@ -125,8 +159,6 @@ def _check(asked: _Asked) -> None:
         raise UsageError("a stream is read once, and alone: it goes with no other archive and no --dry-run")
     if asked.prompt and (asked.dry_run or several or streams):
         raise UsageError("--prompt goes with one archive in volumes (ARCHIVE.001), and with no --dry-run")
-    if asked.rename is not None and several:
-        raise UsageError("--as names one model, and there are several archives")
     in_store = asked.prompt or asked.dry_run or asked.verify_existing or asked.lenient or asked.store is not None
     if asked.via_server and (in_store or several or streams):
         raise UsageError(
@@ -139,23 +171,17 @@ def _check(asked: _Asked) -> None:
 def _import_all(asked: _Asked, output: Output) -> None:
     with progress("reading", output) as observer:
         target = api.find_target(asked.store, observer=observer)
+        judged = _judged(asked, observer)
     done: list[Imported] = []
     failed: list[FerryError] = []
-    for archive in asked.archives:
+    for number, (archive, models) in enumerate(judged):
         try:
-            done.append(_import_one(archive, target, asked, output))
+            done.append(_import_one(archive, models, target, asked, output))
             if not output.as_json:
                 _print_done(done[-1], output, dry_run=asked.dry_run)
         except FerryError as error:
-            if isinstance(error, NotFound) and api.looks_like_model(str(archive)):
-                name = shlex.quote(str(archive))
-                error.hint = (
-                    "import takes an archive's file. A model comes\n"
-                    f"  from another machine by: ollama-ferry fetch HOST {name}\n"
-                    f"  out of a registry by:    ollama-ferry pull {name}"
-                )
             failed.append(error)
-            if archive == asked.archives[-1] or isinstance(error, FATAL_FOR_ALL):
+            if number == len(judged) - 1 or isinstance(error, FATAL_FOR_ALL):
                 break
             # The others may be whole.
             say(f"failed: {error.message}", err=True)
@@ -168,25 +194,48 @@ def _import_all(asked: _Asked, output: Output) -> None:
                 "failed": [{"error": error.message, "hint": hint_of(error, "import")} for error in failed],
             }
         )
-    if failed and len(asked.archives) == 1:
+    if failed and len(judged) == 1:
         raise failed[0]
     if failed:
-        left = len(asked.archives) - len(done)
+        left = len(judged) - len(done)
         raise type(failed[0])(
-            f"{left} of {len(asked.archives)} archives were not imported: {failed[-1].message}",
+            f"{left} of {len(judged)} archives were not imported: {failed[-1].message}",
             hint=failed[-1].hint,
             remedies=failed[-1].remedies,
         )
+    refuse_left_out(done)
 
 
-def _import_one(archive: Path, target: Located, asked: _Asked, output: Output) -> Imported:
+def _judged(asked: _Asked, observer: Observer) -> list[tuple[Path, tuple[str, ...]]]:
+    """Return the archives to import, and which of the models that were asked for each has; all are looked into."""
+    if len(asked.archives) == 1:
+        return [(asked.archives[0], asked.models)]
+    one_name = any("=" not in text for text in asked.rename)
+    judged = api.judge_archives(asked.archives, asked.models, one_name=one_name, observer=observer)
+    return [(one.path, one.models) for one in judged if one.has_models]
+
+
+def refuse_left_out(done: Sequence[Imported]) -> None:
+    """End with exit code 4 where models of an archive could not be taken: the others have been.
+
+    Raises:
+        Damaged: some could not.
+    """
+    lines = [f"{one.archive}: {why}" for one in done for _, why in one.left_out]
+    if lines:
+        raise Damaged(f"{counted(len(lines), 'model')} could not be taken, the others were", hint="\n".join(lines[:20]))
+
+
+def _import_one(archive: Path, models: tuple[str, ...], target: Located, asked: _Asked, output: Output) -> Imported:
     cancel = Cancel()
+    others = [other for other in asked.archives if other != archive]
     with progress("reading" if asked.dry_run else "importing", output, lines=asked.prompt) as observer:
         if asked.dry_run:
             return api.plan_import(
                 archive,
+                others=others,
                 store=target,
-                models=asked.models,
+                models=models,
                 rename=asked.rename,
                 replace=asked.replace,
                 verify_existing=asked.verify_existing,
@@ -199,8 +248,9 @@ def _import_one(archive: Path, target: Located, asked: _Asked, output: Output) -
         try:
             return api.import_archive(
                 stdin or archive,
+                others=others,
                 store=target,
-                models=asked.models,
+                models=models,
                 rename=asked.rename,
                 replace=asked.replace,
                 verify_existing=asked.verify_existing,
@@ -302,6 +352,7 @@ def _fields(done: Imported) -> dict[str, object]:
         "present": blobs_fields(done.present),
         "size": done.size,
         "resumed": done.resumed,
+        "left_out": [{"name": str(name), "error": why} for name, why in done.left_out],
         "ignored": done.ignored,
         "seconds": round(done.seconds, 3),
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import output_options, place_of, ssh_options, store_option
+from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
 from ollama_ferry.cli.output import Output, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("place", required=False)
+@click.argument("words", nargs=-1, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
 @ssh_options
 @store_option
 @output_options
-def command(place: str | None, ssh: api.Ssh, store: Path | None, output: Output) -> None:
-    """List the models of the store, or of PLACE: an archive, or another host (user@host, host:/path/to/models).
+def command(words: tuple[str, ...], ssh: api.Ssh, store: Path | None, output: Output) -> None:
+    """List the models of the store, or of PLACE: an archive, a folder, or another host (user@host, host:, host:/path).
+
+    MODEL is a pattern ('qwen*'), or what names begin with, as for `ollama list`.
 
     OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; no blob
     is hashed for that: `ollama-ferry verify` does that.
     """
+    place, models = api.place_and_models(words)
     archive, host = place_of(place)
     with progress("reading", output) as observer:
-        listing = api.list_models(store=store, archive=archive, host=host, ssh=ssh, observer=observer)
+        listing = api.list_models(models, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:
         key = "store" if archive is None else "archive"
         output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})

@@ -12,18 +12,18 @@ from ollama_ferry.cli.options import (
     complete_models,
     force_option,
     output_options,
+    place_of,
     ssh_options,
     store_option,
 )
 from ollama_ferry.cli.output import Output
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say, say_lines
-from ollama_ferry.errors import UsageError
 from ollama_ferry.wording import counted
 
 
 @click.command("lock")
-@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | HOST]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
 @click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="Write the lock into FILE.  [default: stdout]")
 @click.option("--sign", "sign_with", type=FILE, metavar="KEY", help="Sign it with this key of OpenSSH, in FILE.sig.")
 @force_option("Replace FILE if it is there.")
@@ -41,21 +41,19 @@ def command(
 ) -> None:
     """Print exactly which models these are: names, IDs, blobs. No blob is read.
 
-    Of the store, an archive, or another host. import, pull, send and verify take the file by --lock: these models and
-    no others. With --sign somebody vouches for them.
+    Of the store, or of PLACE: an archive, a folder, or another host. import, pull, send and verify take the file by
+    --lock: these models and no others. With --sign somebody vouches for them.
 
     \b
       ollama-ferry lock qwen3:8b 'gemma3:*' > models.lock
       ollama-ferry lock ./models.tar.gz
       ollama-ferry lock qwen3:8b --output models.lock --sign ~/.ssh/id_ed25519
     """
-    archive = words[0] if words and api.looks_like_archive(words[0]) else None
-    host = words[0] if words and archive is None and api.looks_like_host(words[0]) else None
-    if archive == "-":
-        raise UsageError("lock needs an archive's file; a stream is read once")
+    place, texts = api.place_and_models(words)
+    archive, host = place_of(place)
     with progress("reading", output) as observer:
         lock = api.lock(
-            words[1:] if archive or host else words,
+            texts,
             store=store,
             archive=archive,
             host=host,

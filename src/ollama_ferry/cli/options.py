@@ -134,7 +134,13 @@ signers_option = click.option(
     help="Only what somebody of this file of allowed signers (ssh-keygen) has signed.  [default: OLLAMA_FERRY_SIGNERS]",
 )
 
-rename_option = click.option("--as", "rename", metavar="NAME", help="Give the one model another name.")
+rename_option = click.option(
+    "--as",
+    "rename",
+    multiple=True,
+    metavar="NAME | OLD=NEW",
+    help="Give the one model another name, or several: qwen3:8b=mine:8b, 'library/*=mine/*'. May be repeated.",
+)
 
 checksum_option = click.option(
     "--checksum",
@@ -199,7 +205,7 @@ def models_and_archive(words: tuple[str, ...]) -> tuple[list[str], str | None]:
     last = words[-1] if words else ""
     if last.lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
         raise UsageError(f"{last!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
-    if api.looks_like_place(last):
+    if last and api.meaning_of_word(last) in (api.Means.FOLDER, api.Means.ARCHIVE, api.Means.HOST, api.Means.URL):
         _refuse_far(last, words)
         if os.path.isdir(last):
             # As cp does it: a file in there, by the model's name.
@@ -227,7 +233,7 @@ def _refuse_far(word: str, words: tuple[str, ...]) -> None:
             f"export writes a file of this machine, and {word!r} is none",
             hint=f"As a stream: {stream} | {upload} {shlex.quote(word)}",
         )
-    if api.looks_like_host(word):
+    if api.meaning_of_word(word) is api.Means.HOST:
         host = api.Host.parse(word)
         there = shlex.quote(f"cat > {shlex.quote(host.path or './models.tar.gz')}")
         port = f"-p {host.port} " if host.port else ""
@@ -261,17 +267,18 @@ def open_stdin() -> BinaryIO:
     return os.fdopen(fd, "rb", buffering=0)
 
 
-def place_of(word: str | None) -> tuple[Path | None, str | None]:
-    """Return what a word means that is to be looked into: an archive, or a host; neither for the store.
+def place_of(place: tuple[str, api.Means] | None) -> tuple[Path | None, str | None]:
+    """Return a place that is to be looked into: an archive or a folder, or a host; neither for the store.
 
     Raises:
         UsageError: it is standard input.
     """
-    if word == "-":
-        raise UsageError("list and show need a file; a stream is read once, by `import -` or `verify -`")
-    if word is None or api.means_host(word):
-        return None, word
-    return Path(word), None
+    if place is None:
+        return None, None
+    word, means = place
+    if means is api.Means.STREAM:
+        raise UsageError("this needs a file; a stream is read once, by `import -` or `verify -`")
+    return (None, word) if means is api.Means.HOST else (Path(word).expanduser(), None)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +13,7 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
+    FILE,
     complete_models,
     dry_run_option,
     force_option,
@@ -27,7 +32,7 @@ from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.wording import human_rate, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.api import Located, Sent
+    from ollama_ferry.api import Sent
 
 
 @click.command("send")
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let the target hash what it has already, and replace damaged blobs.",
 )
+@click.option("--from", "archive", type=FILE, metavar="ARCHIVE", help="Send out of an archive or a folder instead.")
 @ssh_options
 @lock_option
 @signers_option
@@ -51,6 +57,7 @@ def command(
     dry_run: bool,
     replace: bool,
     verify_existing: bool,
+    archive: Path | None,
     ssh: api.Ssh,
     lock: Path | None,
     signers: Path | None,
@@ -68,19 +75,27 @@ def command(
       ollama-ferry send qwen3:8b 'gemma3:*' user@server:/data/ollama/models
       ollama-ferry send deepseek-r1:8b host1 host2 host3
       ollama-ferry send deepseek-r1:8b /media/stick/models
+      ollama-ferry send --from ./models.tar.gz user@server
     """
-    if len(words) < 2 and not (words and lock):
+    if len(words) < 2 and not (words and (lock or archive)):
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
     call = api.plan_send if dry_run else api.send
     with progress("sending", output) as observer:
-        located = api.find_store(store, observer=observer)
-        models, targets = models_and_targets(words, located, locked=lock is not None)
+        if archive is None:
+            source: Path | Located | None = api.find_store(store, observer=observer)
+            known = partial(api.has_model, store=source)
+        else:
+            source = store
+            listed = api.list_models(archive=archive, observer=observer).models
+            known = partial(api.covers_any, names=[model.name for model in listed])
+        models, targets = models_and_targets(words, known, optional=lock is not None or archive is not None)
         if with_ferry and any(api.Host.parse(target).name for target in targets):
             raise UsageError("--with-ferry goes with folders: a host gets the program by pip, or as a file by scp")
         done = call(
             models,
             targets,
-            store=located,
+            store=source,
+            archive=archive,
             ssh=ssh,
             replace=replace,
             verify_existing=verify_existing,
@@ -95,23 +110,46 @@ def command(
     _print_outcome(done, output, dry_run=dry_run)
 
 
-def models_and_targets(words: tuple[str, ...], store: Located, *, locked: bool = False) -> tuple[list[str], list[str]]:
+def models_and_targets(
+    words: tuple[str, ...], is_model: Callable[[str], bool], *, optional: bool = False
+) -> tuple[list[str], list[str]]:
     """Tell the models from the targets.
 
-    A word is a target when it looks like one, or when it is behind the first and no model of the store. From the first
-    target on, all are targets. Where a lock names the models, none need be named.
+    A word is a target when it looks like one, or when it is behind the first and no model. From the first target on,
+    all are targets, and what has the name of a folder here is that.
+
+    Args:
+        words: the words.
+        is_model: tells whether a word means a model of where they are sent from.
+        optional: no model need be named.
 
     Raises:
         UsageError: there is no target.
     """
     for number, word in enumerate(words):
-        if api.looks_like_place(word) or ((number or locked) and not api.has_model(word, store)):
-            if not number and not locked:
-                raise UsageError(f"no model was named before {word!r}", hint="ollama-ferry send MODEL... TARGET...")
-            return list(words[:number]), list(words[number:])
-    raise UsageError(
-        f"no target was named: {words[-1]!r} is a model of {store.root}", hint="A host of that name: user@HOST or HOST:"
-    )
+        means = api.meaning_of_word(word)
+        named = api.is_path(word) or means in (api.Means.HOST, api.Means.URL, api.Means.STREAM)
+        if not named:
+            if not number and not optional:
+                continue
+            # Of a folder and a model of one name the last word is the folder.
+            if is_model(word) and not (means.is_place and number == len(words) - 1):
+                continue
+        elif not number and not optional:
+            raise UsageError(f"no model was named before {word!r}", hint="ollama-ferry send MODEL... TARGET...")
+        return list(words[:number]), [_target(target, words[:number]) for target in words[number:]]
+    raise UsageError(f"no target was named: {words[-1]!r} is a model", hint="A host of that name: user@HOST or HOST:")
+
+
+def _target(word: str, models: Sequence[str]) -> str:
+    """Return a target as it is written where nothing else can be meant."""
+    means = api.meaning_of_word(word, bare=api.Means.HOST)
+    if means in (api.Means.URL, api.Means.STREAM):
+        raise UsageError(f"{word!r} is no target", hint="A target is user@host, host:/path/to/models, or a folder.")
+    if means is api.Means.ARCHIVE and (api.kind_of(word) or os.path.isfile(word)):
+        line = shlex.join(["ollama-ferry", "export", *models, word])
+        raise UsageError(f"send writes into a folder, and {word!r} is a file", hint=f"An archive is written by: {line}")
+    return os.path.join(".", word) if means is api.Means.FOLDER and not api.is_path(word) else word
 
 
 def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import complete_archived, complete_models, output_options, store_option
+from ollama_ferry.cli.options import complete_archived, complete_models, output_options, place_of, store_option
 from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
@@ -38,7 +38,7 @@ class _Asked:
 
 
 @click.command("serve")
-@click.argument("words", nargs=-1, metavar="[ARCHIVE | MODEL...]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, metavar="[ARCHIVE] [MODEL...]", shell_complete=complete_models)
 @click.option("--all", "everything", is_flag=True, help="Serve every model of the store.")
 @click.option(
     "--model",
@@ -106,15 +106,14 @@ def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
     Raises:
         UsageError: words and options do not go together.
     """
-    archives = [word for word in asked.words if api.looks_like_archive(word)]
-    if archives:
-        if len(asked.words) > 1:
-            raise UsageError(
-                "serve takes one archive, and no model beside it", hint="--model MODEL serves a part of it."
-            )
+    place, models = api.place_and_models(asked.words)
+    archive, host = place_of(place)
+    if host is not None:
+        raise UsageError(f"serve gives what is on this machine, and {host!r} is another one")
+    if archive is not None:
         if asked.everything or asked.store is not None:
             raise UsageError("--all and --models are for a store, and an archive was named")
-        return Path(archives[0]), asked.models
+        return archive, (*asked.models, *models)
     if asked.models:
         raise UsageError("--model is for an archive; of the store, name the models themselves")
     if not asked.words and not asked.everything:

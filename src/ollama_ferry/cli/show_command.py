@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 @store_option
 @output_options
 def command(model: str, place: str | None, ssh: api.Ssh, store: Path | None, output: Output) -> None:
-    """Show a model's manifest and every layer, in the store or in PLACE: an archive, or another host.
+    """Show a model's manifest and every layer, in the store or in PLACE: an archive, a folder, or another host.
 
     Each layer has its media type, size, digest, file, and the other models that share it.
     """
-    archive, host = place_of(place)
+    # Behind the model nothing but a place can stand.
+    archive, host = place_of((place, api.meaning_of_word(place, bare=api.Means.HOST)) if place is not None else None)
     with progress("reading", output) as observer:
         shown = api.show(model, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:

@@ -46,7 +46,7 @@ class _Asked:
 
 
 @click.command("verify")
-@click.argument("words", nargs=-1, metavar="[MODEL... | ARCHIVE | SUMS | HOST]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, metavar="[PLACE | SUMS] [MODEL...]", shell_complete=complete_models)
 @click.option(
     "--repair",
     multiple=True,
@@ -61,7 +61,7 @@ class _Asked:
 @store_option
 @output_options
 def command(output: Output, **asked: Any) -> None:
-    """Hash every blob of the store, of some models, or of an archive: is it whole?
+    """Hash every blob of the store, of some models, or of PLACE (an archive, a folder, a host): is it whole?
 
     It needs no registry and no server, and changes nothing unless told to --repair. Exit code 4 means that something is
     damaged; what mends it is printed.
@@ -79,32 +79,19 @@ def command(output: Output, **asked: Any) -> None:
 
 def _verify(asked: _Asked, output: Output) -> None:
     words = asked.words
-    of_host = [word for word in words if api.looks_like_host(word)]
-    of_archive = [word for word in words if api.looks_like_archive(word)]
-    if of_host:
-        if asked.repair or words[0] != of_host[0] or len(of_host) > 1:
-            raise UsageError("verify takes one host, then models of it if not all, and repairs nothing there")
-        with progress("verifying", output) as observer:
-            report = api.verify(
-                words[1:], host=words[0], ssh=asked.ssh, lock=asked.lock, signers=asked.signers, observer=observer
-            )
-        _finish(report, output, store=None)
-    elif words and words[0].endswith(".sha256"):
+    if words and words[0].endswith(".sha256"):
         if len(words) > 1 or asked.repair or asked.lock or asked.signers:
             raise UsageError("verify takes one file of sums, and nothing else")
         _verify_volumes(Path(words[0]), output)
-    elif of_archive:
-        if len(words) > 1 or asked.repair:
-            raise UsageError("verify takes models of the store, or one archive and nothing else")
-        _finish(_verify_archive(words[0], asked, output), output, store=None)
-    else:
-        for word in words:
-            if Path(word).is_dir():
-                raise UsageError(f"{word} is a folder, and no model", hint=f"To verify a store: --models {word}")
+        return
+    place, models = api.place_and_models(words)
+    if place is not None and asked.repair:
+        raise UsageError("verify repairs the store here, and no other place: --models DIR names one")
+    if place is None:
         with progress("verifying", output) as observer:
             located = api.find_store(asked.store, observer=observer)
             report = api.verify(
-                words,
+                models,
                 store=located,
                 repair=asked.repair,
                 threads=asked.threads,
@@ -113,13 +100,23 @@ def _verify(asked: _Asked, output: Output) -> None:
                 observer=observer,
             )
         _finish(report, output, store=api.open_store(located))
+    elif place[1] is api.Means.HOST:
+        with progress("verifying", output) as observer:
+            report = api.verify(
+                models, host=place[0], ssh=asked.ssh, lock=asked.lock, signers=asked.signers, observer=observer
+            )
+        _finish(report, output, store=None)
+    else:
+        if models and place[1] is not api.Means.FOLDER:
+            raise UsageError("an archive is verified as a whole: name no model beside it")
+        _finish(_verify_archive(place[0], models, asked, output), output, store=None)
 
 
-def _verify_archive(word: str, asked: _Asked, output: Output) -> Report:
+def _verify_archive(word: str, models: list[str], asked: _Asked, output: Output) -> Report:
     with progress("verifying", output) as observer:
         if word != "-":
             return api.verify(
-                archive=word, threads=asked.threads, lock=asked.lock, signers=asked.signers, observer=observer
+                models, archive=word, threads=asked.threads, lock=asked.lock, signers=asked.signers, observer=observer
             )
         with open_stdin() as stdin:
             return api.verify(archive=stdin, lock=asked.lock, signers=asked.signers, observer=observer)

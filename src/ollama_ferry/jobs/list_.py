@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ollama_ferry.engine.inspect import leaves_out, manifests_of, require_whole, runs_at
 from ollama_ferry.engine.ports import Inspectable
-from ollama_ferry.errors import CloudStub, Damaged, FerryError
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.names import ModelName, is_pattern, match
 from ollama_ferry.places.store.store import Store
 
 
@@ -72,6 +72,25 @@ def survey(store: Inspectable) -> list[ModelSummary]:
         left_out = sum(blob.size for blob in manifest.blobs if leaves_out(store, blob))
         summaries.append(ModelSummary(name, manifest, own, problem, remote, left_out))
     return sorted(summaries, key=lambda summary: summary.name)
+
+
+def matching(models: list[ModelSummary], texts: Sequence[str], label: str) -> list[ModelSummary]:
+    """Pick lines of a list, by patterns or by what names begin with, letter case aside; none picks all.
+
+    Raises:
+        ModelNotFound: a text covers no model.
+    """
+    picked: set[ModelName] = set()
+    for text in texts:
+        names = [model.name for model in models]
+        found = match(text if is_pattern(text) else f"{text}*", names)
+        if not found:
+            raise ModelNotFound(
+                f"no model in {label} {'matches' if is_pattern(text) else 'begins with'} {text!r}",
+                hint=f"For the models of a host of that name: ollama-ferry list {text}:" if text.isalnum() else "",
+            )
+        picked.update(found)
+    return [model for model in models if not texts or model.name in picked]
 
 
 def usage(manifests: Iterable[Manifest]) -> Counter[Digest]:

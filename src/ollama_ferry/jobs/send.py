@@ -12,13 +12,13 @@ from ollama_ferry.engine.copy import copy_whole, plan
 from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError, Vanished
 from ollama_ferry.jobs.deliveries import AllFailed, Deliveries, Delivery, Sent
 from ollama_ferry.jobs.send_targets import SendTarget
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.places.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SendOptions:
 
 
 def send(
-    store: Store,
+    source: Inspectable,
     names: Iterable[ModelName],
     targets: Iterable[SendTarget],
     options: SendOptions,
@@ -48,8 +48,8 @@ def send(
     """Send models to some targets; one that fails does not stop the others.
 
     Args:
-        store: where the models are.
-        names: the models, spelt as in the store.
+        source: where the models are: a store, an archive that can be searched, a folder.
+        names: the models, spelt as there.
         targets: where they go.
         options: how.
         dry_run: find out what would be sent, and send nothing.
@@ -64,11 +64,11 @@ def send(
     """
     run = run or Run()
     keep_freed_buffers()
-    wanted = plan(store, None, names)
+    wanted = plan(source, None, names)
     manifests = {model.name: model.manifest for model in wanted.models}
-    options.trust.check(manifests, manifests, store.label)
+    options.trust.check(manifests, manifests, source.label)
     for model in wanted.models:
-        require_whole(store, model.name, model.manifest)
+        require_whole(source, model.name, model.manifest)
     deliveries = [Delivery(target, Sent(target.label)) for target in targets]
     twice = [label for label, count in Counter(delivery.sent.target for delivery in deliveries).items() if count > 1]
     if twice:
@@ -86,18 +86,18 @@ def send(
             if delivery.sent.error is None and not delivery.names:
                 delivery.attempt(delivery.target.tidy_up, run)
         if active:
-            _send_all(store, active, run, wanted, options)
+            _send_all(source, active, run, wanted, options)
     for delivery in deliveries:
         delivery.sent.seconds = run.seconds
     return [delivery.sent for delivery in deliveries]
 
 
-def _send_all(store: Store, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
+def _send_all(source: Inspectable, deliveries: list[Delivery], run: Run, wanted: Plan, options: SendOptions) -> None:
     with ExitStack() as stack:
         for delivery in deliveries:
             delivery.attempt(delivery.begin, stack, run, wanted, replace=options.replace, checksum=options.checksum)
         sink = Deliveries(deliveries)
-        pinned = Pinned(store, {model.name: model.manifest for model in wanted.models})
+        pinned = Pinned(source, {model.name: model.manifest for model in wanted.models})
         names = {name for delivery in deliveries for name in delivery.names if delivery.sent.error is None}
         try:
             copy_whole(lambda: plan(pinned, sink, names), pinned, sink, run)

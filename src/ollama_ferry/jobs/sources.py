@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ollama_ferry.archives.kinds import looks_like_archive
+from ollama_ferry.archives.kinds import has_archive_ending
 from ollama_ferry.engine.completed import Completed
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.ports import Inspectable
@@ -117,7 +117,7 @@ def contents_of(place: Inspectable) -> Contents:
 def no_model_in(label: str, contents: Contents) -> ModelNotFound:
     """Return the error for an archive without a model, with what is in it instead."""
     hint = "A model is a file manifests/<host>/<namespace>/<model>/<tag> and the blobs that it names."
-    archives = [name for name in contents.ignored_names if looks_like_archive(name)]
+    archives = [name for name in contents.ignored_names if has_archive_ending(name)]
     if archives:
         hint = f"There are archives in it: {', '.join(map(repr, archives))}. Unpack it, and import these."
     elif contents.blobs:

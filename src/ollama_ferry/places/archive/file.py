@@ -18,7 +18,9 @@ from typing import BinaryIO, cast
 
 from ollama_ferry.archives.frame_reading import FrameReader
 from ollama_ferry.archives.index import Index, read_index
+from ollama_ferry.archives.recognizing import unfinished_hint
 from ollama_ferry.archives.unpacking import CHUNK, packing_of
+from ollama_ferry.archives.volumes.foreign import foreign_volumes, is_first_part
 from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
 from ollama_ferry.engine.ports import BlobEntry, Readable
@@ -121,6 +123,10 @@ class ArchiveFile:
             self._frames.close()
         if isinstance(value, Damaged) and self.may_lack_volumes:
             value.hint = f"Perhaps volumes are missing: the last one in {self.path.parent} is a full one."
+        elif isinstance(value, Damaged) and is_first_part(self.path) and not isinstance(self._file, JoinedVolumes):
+            value.hint = f"By its name it is the first of several parts: copy the others into {self.path.parent}."
+        elif isinstance(value, Damaged) and (hint := unfinished_hint(self.path.name)):
+            value.hint = hint
         self._file.close()
 
     def peek(self, size: int) -> bytes:
@@ -268,6 +274,8 @@ def _open_file(path: Path) -> BinaryIO:
     volumes = Volumes.named(path)
     if volumes is not None:
         return cast(BinaryIO, JoinedVolumes(volumes.require_all()))
+    if parts := foreign_volumes(path):
+        return cast(BinaryIO, JoinedVolumes(parts))
     try:
         # Not blocking: a FIFO that nobody writes to is refused below instead of waited for.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
