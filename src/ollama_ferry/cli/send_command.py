@@ -32,7 +32,7 @@ from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.wording import human_rate, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.api import Sent
+    from ollama_ferry.api import Located, Sent
 
 
 @click.command("send")
