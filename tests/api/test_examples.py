@@ -21,13 +21,13 @@ DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
 # What reads a word of the command line, and no job.
 WORDS = {
     "as_owner",
+    "covers_any",
     "Host",
     "has_model",
     "kind_of",
-    "looks_like_archive",
-    "looks_like_host",
-    "looks_like_place",
-    "means_host",
+    "is_path",
+    "meaning_of_word",
+    "place_and_models",
     "rate_of",
 }
 

@@ -54,7 +54,7 @@ def whole_files() -> dict[str, bytes]:
         "a block behind the end": good + b"x" * BLOCK,
         "random behind the end": good + rng.randbytes(10_240),
         "half a block of zeros behind the end": good + bytes(100),
-        "a gzip in a gzip": gzip_of(gzip_of(good)),
+        "a gzip in a gzip in a gzip and so on": gzip_of(gzip_of(gzip_of(gzip_of(gzip_of(good))))),
         "gzip: nothing": EMPTY_GZIP,
         "gzip: start": gzip_of(good)[:10],
         "gzip: magic": b"\x1f\x8b",

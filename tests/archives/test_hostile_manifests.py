@@ -157,7 +157,6 @@ def test_file_of_no_models_is_told_so(arena: Arena, delivery: str) -> None:
         member("inner.tar", MADE.tar()) + END,
         member(blob_name(MADE.weights), MADE.weights) + END,
         member(MADE.manifest_name.replace("manifests", "manifest"), MADE.manifest) + END,
-        member(MADE.manifest_name.replace("library", "li.brary"), MADE.manifest) + END,
         member(MADE.manifest_name + "/too/deep", MADE.manifest) + END,
     ):
         assert_refused(arena, deliver(arena, data, delivery), 3)

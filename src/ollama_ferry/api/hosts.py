@@ -255,7 +255,7 @@ def _fetch(
     from ollama_ferry.api.imports import import_options
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.import_ import import_source, plan_source
-    from ollama_ferry.jobs.sources import open_folder
+    from ollama_ferry.jobs.sources import whole_folder
     from ollama_ferry.places.store.store import Store
 
     options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
@@ -274,7 +274,7 @@ def _fetch(
                 raise UsageError(
                     f"{host.path} is no folder", hint="Out of an archive: ollama-ferry import ARCHIVE MODEL"
                 )
-            here = open_folder(folder)
+            here = whole_folder(folder)
         return (plan_source if dry_run else import_source)(here, target, options, run=run)
 
 

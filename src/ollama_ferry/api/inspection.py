@@ -209,11 +209,7 @@ def verify(
     path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
     if archive is not None:
-        if path is not None and path.is_dir():
-            return _verify_folder(path, texts, threads, trust, run)
-        if texts:
-            raise UsageError("an archive is verified as a whole: name no model of it")
-        return _verify_archive(archive, threads, trust, run)
+        return _verify_archive(archive, texts, threads, trust, run)
     if host is not None:
         return _verify_host(host, texts, ssh, trust, run)
     return _verify_store(texts, store, threads, trust, run)
@@ -241,21 +237,27 @@ def verify_volumes(
     return check(Path(sums).expanduser(), run=Run(observer, cancel))
 
 
-def _verify_archive(archive: PathLike | Input, threads: int, trust: Trust, run: Run) -> Report:
+def _verify_archive(archive: PathLike | Input, texts: list[str], threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.verify import verify_file, verify_stream
     from ollama_ferry.places.archive.stream import ArchiveStream
 
-    if isinstance(archive, str | os.PathLike):
-        return verify_file(Path(archive).expanduser(), trust=trust, threads=threads, run=run)
+    path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
+    if path is not None and path.is_dir():
+        return _verify_folder(path, texts, threads, trust, run)
+    if texts:
+        raise UsageError("an archive is verified as a whole: name no model of it")
+    if path is not None:
+        return verify_file(path, trust=trust, threads=threads, run=run)
+    assert not isinstance(archive, str | os.PathLike)  # noqa: S101 -- path says so
     return verify_stream(ArchiveStream(archive, "the stream", on_read=run.advanced, exact=True), trust=trust, run=run)
 
 
 def _verify_folder(folder: Path, texts: list[str], threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.select import pick
-    from ollama_ferry.jobs.sources import contents_of, no_model_in, open_folder
+    from ollama_ferry.jobs.sources import contents_of, no_model_in, place_in_folder
     from ollama_ferry.jobs.verify import verify_place
 
-    place = open_folder(folder)
+    place = place_in_folder(folder)
     names = pick(place, texts, place.label) if texts else list(place.names())
     if not names:
         raise no_model_in(place.label, contents_of(place))
@@ -290,8 +292,9 @@ def _verify_and_repair(
 
     for archive in archives:
         # One that is not there is reported before hours of hashing.
-        with ArchiveFile(archive):
-            pass
+        if not archive.is_dir():
+            with ArchiveFile(archive):
+                pass
     place, names = _models_of(texts, store, run)
 
     def trust_in(archive: Path) -> Trust:

@@ -70,16 +70,18 @@ Records = Sequence[tuple[bytes, bytes]]
 """Keys and values of a PAX header, in its order."""
 
 
-def odd(what: str) -> ReadDifferently:
+def odd(what: str, hint: str = "", *, lenient: bool = True) -> ReadDifferently:
     """Return the error for what is not read alike.
 
     Args:
         what: of which member, what is odd, and which readers take it otherwise.
+        hint: what to do about it; by default, to make it anew.
+        lenient: an import takes it where it is told to be lenient.
     """
     return ReadDifferently(
         f"not every tar reads this in the same way: {what}",
-        hint="Make it anew with a plain GNU tar (`tar -cf`, no further options), or with ollama-ferry.",
-        remedies=[Remedy("lenient")],
+        hint=hint or "Make it anew with a plain GNU tar (`tar -cf`, no further options), or with ollama-ferry.",
+        remedies=[Remedy("lenient")] if lenient else [],
     )
 
 

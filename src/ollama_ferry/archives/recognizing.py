@@ -67,7 +67,7 @@ _BY_FORM: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (
         re.compile(rb"(?:\xef\xbb\xbf)?\s*\{.*\"(?:schemaVersion|layers)\"", re.DOTALL),
         "a manifest without its blobs",
-        "Import the folder that it lies in with them: ollama-ferry import ./FOLDER --as NAME",
+        "Import the folder that it lies in with them, and give it a name: ollama-ferry import ./FOLDER",
     ),
     (re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]"), "a JSON text", _ANEW),
     (re.compile(rb"[0-9a-fA-F]{64} [ *]"), "a file of sums", "Name the archive itself."),

@@ -211,9 +211,9 @@ class TarReader:
                 f"the member {shown} begins in another volume", hint=f"{_AS_PLAIN.format('-M')} Split it with `split`."
             )
         if type_flag == b"V" and self._strict:
-            error = odd(f"it has the label {shown}, which is a file for Python's tarfile")
-            error.hint = _AS_PLAIN.format("--label (-V)")
-            raise error
+            raise odd(
+                f"it has the label {shown}, which is a file for Python's tarfile", _AS_PLAIN.format("--label (-V)")
+            )
         if type_flag not in _KINDS:
             raise Damaged(f"the member {shown} is of the unknown kind {type_flag!r}")
         kind = _KINDS[type_flag]

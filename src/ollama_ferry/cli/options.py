@@ -277,7 +277,7 @@ def place_of(place: tuple[str, api.Means] | None) -> tuple[Path | None, str | No
         return None, None
     word, means = place
     if means is api.Means.STREAM:
-        raise UsageError("this needs a file; a stream is read once, by `import -` or `verify -`")
+        raise UsageError("a stream passes by once, and this needs a file: only `import -` and `verify -` read one")
     return (None, word) if means is api.Means.HOST else (Path(word).expanduser(), None)
 
 

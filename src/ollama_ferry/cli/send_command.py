@@ -132,8 +132,9 @@ def models_and_targets(
         if not named:
             if not number and not optional:
                 continue
-            # Of a folder and a model of one name the last word is the folder.
-            if is_model(word) and not (means.is_place and number == len(words) - 1):
+            # A host has a path or nothing behind its colon, and a model a tag. Of a folder and a model of one name the
+            # last word is the folder.
+            if (is_model(word) or ":" in word) and not (means.is_place and number == len(words) - 1):
                 continue
         elif not number and not optional:
             raise UsageError(f"no model was named before {word!r}", hint="ollama-ferry send MODEL... TARGET...")

@@ -17,17 +17,17 @@ from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import Damaged, FerryError, ModelNotFound
+from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, ModelNotFound
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
 from ollama_ferry.jobs.select import pick
-from ollama_ferry.jobs.sources import contents_of, no_model_in, open_folder
+from ollama_ferry.jobs.sources import contents_of, first_of, no_model_in, whole_folder
 from ollama_ferry.jobs.trust import TrustedStream
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.places.archive.contents import Contents
 from ollama_ferry.places.archive.file import ArchiveFile
-from ollama_ferry.places.archive.source import ArchiveSource
+from ollama_ferry.places.archive.source import ArchiveSource, as_link, missing_hint
 from ollama_ferry.places.archive.stream import ArchiveStream
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
@@ -78,7 +78,7 @@ def plan_import(
     run = run or Run()
     with ExitStack() as stack:
         if path.is_dir():
-            source: Inspectable = open_folder(path)
+            source: Inspectable = whole_folder(path)
         else:
             file = stack.enter_context(ArchiveFile(path, on_read=run.advanced, lenient=options.lenient))
             if file.note:
@@ -135,7 +135,7 @@ def import_file(
     run = run or Run()
     with ExitStack() as stack:
         if path.is_dir():
-            place = _completed(open_folder(path), others, options, stack, run)
+            place = _completed(whole_folder(path), others, options, stack, run)
             return import_source(place, store, options, disk=disk, run=run)
         file = stack.enter_context(ArchiveFile(path, on_read=run.advanced, lenient=options.lenient))
         if file.note:
@@ -193,8 +193,7 @@ def import_source(
         return _nothing_to_do(source.label, chosen, contents, disk, run)
     # Before anything is touched: is all of it there?
     _require_blobs(source, plan(pinned, store, pinned.names()))
-    first = source.place if isinstance(source, Completed) else source
-    if isinstance(first, ArchiveSource):
+    if isinstance(first := first_of(source), ArchiveSource):
         first.check_repeated(run.cancel)
     with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
@@ -230,7 +229,14 @@ def _import_stream(
     held = TrustedStream(stream, options.trust.signed(stream.contents.signature), taken, stream.label)
     with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
         chosen = Choices(store, options, stream.label)
-        copied = copy_stream(held, sink, choose, run, wanted=wanted, everything=not options.only)
+        try:
+            copied = copy_stream(held, sink, choose, run, wanted=wanted, everything=not options.only)
+        except MissingBlob as lacking:
+            if not isinstance(lacking, LeftOut):
+                target = stream.contents.links.get(Digest.parse(lacking.digest))
+                lacking.message += as_link(target)
+                lacking.hint = missing_hint(linked=target is not None)
+            raise
     if not chosen.models and not chosen.conflicts:
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
@@ -285,7 +291,7 @@ def _completed(
         opened: list[Inspectable] = []
         for path in others:
             if path.is_dir():
-                opened.append(open_folder(path))
+                opened.append(whole_folder(path))
                 continue
             file = stack.enter_context(ArchiveFile(path, lenient=options.lenient))
             opened.append(file.source() or file.slow_source())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from ollama_ferry.engine.copy import copy
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.engine.ports import Arriving, Readable
+from ollama_ferry.engine.ports import Arriving, Inspectable, Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
 from ollama_ferry.errors import FATAL_FOR_ALL, FerryError
@@ -18,12 +18,12 @@ from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.report import Report
+from ollama_ferry.jobs.sources import whole_folder
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
-from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
 
@@ -98,7 +98,7 @@ def repair(
     Args:
         store: the store that the report is about.
         report: what is wrong.
-        archive: where good blobs may be; it need not have all of them.
+        archive: an archive or a folder where good blobs may be; it need not have all of them.
         trust: what its models have to be where a manifest is taken from it; a blob is what its digest says.
         disk: the calls to write with.
         run: notified of every step; stops it at the next chunk.
@@ -113,19 +113,19 @@ def repair(
     problems = [(verdict.name, problem) for verdict in report.models for problem in verdict.problems]
     wanted = {problem.blob.digest: problem.blob for _, problem in problems if problem.blob is not None}
     manifests = {name.key: name for name, problem in problems if problem.blob is None}
-    with (
-        ArchiveFile(archive, on_read=run.advanced) as file,
-        StoreSink(store, disk=disk, run=run) as sink,
-    ):
-        if file.note:
+    with ExitStack() as stack:
+        file = None if archive.is_dir() else stack.enter_context(ArchiveFile(archive, on_read=run.advanced))
+        source = whole_folder(archive) if file is None else file.source()
+        sink = stack.enter_context(StoreSink(store, disk=disk, run=run))
+        if file is not None and file.note:
             run.note(file.note)
         replaced = _Replacing(sink, wanted)
         try:
-            source = file.source()
             if source is not None:
-                names = list(source.contents.models)
+                names = list(source.names())
                 copy(_plan(source, wanted), source, replaced, run, pass_over=lambda error: run.note(str(error)))
             else:
+                assert file is not None  # noqa: S101 -- a folder is a source
                 run.notify(Started(0, 0, file.size, f"taking good copies out of {file.label}"))
                 stream = file.stream()
                 copy_stream(
@@ -147,7 +147,7 @@ def _no_model(name: ModelName, manifest: Manifest) -> ModelName | None:
     return None
 
 
-def _plan(source: ArchiveSource, wanted: dict[Digest, Descriptor]) -> Plan:
+def _plan(source: Inspectable, wanted: dict[Digest, Descriptor]) -> Plan:
     present = (blob for blob in wanted.values() if source.blob_size(blob.digest) == blob.size)
     return Plan((), tuple(sorted(present, key=lambda blob: blob.digest)))
 

@@ -40,7 +40,7 @@ def open_contents(path: Path, run: Run) -> Inspectable:
         FerryError: it can't be read.
     """
     if path.is_dir():
-        return open_folder(path)
+        return place_in_folder(path)
     with ArchiveFile(path) as file:
         searchable, size = file.searchable, file.size
         if file.note:
@@ -71,7 +71,7 @@ def open_searchable(path: Path, run: Run, *, what_for: str, shared: bool = False
             f"can't {what_for} out of a stream: it passes by once", hint="Save it as a file, and name that."
         )
     if path.is_dir():
-        yield open_folder(path)
+        yield whole_folder(path)
         return
     with ArchiveFile(path, shared=shared) as file:
         if file.note:
@@ -92,7 +92,7 @@ def open_searchable(path: Path, run: Run, *, what_for: str, shared: bool = False
         yield source
 
 
-def open_folder(path: Path) -> Store | ArchiveSource:
+def place_in_folder(path: Path) -> Store | ArchiveSource:
     """Return a folder as a place: the one store that it is or has below it, else the files in it by their names.
 
     Raises:
@@ -108,9 +108,22 @@ def open_folder(path: Path) -> Store | ArchiveSource:
     return Store(stores[0]) if stores else read_folder(path)
 
 
+def whole_folder(path: Path) -> Inspectable:
+    """Return a folder to take models from: what a store in it lacks may lie in its files under other names."""
+    place = place_in_folder(path)
+    return Completed(place, lambda: [read_folder(place.root)]) if isinstance(place, Store) else place
+
+
+def first_of(place: Inspectable) -> Inspectable:
+    """Return the place that has the models, without those that complete it."""
+    while isinstance(place, Completed):
+        place = place.place
+    return place
+
+
 def contents_of(place: Inspectable) -> Contents:
     """Return what an archive holds; other places have nothing that is none of Ollama's, and no signature."""
-    first = place.place if isinstance(place, Completed) else place
+    first = first_of(place)
     return first.contents if isinstance(first, ArchiveSource) else Contents()
 
 
@@ -137,16 +150,21 @@ def _stores_below(top: Path) -> Iterator[Path]:
     for looked_into, (folder, folders, _) in enumerate(os.walk(top, onerror=refuse)):
         if looked_into > _FOLDERS_LOOKED_INTO:
             raise UsageError(f"there are more than {_FOLDERS_LOOKED_INTO} folders in {top}", hint="Name the store.")
-        if "manifests" in folders and _has_folders(os.path.join(folder, "manifests")):
+        if _is_store(folder):
             yield Path(folder)
             folders.clear()
-        elif len(Path(folder).relative_to(top).parts) >= _DEPTH:
+            continue
+        # A link to a store on a bigger disk is not gone into, and counts.
+        for name in folders:
+            if os.path.islink(path := os.path.join(folder, name)) and _is_store(path):
+                yield Path(path)
+        if len(Path(folder).relative_to(top).parts) >= _DEPTH:
             folders.clear()
 
 
-def _has_folders(path: str) -> bool:
+def _is_store(folder: str) -> bool:
     try:
-        with os.scandir(path) as entries:
+        with os.scandir(os.path.join(folder, "manifests")) as entries:
             return any(entry.is_dir() for entry in entries)
     except OSError:
         return False

@@ -91,7 +91,10 @@ def verify_source(
     run = run or Run()
     models = _models_in(source.contents, source.label)
     signed_by = trust.signed(source.contents.signature).check(models.manifests, models.manifests, source.label)
-    to_hash = [Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items()]
+    passed_over = source.contents.loosely_named.keys() - models.needed().keys()
+    to_hash = [
+        Descriptor(digest, size) for digest, (size, _) in source.contents.blobs.items() if digest not in passed_over
+    ]
     run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     found = hash_all(source, to_hash, threads, run)
     source.check_repeated(run.cancel)
@@ -128,7 +131,7 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TR
             else:
                 (found if entry.certain else likely)[entry.blob.digest] = content_problem(entry.blob, actual)
     models = _models_in(stream.contents, stream.label)
-    found |= {digest: likely[digest] for digest in likely.keys() & stream.contents.blobs.keys() - good}
+    found |= {digest: likely[digest] for digest in likely.keys() & models.needed().keys() - good}
     signed_by = trust.signed(stream.contents.signature).check(models.manifests, models.manifests, stream.label)
     sizes = {digest: size for digest, (size, _) in stream.contents.blobs.items()}
     return models.report(stream.label, hashed, {**found, **models.absent(sizes.get)}, run.seconds, signed_by)

@@ -205,8 +205,8 @@ class ContentsBuilder:
             sizes = wanted.get(digest, set())
             self._contents.blobs[digest] = next((one for one in (known, *others) if one[0] in sizes), known)
         for digest in self._contents.loosely_named.keys() - wanted.keys():
-            del self._contents.blobs[digest]
-            self._contents.ignore(self._contents.loosely_named.pop(digest))
+            # It may still be what another archive lacks.
+            self._contents.ignore(self._contents.loosely_named[digest])
 
     @staticmethod
     def _require_one_reading(paths: Paths, member: Member, meaning: Meaning) -> None:
@@ -302,12 +302,11 @@ def _require_harmless(member: Member) -> None:
     parts = {part.lower().rstrip(" .") for part in member.name.split("/")}
     target = member.target
     if member.hard or climbs(target) or why_unusual(target) or not target or parts & {"blobs", "manifests"}:
-        error = odd(
+        raise odd(
             f"the member {member.name[:200]!r} is a {'hard ' if member.hard else ''}link to {target[:200]!r}, which "
-            "some readers follow and others refuse"
+            "some readers follow and others refuse",
+            link_hint(hard=member.hard),
         )
-        error.hint = link_hint(hard=member.hard)
-        raise error
 
 
 def _parsed(raw: bytes) -> Manifest | Damaged:

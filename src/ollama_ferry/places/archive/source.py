@@ -107,17 +107,21 @@ class ArchiveSource:
         if blob.digest in self.contents.left_out:
             return left_out_error(self.label, [blob])
         target = self.contents.links.get(blob.digest)
-        as_link = f"; it is there as a link to {target[:200]!r} alone, which was not followed" if target else ""
         return MissingBlob(
-            f"{whose(blob, name)} of {blob.size} bytes is not in {self.label}{as_link}",
-            hint=missing_hint(as_link=bool(target)),
+            f"{whose(blob, name)} of {exact_size(blob.size)} is not in {self.label}{as_link(target)}",
+            hint=missing_hint(linked=target is not None),
             digest=str(blob.digest),
         )
 
 
-def missing_hint(*, as_link: bool = False) -> str:
+def as_link(target: str | None) -> str:
+    """Say that a blob is there as a link to something; nothing where it is not."""
+    return f"; it is there as a link to {target[:200]!r} alone, which was not followed" if target is not None else ""
+
+
+def missing_hint(*, linked: bool = False) -> str:
     """Say from where a blob may come that an archive lacks."""
-    if as_link:
+    if linked:
         return "Make it anew with files in the place of links: `tar -h`, and `--hard-dereference` for hard ones."
     return (
         "Name another archive or folder beside it that has this blob: ollama-ferry import THIS OTHER. Or make it anew, "

@@ -111,9 +111,11 @@ class ArchiveStream:
                 yield self._blob(layer.blob, member, data)
             return
         if self._exact:
-            error = odd(f"{member.name[:200]!r} is a layer of an image, out of which no tar restores a model")
-            error.hint = "`ollama-ferry import` takes the models out of it, and checks every byte."
-            raise error
+            raise odd(
+                f"{member.name[:200]!r} is a layer of an image, out of which no tar restores a model",
+                "`ollama-ferry import` takes the models out of it, and checks every byte.",
+                lenient=False,
+            )
         if packing:
             self.contents.searchable = False
             data = unpacked(data, packing, lenient=True)
@@ -141,9 +143,11 @@ class ArchiveStream:
             if packing == "zip":
                 raise Damaged("it is a zip that was packed again", hint="Unpack it once, and name the zip.")
             if self._exact:
-                error = odd(f"it is packed twice, by {packing} within, and most readers unpack it once")
-                error.hint = "`ollama-ferry import` takes it; `gzip -dc`, once, makes an ordinary archive of it."
-                raise error
+                raise odd(
+                    f"it is packed twice, by {packing} within, and most readers unpack it once",
+                    "`ollama-ferry import` takes it; unpacked once (`gzip -dc`) it is an ordinary archive.",
+                    lenient=False,
+                )
             data = unpacked(data, packing, lenient=self._lenient)
         if start and not is_tar(start) and (found := recognized(start)):
             raise Damaged(f"it is {found.what}, and no archive of models", hint=found.hint)

@@ -182,7 +182,7 @@ class Store:
                 hint=f"Finish it with `ollama pull {model}`, then run this again.",
             )
         return MissingBlob(
-            f"{whose(blob, name)} is not in {self.blobs_folder}",
+            f"{whose(blob, name)} of {exact_size(blob.size)} is not in {self.blobs_folder}",
             hint=f"Run `ollama pull {model}` where the registry can be reached, or restore an archive.",
         )
 
