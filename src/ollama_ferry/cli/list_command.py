@@ -33,10 +33,10 @@ def command(words: tuple[str, ...], ssh: api.Ssh, store: Path | None, output: Ou
     OWN is what only this model uses: the bytes that removing it would free. A damaged model is shown as such; no blob
     is hashed for that: `ollama-ferry verify` does that.
     """
-    place, models = api.place_and_models(words)
+    place, texts = api.place_and_models(words)
     archive, host = place_of(place)
     with progress("reading", output) as observer:
-        listing = api.list_models(models, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
+        listing = api.list_models(texts, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:
         key = "store" if archive is None else "archive"
         output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})
