@@ -67,7 +67,7 @@ def test_archive_without_an_index_is_refused_with_what_to_do(filled: StoreBuilde
         (["-"], 2, "a stream passes by once"),
         (["./no.tar.gz"], 3, "there is no file no.tar.gz"),
         (["a:1", "--all"], 2, "name none beside it"),
-        (["./a.tar", "b:1"], 2, "--model MODEL serves a part"),
+        (["a.tar", "b.tar"], 2, "two places"),
         (["./a.tar", "--all"], 2, "an archive was named"),
         (["a:1", "--model", "b:1"], 2, "--model is for an archive"),
         (["a:1", "--listen", "nonsense:x"], 2, "no address to listen on"),

@@ -33,7 +33,7 @@ TYPED: list[tuple[str, int, list[str]]] = [
     ("export qwen3:8b x.zip", 2, ["no archive that export writes", ".tar.gz"]),
     ("export qwen3:8b missing/x.tar", 2, ["its folder is not there", "mkdir -p missing"]),
     ("export qwen3:8b qwen3:14b", 2, ["2 models need the archive's name", "./models.tar.gz"]),
-    ("export qwen3:8b qwen3:14b folder", 3, ["If folder is to be the archive: folder.tar.gz"]),
+    ("export qwen3:8b qwen3:14b folder", 2, ["2 models need the archive's name", "folder/models.tar.gz"]),
     ("export qwen3:8b s3://bucket/x.tar.gz", 2, ["export qwen3:8b - | aws s3 cp - s3://bucket/x.tar.gz"]),
     ("export qwen3:8b https://host/x.tar", 2, ["export qwen3:8b - | curl -T - https://host/x.tar"]),
     (
