@@ -324,9 +324,9 @@ def _send(
 def _survey_for(place: SshPlace, texts: Iterable[str]) -> None:
     """Find out what is there of some models in as few calls as can be."""
     from ollama_ferry.engine.inspect import resolve
-    from ollama_ferry.model.names import ModelName, is_pattern
+    from ollama_ferry.model.names import ModelName, is_id, is_pattern
 
-    if any(map(is_pattern, texts)):
+    if any(is_pattern(text) or is_id(text) for text in texts):
         place.take_survey()
         return
     names = [ModelName.parse(text) for text in texts]

@@ -63,16 +63,19 @@ def has_model(text: str, store: StoreLike = None) -> bool:
     Raises:
         StoreNotFound, NotPermitted: there is no store, or it can't be read.
     """
-    from ollama_ferry.engine.inspect import resolve
-    from ollama_ferry.errors import InvalidName, ModelNotFound
-    from ollama_ferry.model.names import ModelName, is_pattern
+    from ollama_ferry.engine.inspect import meant
+    from ollama_ferry.errors import InvalidName, ModelNotFound, UsageError
+    from ollama_ferry.model.names import is_pattern
 
     if is_pattern(text):
         return True
     try:
-        resolve(open_store(store), ModelName.parse(text))
+        meant(open_store(store), text)
     except (InvalidName, ModelNotFound):
         return False
+    except UsageError:
+        # Several have this ID.
+        return True
     return True
 
 

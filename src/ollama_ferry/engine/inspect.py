@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable, Source
-from ollama_ferry.errors import CloudStub, Damaged, ModelNotFound
+from ollama_ferry.errors import CloudStub, Damaged, ModelNotFound, UsageError
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFESTS_LIMIT, Descriptor, Manifest, remote_host
-from ollama_ferry.model.names import ModelName, nearest
+from ollama_ferry.model.names import ModelName, is_id, nearest
 
 
 def resolve(place: Searchable, name: ModelName) -> ModelName:
@@ -27,6 +27,30 @@ def resolve(place: Searchable, name: ModelName) -> ModelName:
         if other.key == name.key:
             return other
     raise not_found(place, name)
+
+
+def meant(place: Searchable, text: str) -> ModelName:
+    """Return the model of a place that a text means: by its name, else by the ID that ``ollama list`` prints.
+
+    Raises:
+        InvalidName, ModelNotFound: it means none.
+        UsageError: several models have this ID, for they are the same.
+    """
+    name = ModelName.parse(text)
+    try:
+        return resolve(place, name)
+    except ModelNotFound:
+        if not is_id(text) or not isinstance(place, Inspectable):
+            raise
+        whole, _ = manifests_of(place, place.names())
+        found = sorted(name for name, manifest in whole.items() if manifest.digest.hex.startswith(text.lower()))
+        if len(found) > 1:
+            raise UsageError(
+                f"{text} is the ID of {', '.join(map(str, found[:8]))}", hint="Name the one that is meant."
+            ) from None
+        if not found:
+            raise
+        return found[0]
 
 
 def not_found(place: Searchable, name: ModelName) -> ModelNotFound:

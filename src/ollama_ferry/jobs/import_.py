@@ -219,7 +219,7 @@ def _import_stream(
     taken: dict[ModelName, Manifest] = {}
 
     def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
-        if not chosen.wants(name):
+        if not chosen.wants(name, manifest):
             return None
         chosen.nameless = stream.contents.nameless
         options.trust.require(name, manifest, stream.label)
@@ -241,7 +241,7 @@ def _import_stream(
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
     chosen.refuse_conflicts(done=done)
-    missing = [text for text in options.only if not any(covers(text, name) for name in stream.contents.models)]
+    missing = [text for text in options.only if not any(covers(text, *model) for model in taken.items())]
     if missing:
         error = _nothing_found(stream.label, stream.contents, missing)
         error.message += f" ({done})" if done else ""

@@ -10,7 +10,7 @@ from ollama_ferry.errors import Remedy, UsageError
 from ollama_ferry.jobs.claims import Claims, ExistingModel, require_one
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
-from ollama_ferry.model.names import ModelName, Spelling, is_pattern, match
+from ollama_ferry.model.names import ModelName, Spelling, is_id, is_pattern, match
 from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.store.store import Store
 
@@ -78,9 +78,9 @@ class Choices:
         self._spelling = Spelling(self.store.names())
         self._claims = Claims(str(self.store.root), replace=self.options.replace)
 
-    def wants(self, name: ModelName) -> bool:
+    def wants(self, name: ModelName, manifest: Manifest) -> bool:
         """Return whether a model of a stream is asked for."""
-        return not self.options.only or any(covers(text, name) for text in self.options.only)
+        return not self.options.only or any(covers(text, name, manifest) for text in self.options.only)
 
     def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
         """Decide on a model that is asked for.
@@ -143,6 +143,8 @@ class Choices:
         self._claims.raise_conflicts(f"from {self.label}: {done}" if done else f"from {self.label}")
 
 
-def covers(text: str, name: ModelName) -> bool:
-    """Return whether a name or pattern means a model."""
-    return bool(match(text, [name])) if is_pattern(text) else ModelName.parse(text).key == name.key
+def covers(text: str, name: ModelName, manifest: Manifest) -> bool:
+    """Return whether a name, a pattern or an ID means a model."""
+    if is_pattern(text):
+        return bool(match(text, [name]))
+    return ModelName.parse(text).key == name.key or (is_id(text) and manifest.digest.hex.startswith(text.lower()))

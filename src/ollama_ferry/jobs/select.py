@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ollama_ferry.engine.inspect import resolve
+from ollama_ferry.engine.inspect import meant, resolve
 from ollama_ferry.engine.ports import Searchable
 from ollama_ferry.errors import FerryError, ModelNotFound, NotPermitted, Remedy
 from ollama_ferry.model.names import ModelName, is_pattern, match
@@ -59,7 +59,7 @@ def pick(place: Searchable, texts: Iterable[str], where: str) -> list[ModelName]
                 )
             chosen.update(matched)
         else:
-            chosen.add(resolve(place, ModelName.parse(text)))
+            chosen.add(meant(place, text))
     return sorted(chosen)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.engine.inspect import resolve
+from ollama_ferry.engine.inspect import meant
 from ollama_ferry.engine.ports import Inspectable, Searchable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import ModelNotFound
@@ -137,4 +137,4 @@ def choose_of_archive(
 
 def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:
     """Return the models that were named, and not only meant by a pattern."""
-    return {resolve(place, ModelName.parse(text)) for text in texts if not is_pattern(text)}
+    return {meant(place, text) for text in texts if not is_pattern(text)}

@@ -144,6 +144,14 @@ def is_pattern(text: str) -> bool:
     return any(c in text for c in "*?[")
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a text may be an ID: the first digits of a manifest's SHA-256; ``ollama list`` prints twelve.
+
+    It may be a name as well, which counts first.
+    """
+    return bool(re.fullmatch(r"[0-9A-Fa-f]{8,64}", text))
+
+
 def match(pattern: str, names: Iterable[ModelName]) -> list[ModelName]:
     """Pick the names that a pattern covers, in the order given.
 
