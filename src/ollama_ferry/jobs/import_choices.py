@@ -78,7 +78,7 @@ class Choices:
         self._spelling = Spelling(self.store.names())
         self._claims = Claims(str(self.store.root), replace=self.options.replace)
 
-    def wants(self, name: ModelName, manifest: Manifest) -> bool:
+    def wants(self, name: ModelName, manifest: Manifest | None = None) -> bool:
         """Return whether a model of a stream is asked for."""
         return not self.options.only or any(covers(text, name, manifest) for text in self.options.only)
 
@@ -143,8 +143,9 @@ class Choices:
         self._claims.raise_conflicts(f"from {self.label}: {done}" if done else f"from {self.label}")
 
 
-def covers(text: str, name: ModelName, manifest: Manifest) -> bool:
-    """Return whether a name, a pattern or an ID means a model."""
+def covers(text: str, name: ModelName, manifest: Manifest | None = None) -> bool:
+    """Return whether a name or a pattern means a model, or an ID where its manifest is known."""
     if is_pattern(text):
         return bool(match(text, [name]))
-    return ModelName.parse(text).key == name.key or (is_id(text) and manifest.digest.hex.startswith(text.lower()))
+    same = manifest is not None and is_id(text) and manifest.digest.hex.startswith(text.lower())
+    return same or ModelName.parse(text).key == name.key

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.archives.volumes.foreign import foreign_volumes
+from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, ModelNotFound, UsageError
 from ollama_ferry.jobs.import_choices import covers
 from ollama_ferry.jobs.sources import open_contents
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.names import ModelName, is_id
 from ollama_ferry.wording import counted
 
 
@@ -56,15 +57,18 @@ def judge_archives(
             continue
         parts.update(foreign_volumes(path))
         try:
-            names = set(open_contents(path, run).names())
+            place = open_contents(path, run)
+            names = set(place.names())
+            # Only an ID needs them.
+            manifests = manifests_of(place, names)[0] if any(map(is_id, only)) else {}
         except Damaged:
             # Whoever imports it says what is wrong, and the others may be whole.
             judged.append(JudgedArchive(path, tuple(only), has_models=True))
             covered.update(only)
             continue
-        here = [text for text in only if any(covers(text, name) for name in names)]
+        here = [text for text in only if any(covers(text, name, manifests.get(name)) for name in names)]
         covered.update(here)
-        chosen |= {name for name in names if not only or any(covers(text, name) for text in here)}
+        chosen |= {name for name in names if not only or any(covers(text, name, manifests.get(name)) for text in here)}
         judged.append(JudgedArchive(path, tuple(here), bool(names) and bool(here or not only)))
     label = ", ".join(map(str, paths[:4]))
     if missing := [text for text in only if text not in covered]:
