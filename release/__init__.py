@@ -1,0 +1,1 @@
+"""How a release is made: ``./dev release`` (docs/releasing.md)."""
