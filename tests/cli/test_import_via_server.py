@@ -55,7 +55,8 @@ def test_every_model_arrives_with_its_bytes_and_nothing_temporary_stays(
     assert done.stdout.count("imported ") == 4
     again = give(double, archive)
     assert again.returncode == 0 and again.stdout.count("is there already, the same") == 4
-    assert sum("/api/pull" in line for line in double.asked) == 4
+    # Each once, and once more when it has its name.
+    assert sum("/api/pull" in line for line in double.asked) == 8
 
 
 def test_a_part_under_another_name(double: ServerDouble, source: StoreBuilder, archive: Path) -> None:
@@ -135,6 +136,101 @@ def test_a_pull_that_is_interrupted_leaves_no_temporary_name(double: ServerDoubl
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in said
     assert not listed(double)
+
+
+def interrupted(double: ServerDouble, archive: Path) -> subprocess.Popen[str]:
+    """Begin an import, and interrupt it when the server has all bytes."""
+    environ = {**os.environ, "OLLAMA_HOST": double.address}
+    command = [*COMMAND, "import", str(archive), "--via-server", "--model", "qwen3:8b"]
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert double.slow.wait(120)
+    process.send_signal(signal.SIGINT)
+    return process
+
+
+def test_interrupt_while_the_server_hashes_waits_for_the_name_that_it_will_give(
+    double: ServerDouble, archive: Path
+) -> None:
+    double.fault = "hashing"
+    process = interrupted(double, archive)
+    assert process.stderr
+    assert "/ollama-ferry-0/qwen3:ferry" in next(line for line in process.stderr if "hashing" in line)
+    assert not listed(double)
+    double.hashed.set()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert not listed(double)
+
+
+def test_second_interrupt_waits_no_longer_and_says_what_stays(double: ServerDouble, archive: Path) -> None:
+    double.fault = "hashing"
+    process = interrupted(double, archive)
+    assert process.stderr
+    next(line for line in process.stderr if "hashing" in line)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the next import through the server removes it" in said
+    double.hashed.set()
+
+
+@pytest.mark.parametrize("name", ["mine:local", "x:cloud", "x:8b-cloud", "mine:LOCAL"])
+def test_tags_that_mean_something_else_to_a_server(
+    double: ServerDouble, source: StoreBuilder, tmp_path: Path, name: str
+) -> None:
+    source.model(name, [("model", b"the very one")])
+    source.model(f"{name.partition(':')[0]}:latest", [("model", b"another one")])
+    path = tmp_path / "models.tar"
+    assert ferry("export", "--models", source.root, "--all", path).returncode == 0
+    done = give(double, path, "--model", name)
+    assert done.returncode == 0, done.stderr
+    assert double.manifests == {ModelName.parse(name).path: source.manifest_path(name).read_bytes()}
+
+
+def test_what_another_import_prunes_meanwhile_is_pulled_again(double: ServerDouble, archive: Path) -> None:
+    double.pruned, double.denies, double.loses = 3, 2, True
+    done = give(double, archive, "--model", "qwen3:8b", "-v")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trying again") == 3
+    assert listed(double) == {"registry.ollama.ai/library/qwen3/8b"}
+    assert len(double.blobs) == 3
+
+
+def test_what_is_pruned_again_and_again_is_one_clear_error(double: ServerDouble, archive: Path) -> None:
+    double.pruned = 10**6
+    done = give(double, archive, "--model", "qwen3:8b")
+    assert_one_clear_error(done, 1)
+    assert "no such file or directory" in done.stderr and not listed(double)
+    assert sum("/api/pull" in line for line in double.asked) == 8
+
+
+@pytest.fixture
+def tensors(source: StoreBuilder, tmp_path: Path) -> Path:
+    # Sorted before the others, a plain one must wait for the answer about this one.
+    source.model("a-plain:1", [("model", b"weights")])
+    layers = [{**source.layer("tensor", weights(1000, seed)), "name": f"layer.{seed}"} for seed in (1, 2)]
+    config = {**source.layer("config", b'{"model_format":"safetensors"}'), "mediaType": "application/json"}
+    source.manifest("tensors:1", json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode())
+    path = tmp_path / "tensors.tar"
+    assert ferry("export", "--models", source.root, "--all", path).returncode == 0
+    return path
+
+
+@pytest.mark.parametrize("why", ["drops the names of tensors", "requires MLX support"])
+def test_model_of_tensors_goes_to_no_server_that_takes_none(double: ServerDouble, tensors: Path, why: str) -> None:
+    double.rewrites, double.fault = "names" in why, "mlx" if "MLX" in why else ""
+    done = give(double, tensors)
+    assert_one_clear_error(done, 1)
+    assert why in done.stderr and "tensors:1" in done.stderr and not listed(double)
+    # No byte of a model has moved, but those of a model of no use.
+    assert len(double.blobs) <= 2 and max(map(len, double.blobs.values()), default=0) < 100
+    assert give(double, tensors, "--model", "a-plain:1").returncode == 0
+
+
+def test_model_of_tensors_is_taken_with_its_names(double: ServerDouble, source: StoreBuilder, tensors: Path) -> None:
+    done = give(double, tensors)
+    assert done.returncode == 0, done.stderr
+    assert double.manifests["registry.ollama.ai/library/tensors/1"] == source.manifest_path("tensors:1").read_bytes()
+    assert len(double.manifests) == 2
 
 
 def test_no_server_is_told(archive: Path) -> None:

@@ -23,8 +23,12 @@ class ServerDouble:
         manifests: by full name.
         blobs: by digest.
         fault: what goes wrong: ``error``, ``break``, ``copy``, ``garbage``, ``forget``, ``long``, ``escape``,
-            ``slow``, or nothing.
-        rewrites: whether manifests are written anew, as up to 0.12.
+            ``slow``, ``hashing``, ``mlx``, or nothing.
+        pruned: how many more pulls end as if another import had pruned a folder meanwhile.
+        loses: whether a blob is pruned between the first pull and the copy.
+        denies: how many more times a name that is there is not found for its removal.
+        hashed: the end of hashing, of ``hashing``.
+        rewrites: whether manifests are written anew, as up to 0.12, where the names of tensors get lost.
         asked: the requests, in order.
     """
 
@@ -35,11 +39,17 @@ class ServerDouble:
         self.rewrites = False
         self.asked: list[str] = []
         self.address = ""
+        self.pruned = self.denies = 0
+        self.loses = False
         self.slow = threading.Event()
+        self.hashed = threading.Event()
 
     def pull(self, model: str) -> Iterator[dict[str, Any]]:
         scheme, _, rest = model.partition("://")
         host, _, path = rest.partition("/")
+        if path.lower().endswith(":local"):
+            # As from 0.33 on, where that is no tag but says where a model runs.
+            path = f"{path[: -len(':local')]}:latest"
         repository, _, tag = path.partition(":")
         base = f"{scheme}://{host}/v2/{repository}"
         yield {"status": "pulling manifest"}
@@ -50,6 +60,9 @@ class ServerDouble:
             return
         raw = _get(f"{base}/manifests/{tag}")
         manifest = json.loads(raw)
+        if self.fault == "mlx" and any(layer["mediaType"].endswith(".tensor") for layer in manifest["layers"]):
+            yield {"error": "this model requires MLX support, but the MLX runtime is not available"}
+            return
         for layer in [manifest["config"], *manifest["layers"]]:
             digest, total = layer["digest"], layer["size"]
             yield {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total, "completed": total // 2}
@@ -63,13 +76,25 @@ class ServerDouble:
                 assert f"sha256:{hashlib.sha256(content).hexdigest()}" == digest
                 self.blobs[digest] = content
             yield {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total, "completed": total}
+        if self.pruned:
+            self.pruned -= 1
+            yield {"error": "open /models/manifests/127.0.0.1/x: no such file or directory"}
+            return
         name = _full(f"{host}/{path}")
+        if self.fault == "hashing":
+            yield {"status": "verifying sha256 digest"}
+            self.slow.set()
+            self.hashed.wait(120)
         if self.fault == "slow":
             # As a server that writes the name only after its client has gone.
             self.slow.set()
             time.sleep(1)
         # As Go writes it: without blanks.
-        self.manifests[name] = json.dumps(manifest, separators=(",", ":")).encode() if self.rewrites else raw
+        if self.rewrites:
+            for layer in manifest["layers"]:
+                layer.pop("name", None)
+            raw = json.dumps(manifest, separators=(",", ":")).encode()
+        self.manifests[name] = raw
         yield {"status": "success"}
 
 
@@ -127,18 +152,25 @@ def serving_double() -> Iterator[ServerDouble]:
                 for line in double.pull(asked["model"]):
                     with contextlib.suppress(ConnectionError):
                         self.wfile.write(json.dumps(line).encode() + b"\n")
+                        self.wfile.flush()
                 return
             source = _full(asked["source"])
             if double.fault == "copy" or source not in double.manifests:
                 self.answer(500, {"error": "no space left on device"})
                 return
+            if double.loses:
+                double.blobs.clear()
             if double.fault != "forget":
                 double.manifests[_full(asked["destination"])] = double.manifests[source]
             self.answer(200, b"")
 
         def do_DELETE(self) -> None:
             name = _full(self.body()["model"])
-            found = double.manifests.pop(name, None)
+            found = None
+            if double.denies:
+                double.denies -= 1
+            else:
+                found = double.manifests.pop(name, None)
             self.answer(200 if found else 404, {} if found else {"error": f"model '{name}' not found"})
 
     server = _Server(("127.0.0.1", 0), Handler)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, Unreachable
+from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, Refused, Unreachable
 from ollama_ferry.model.manifests import SIZE_LIMIT
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import ServerAddress
@@ -25,8 +28,12 @@ _LINE_LIMIT = 64 * 1024
 _TIMEOUT = 30.0
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _NOTHING = object()
+# What ``PullModel`` of ``server/images.go`` says from the end of the download on.
+_HASHING = ("verifying", "writing manifest", "removing", "success")
 # While a server hashes a blob of 40 GB, or starts a line that stalled anew, it says nothing.
 _SILENCE = 600.0
+# How long it takes at most to read what has come already.
+_LOOK = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,76 @@ class Pulled:
 
     digest: str
     completed: int
+
+
+class Pulling:
+    """A pull under way; gives its progress until it has ended well. An interrupt while it waits leaves it as it is.
+
+    Args:
+        address: the server's.
+        model: what it pulls.
+        response: its answer.
+
+    Attributes:
+        hashing: whether it has all bytes, and gives the model its name whether its client is there or not.
+    """
+
+    def __init__(self, address: ServerAddress, model: str, response: http.client.HTTPResponse) -> None:
+        self.hashing = False
+        self._address = address
+        self._model = model
+        self._response = response
+        self._ended = False
+
+    def outlast_hashing(self, told: Callable[[], None]) -> None:
+        """Wait for the pull's end where it can't be stopped any more; whatever it comes to.
+
+        Args:
+            told: called where it has to be waited for.
+        """
+        # What has come, and was not read yet, tells. A read that waits can be given up by another thread alone.
+        thread = threading.Thread(target=self._read_on, name="pull", daemon=True)
+        thread.start()
+        thread.join(_LOOK)
+        if self.hashing and thread.is_alive():
+            told()
+        while self.hashing and thread.is_alive():
+            thread.join(_LOOK)
+
+    def _read_on(self) -> None:
+        with suppress(FerryError, OSError, ValueError, http.client.HTTPException):
+            deque(self, maxlen=0)
+
+    def __iter__(self) -> Iterator[Pulled]:
+        return self
+
+    def __next__(self) -> Pulled:
+        """Wait for the next line.
+
+        Raises:
+            Unreachable: the line to the server broke.
+            Refused: it could not do it; with what it says.
+        """
+        line = self._response.readline(_LINE_LIMIT + 1)
+        if len(line) > _LINE_LIMIT:
+            raise FerryError(f"the server at {self._address} answers in lines of over {_LINE_LIMIT} bytes")
+        if not line:
+            if self._ended:
+                raise StopIteration
+            raise Unreachable(
+                f"the server at {self._address} broke off in the middle of pulling {self._model}",
+                hint="Run the same command again: what it has of the model is kept there.",
+            )
+        said = _object(line)
+        if isinstance(said.get("error"), str):
+            raise Refused(f"the server at {self._address} could not pull {self._model}: {_shown(said['error'])}")
+        status, digest, completed = said.get("status"), said.get("digest"), said.get("completed")
+        self._ended = status == "success"
+        self.hashing = isinstance(status, str) and status.startswith(_HASHING)
+        return Pulled(
+            digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else "",
+            completed if isinstance(completed, int) and 0 <= completed < SIZE_LIMIT else 0,
+        )
 
 
 class ServerApi:
@@ -76,35 +153,20 @@ class ServerApi:
                     continue
         return found
 
-    def pull(self, model: str) -> Iterator[Pulled]:
-        """Let it pull a model, plainly if need be; give its progress until it has ended well.
+    @contextmanager
+    def pulling(self, model: str) -> Iterator[Pulling]:
+        """Let it pull a model, plainly if need be, from the beginning of the block to its end.
 
-        Whoever stops iterating ends the pull: the server gives up when its client goes.
+        Whoever leaves the block early ends the pull: the server gives up when its client goes, but for a model whose
+        bytes are all there and are being hashed, which gets its name when that is done.
 
         Raises:
             Unreachable: the line to it broke.
-            FerryError: it could not do it; with what it says.
+            FerryError: it refused.
         """
         body = {"model": model, "name": model, "insecure": True, "stream": True}
         with self._answer("POST", "/api/pull", body, _SILENCE) as response:
-            ended = False
-            while line := response.readline(_LINE_LIMIT + 1):
-                if len(line) > _LINE_LIMIT:
-                    raise FerryError(f"the server at {self.address} answers in lines of over {_LINE_LIMIT} bytes")
-                said = _object(line)
-                if isinstance(said.get("error"), str):
-                    raise FerryError(f"the server at {self.address} could not pull {model}: {_shown(said['error'])}")
-                status, digest, completed = said.get("status"), said.get("digest"), said.get("completed")
-                ended = status == "success"
-                yield Pulled(
-                    digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else "",
-                    completed if isinstance(completed, int) and 0 <= completed < SIZE_LIMIT else 0,
-                )
-            if not ended:
-                raise Unreachable(
-                    f"the server at {self.address} broke off in the middle of pulling {model}",
-                    hint="Run the same command again: what it has of the model is kept there.",
-                )
+            yield Pulling(self.address, model, response)
 
     def copy(self, source: str, target: str) -> None:
         """Give a model a second name, which takes the place of a model of that name.
@@ -138,7 +200,10 @@ class ServerApi:
     ) -> Iterator[http.client.HTTPResponse]:
         connect = http.client.HTTPSConnection if self.address.scheme == "https" else http.client.HTTPConnection
         connection = connect(self.address.host, self.address.port, timeout=timeout)
+        line: socket.socket | None = None
         try:
+            connection.connect()
+            line = connection.sock
             data = json.dumps(body).encode() if body is not None else None
             connection.request(method, self.address.path + path, data, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -147,7 +212,7 @@ class ServerApi:
             if response.status != 200:
                 said = _object(response.read(_LINE_LIMIT)).get("error")
                 why = _shown(said) if isinstance(said, str) else f"status {response.status}"
-                raise FerryError(f"the server at {self.address} refused {path}: {why}")
+                raise Refused(f"the server at {self.address} refused {path}: {why}", status=response.status)
             yield response
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(
@@ -155,6 +220,10 @@ class ServerApi:
                 hint="Is it running? OLLAMA_HOST names it, as for Ollama itself.",
             ) from error
         finally:
+            if line is not None:
+                # Ends what another thread may still wait for.
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 
