@@ -332,6 +332,7 @@ def test_without_permission_the_line_to_run_is_given(archive: Path, tmp_path: Pa
     assert_one_clear_error(done, 5)
     line = next(line.strip() for line in done.stderr.splitlines() if "sudo" in line)
     assert line == f"sudo /usr/local/bin/ollama-ferry import {archive} --models {root}"
+    assert "--via-server" in done.stderr
     assert tree(root) == before
     # Looking is allowed: what is there already needs no writing.
     assert ferry("import", archive, "--models", root).returncode == 0

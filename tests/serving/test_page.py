@@ -136,3 +136,18 @@ def test_nothing_is_cut_and_every_line_is_copied(filled: StoreBuilder, tmp_path:
     )
     seen = json.loads(unescape(re.findall("<title>(.*?)</title>", shown.stdout)[0]))
     assert seen == {"width": width, "wide": [], "buttons": 400, "missed": 0, "hidden": False, "found": 110}
+
+
+@pytest.mark.parametrize("tag", ["local", "LOCAL"])
+def test_lines_name_no_tag_that_ollama_cuts_off(source: StoreBuilder, tag: str) -> None:
+    source.model(f"mine:{tag}", [("model", b"the very one")])
+    source.model("mine:latest", [("model", b"another one")])
+    raw = source.manifest_path(f"mine:{tag}").read_bytes()
+    with served(source, f"mine:{tag}", "mine:latest") as (server, _):
+        text = get(server.port, "/")[2].decode()
+        (named,) = re.findall(rf"ollama cp \S+/(library/mine):(\S+) mine:{tag}", text)
+        assert f"ollama pull --insecure 127.0.0.1:{server.port}/{':'.join(named)}<" in text
+        assert named[1].lower() not in ("local", "latest")
+        for asked in (named[1], tag):
+            assert get(server.port, f"/v2/{named[0]}/manifests/{asked}")[2] == raw
+        assert json.loads(get(server.port, "/v2/library/mine/tags/list")[2])["tags"] == ["latest", tag]

@@ -90,8 +90,8 @@ def _of_usage(error: click.UsageError) -> Failure:
 
 def _hint(error: FerryError, arguments: list[str]) -> str:
     hint = hint_of(error, next((word for word in arguments if not word.startswith("-")), ""))
-    if isinstance(error, NotPermitted) and not hint and hasattr(os, "geteuid") and os.geteuid() != 0:
+    if isinstance(error, NotPermitted) and not error.hint and hasattr(os, "geteuid") and os.geteuid() != 0:
         from ollama_ferry.cli.sudo import sudo_line
 
-        return f"Run it as root:\n  {sudo_line(sys.argv, os.environ)}"
+        return "\n".join(filter(None, [f"Run it as root:\n  {sudo_line(sys.argv, os.environ)}", hint]))
     return hint

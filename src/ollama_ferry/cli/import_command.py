@@ -30,7 +30,7 @@ from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel, Observer
-from ollama_ferry.errors import FATAL_FOR_ALL, Damaged, FerryError, NotFound, UsageError
+from ollama_ferry.errors import FATAL_FOR_ALL, Damaged, FerryError, NotFound, NotPermitted, Remedy, UsageError
 from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
@@ -110,8 +110,13 @@ def command(output: Output, **asked: Any) -> None:
     _check(parsed)
     if parsed.via_server:
         _import_via_server(parsed, output)
-    else:
+        return
+    try:
         _import_all(parsed, output)
+    except NotPermitted as error:
+        if len(parsed.archives) == 1 and parsed.archives[0] != Path("-"):
+            error.remedies = (*error.remedies, Remedy("via_server"))
+        raise
 
 
 def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -46,6 +46,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "store": ("Name the store with --models DIR.",),
     "store=": ("--models {}",),
     "threads": ("Or let it work with less: --threads 1",),
+    "via_server": ("Or let the running server take it, which may write there: --via-server",),
     "sudo": ("Or use --sudo, where sudo asks for no password there.",),
 }
 

@@ -95,12 +95,12 @@ PAGE_HEADERS = (
 
 def pull_line(model: ServedModel, host: str) -> str:
     """Return the command that pulls a model from ``host:port``; plain http is what --insecure is for."""
-    return f"ollama pull --insecure {host}/{model.path}"
+    return f"ollama pull --insecure {host}/{model.path_for_ollama}"
 
 
 def rename_line(model: ServedModel, host: str) -> str:
     """Return the command that gives a model that was pulled from here its own name."""
-    return f"ollama cp {host}/{model.path} {model.name}"
+    return f"ollama cp {host}/{model.path_for_ollama} {model.name}"
 
 
 def page(models: Sequence[ServedModel], host: str, *, token_needed: bool) -> bytes:

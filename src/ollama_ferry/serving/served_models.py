@@ -19,6 +19,9 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.wording import exact_size
 
+_LOCAL = "local"
+_BEHIND_LOCAL = "-tag"
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -46,10 +49,19 @@ class ServedModel:
         """What a pull names behind the server's address: ``library/deepseek-r1:8b``."""
         return f"{self.repository}:{self.tag}"
 
+    @property
+    def path_for_ollama(self) -> str:
+        """What ``ollama pull`` names: the path, but for a tag that it takes for a place.
+
+        Source: ``internal/modelref`` of Ollama 0.33, which cuts ``:local`` off.
+        """
+        return f"{self.path}{_BEHIND_LOCAL}" if self.tag.lower() == _LOCAL else self.path
+
 
 @dataclass
 class _Repository:
     tags: dict[str, ServedModel] = field(default_factory=dict)
+    tags_for_ollama: dict[str, ServedModel] = field(default_factory=dict)
     digests: dict[Digest, ServedModel] = field(default_factory=dict)
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
 
@@ -83,6 +95,8 @@ class ServedModels:
                     f"{other.name.path} and {model.name.path} would both be served as {model.path}",
                     hint="Name the models to serve, only one of these two; or serve the other on another port.",
                 )
+            if model.path_for_ollama != model.path:
+                repository.tags_for_ollama[f"{_LOCAL}{_BEHIND_LOCAL}"] = model
             repository.digests.setdefault(model.manifest.digest, model)
             repository.blobs.update((blob.digest, blob) for blob in blobs_of(model.name, model.manifest))
 
@@ -94,7 +108,7 @@ class ServedModels:
         if ":" in reference:
             digest = _digest(reference)
             return found.digests.get(digest) if digest else None
-        return found.tags.get(reference.lower())
+        return found.tags.get(reference.lower()) or found.tags_for_ollama.get(reference.lower())
 
     def tags(self, repository: str) -> list[str] | None:
         """Return a repository's tags, sorted without regard to case; None where there is no such repository."""
