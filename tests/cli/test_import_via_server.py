@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ollama_ferry.engine.events import Advanced, Event, Noted
+from ollama_ferry.engine.run import Run
+from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.via_server import import_via_server
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.ollama.api import ServerApi
+from ollama_ferry.ollama.server import ServerAddress
 from support.command_line import COMMAND, assert_one_clear_error, ferry
 from support.server_double import ServerDouble, serving_double
 from support.stores import StoreBuilder, weights
@@ -138,39 +144,42 @@ def test_a_pull_that_is_interrupted_leaves_no_temporary_name(double: ServerDoubl
     assert not listed(double)
 
 
-def interrupted(double: ServerDouble, archive: Path) -> subprocess.Popen[str]:
-    """Begin an import, and interrupt it when the server has all bytes."""
-    environ = {**os.environ, "OLLAMA_HOST": double.address}
-    command = [*COMMAND, "import", str(archive), "--via-server", "--model", "qwen3:8b"]
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert double.slow.wait(120)
-    process.send_signal(signal.SIGINT)
-    return process
+def interrupted(double: ServerDouble, archive: Path, monkeypatch: pytest.MonkeyPatch, *, twice: bool) -> list[str]:
+    """Import, with Ctrl-C when the server has all bytes, and again while it hashes; return the notes."""
+    double.fault = "hashing"
+    notes: list[str] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Advanced) and len(double.blobs) == 3:
+            raise KeyboardInterrupt
+        if isinstance(event, Noted):
+            notes.append(event.text)
+            if "hashing" in event.text and twice:
+                raise KeyboardInterrupt
+            assert not listed(double)
+            double.hashed.set()
+
+    # How long the machine takes to read what has come is no part of this.
+    monkeypatch.setattr("ollama_ferry.ollama.api._LOOK", 120)
+    server = ServerApi(ServerAddress.parse(double.address))
+    with pytest.raises(KeyboardInterrupt):
+        import_via_server(archive, server, ImportOptions(only=("qwen3:8b",)), run=Run(observe))
+    return notes
 
 
 def test_interrupt_while_the_server_hashes_waits_for_the_name_that_it_will_give(
-    double: ServerDouble, archive: Path
+    double: ServerDouble, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    double.fault = "hashing"
-    process = interrupted(double, archive)
-    assert process.stderr
-    assert "/ollama-ferry-0/qwen3:ferry" in next(line for line in process.stderr if "hashing" in line)
-    assert not listed(double)
-    double.hashed.set()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in said
+    (note,) = interrupted(double, archive, monkeypatch, twice=False)
+    assert "is hashing" in note and "/ollama-ferry-0/qwen3:ferry" in note
     assert not listed(double)
 
 
-def test_second_interrupt_waits_no_longer_and_says_what_stays(double: ServerDouble, archive: Path) -> None:
-    double.fault = "hashing"
-    process = interrupted(double, archive)
-    assert process.stderr
-    next(line for line in process.stderr if "hashing" in line)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the next import through the server removes it" in said
-    double.hashed.set()
+def test_second_interrupt_waits_no_longer_and_says_what_stays(
+    double: ServerDouble, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, note = interrupted(double, archive, monkeypatch, twice=True)
+    assert "the next import through the server removes it" in note
 
 
 @pytest.mark.parametrize("name", ["mine:local", "x:cloud", "x:8b-cloud", "mine:LOCAL"])

@@ -188,7 +188,7 @@ def serving_double() -> Iterator[ServerDouble]:
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Whoever asked has gone, which some of the faults lead to: nothing to print into what the command says.
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 

@@ -12,6 +12,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ _HASHING = ("verifying", "writing manifest", "removing", "success")
 _SILENCE = 600.0
 # How long it takes at most to read what has come already.
 _LOOK = 1.0
+_WAKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class Pulling:
         # What has come, and was not read yet, tells. A read that waits can be given up by another thread alone.
         thread = threading.Thread(target=self._read_on, name="pull", daemon=True)
         thread.start()
-        thread.join(_LOOK)
+        end = time.monotonic() + _LOOK
+        while thread.is_alive() and not self.hashing and time.monotonic() < end:
+            thread.join(_WAKE)
         if self.hashing and thread.is_alive():
             told()
         while self.hashing and thread.is_alive():
-            thread.join(_LOOK)
+            thread.join(_WAKE)
 
     def _read_on(self) -> None:
         with suppress(FerryError, OSError, ValueError, http.client.HTTPException):
