@@ -206,7 +206,7 @@ def _require_tensors_taken(api: ServerApi, missing: Sequence[_Wanted], listen: A
         return
     whose = f"{model.name} is a model of tensors, and the server at {api.address}"
     hint = (
-        "An Ollama of 0.32 or newer that has MLX takes it; so does its store: ollama-ferry import ARCHIVE --models DIR"
+        "An Ollama from 0.32 on that has MLX takes it, and so does any store that may be written by the import itself."
     )
     with tempfile.TemporaryDirectory(prefix="ollama-ferry-") as folder:
         probe = _probe(Store(Path(folder)))
