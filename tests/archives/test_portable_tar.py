@@ -183,6 +183,26 @@ ODD: dict[str, tuple[bytes, str]] = {
     "a mode of letters": (with_weights(resum(RIGHT, 100, b"rw-r--r-")), "has the mode"),
     "a device number of letters": (with_weights(resum(RIGHT, 329, b"sda")), "device number"),
     "star's last bytes": (with_weights(resum(RIGHT, 508, b"tar\0")), "as star's have"),
+    "a set-user-ID bit": (with_weights(resum(RIGHT, 100, b"0004755\0")), "runs as its owner"),
+    "a set-group-ID bit on what is ignored": (
+        with_weights(RIGHT, after=resum(member("tool", b"x"), 100, b"0102755\0")),
+        "runs as its owner",
+    ),
+    "no right to read": (with_weights(resum(RIGHT, 100, b"0000000\0")), "may not be read by its owner"),
+    "flags of files": (with_weights(pax({b"SCHILY.fflags": b"schg"}) + RIGHT), "'SCHILY.fflags'"),
+    "an ACL": (with_weights(pax({b"SCHILY.acl.access": b"user::---,group::---"}) + RIGHT), "'SCHILY.acl.access'"),
+    "a capability": (
+        with_weights(pax({b"SCHILY.xattr.security.capability": bytes(20)}) + RIGHT),
+        "'SCHILY.xattr.security.capability'",
+    ),
+    "packed by compress, by its first name": (
+        header(b"\x1f\x9d\x90", 12, b"g") + padded(b"12 mtime=10\n") + with_weights(RIGHT),
+        "takes for packed data",
+    ),
+    "an extension header of no printable name": (
+        with_weights(header(b"\x1f\x9d\x90", 12, b"x") + padded(b"12 mtime=10\n") + RIGHT),
+        "that does not print",
+    ),
     "a sum of signed bytes": (with_weights(RIGHT, before=signed(header("\u00e9".encode()))), "has a sum in a form"),
 }
 
@@ -194,6 +214,9 @@ ALIKE = {
     "another name in a PAX header", "a blob that a PAX header calls something else", "a time twice in a PAX header",
     "a blob again under a folded name", "a blob again with a sharp s", "a blob again with a dot behind", "contiguous",
     "a file that names a link", "a link's name in a PAX header", "something behind a name", "star's last bytes",
+    # What root restores is not tried here.
+    "a set-user-ID bit", "a set-group-ID bit on what is ignored", "no right to read", "flags of files", "an ACL",
+    "a capability", "an extension header of no printable name",
 }  # fmt: skip
 
 

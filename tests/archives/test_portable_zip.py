@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
-from ollama_ferry.errors import ReadDifferently
+from ollama_ferry.errors import Damaged, FerryError, ReadDifferently
 from ollama_ferry.jobs.verify import verify_file
 from support.five_tars import require_tools
 from support.hostile import MADE, ZipEntry, blob_name, zip_entries, zip_of
@@ -42,7 +43,6 @@ ZIPS: dict[str, tuple[Callable[[list[ZipEntry]], bytes], str]] = {
         "another name in an extra field",
     ),
     "a folder that is a file": (lambda e: zip_of([*e, ZipEntry(b"x/", b"text")]), "a folder for some readers"),
-    "an encrypted one": (lambda e: zip_of([*e, ZipEntry(b"x", b"text", flags=1)]), "is encrypted"),
     "one of another method": (lambda e: zip_of([*e, ZipEntry(b"x", b"text", method=14)]), "packed in a way"),
     "a blob again under a folded name": (lambda e: zip_of([*e, ZipEntry(WEIGHTS.upper().encode(), b"x")]), "fold case"),
     "a hidden member": (lambda e: hidden_in_a_zip(e), "belong to none"),
@@ -72,6 +72,14 @@ ZIPS: dict[str, tuple[Callable[[list[ZipEntry]], bytes], str]] = {
         lambda e: changed(e, extra=extra(0x000A, bytes(4) + extra(2, bytes(24)))),
         "that readers differ in",
     ),
+    "a set-user-ID bit": (lambda e: changed(e, mode=0o104755), "runs as its owner"),
+    "no right to read": (lambda e: changed(e, mode=0o100000), "may not be read by its owner"),
+    "a version that unzip does not know": (lambda e: changed(e, needs=63), "a version"),
+    "another disk": (lambda e: ended(e, disk=1), "other volumes"),
+    "the directory on another disk": (lambda e: ended(e, first=1), "other volumes"),
+    "fewer members on this disk": (lambda e: ended(e, here=1), "other volumes"),
+    "two ends of two directories": (lambda e: two_directories(e), "different directories"),
+    "a zip64 end that nothing needs": (lambda e: with_zip64(e, narrow=(0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)), "two ends"),
     "something where zeros align": (lambda e: changed(e, local_extra=extra(0xD935, b"\4\0evil")), "readers differ in"),
 }
 
@@ -79,6 +87,35 @@ ZIPS: dict[str, tuple[Callable[[list[ZipEntry]], bytes], str]] = {
 def changed(entries: list[ZipEntry], **lies: object) -> bytes:
     """Return a zip of which the first member is told of in this way."""
     return zip_of([replace(entries[0], **lies), *entries[1:]])  # type: ignore[arg-type]
+
+
+def ended(entries: list[ZipEntry], *, disk: int = 0, first: int = 0, here: int = len(MADE.files)) -> bytes:
+    """Return a zip whose end tells of these disks, and of so many members on this one."""
+    whole = bytearray(zip_of(entries))
+    struct.pack_into("<HHH", whole, len(whole) - 18, disk, first, here)
+    return bytes(whole)
+
+
+def with_zip64(
+    entries: list[ZipEntry],
+    *,
+    wide: tuple[int, int, int] | None = None,
+    narrow: tuple[int, int, int] | None = None,
+) -> bytes:
+    """Return a zip with a zip64 end: numbers of members and bytes, and the offset, there and in the end of old."""
+    whole = zip_of(entries)
+    body, numbers = whole[:-22], struct.unpack_from("<HII", whole, len(whole) - 12)
+    wide, narrow = wide or numbers, narrow or numbers
+    record = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, wide[0], *wide)
+    located = struct.pack("<IIQI", 0x07064B50, 0, len(body), 1)
+    return body + record + located + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, narrow[0], *narrow, 0)
+
+
+def two_directories(entries: list[ZipEntry]) -> bytes:
+    """Return a zip whose end of old tells of a directory within a member, and whose zip64 end of the right one."""
+    inner = zip_of([ZipEntry(entry.name, bytes(len(entry.content))) for entry in entries])
+    count, size, offset = struct.unpack_from("<HII", inner, len(inner) - 12)
+    return with_zip64([ZipEntry(b"readme", inner[:-22]), *entries], narrow=(count, size, offset + 36))
 
 
 def hidden_in_a_zip(entries: list[ZipEntry]) -> bytes:
@@ -105,6 +142,53 @@ def test_zip_that_readers_differ_in_is_refused(tmp_path: Path, what: str) -> Non
     with pytest.raises(ReadDifferently):
         ollama_ferry.import_archive(archive, store=tmp_path / "models")
     assert not published(tmp_path / "models")
+
+
+def deflated(content: bytes, mode: int = zlib.Z_FINISH) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush(mode)
+
+
+# What stands in the file for a content, and by which method.
+CONTENTS: dict[str, Callable[[bytes], tuple[bytes, int]]] = {
+    "more than is said, packed": lambda content: (deflated(content + b"more"), 8),
+    "more than is said, stored": lambda content: (content + b"more", 0),
+    "something behind the packed": lambda content: (deflated(content) + b"more", 8),
+    "no last block": lambda content: (deflated(content, zlib.Z_SYNC_FLUSH), 8),
+    "less than is said, packed": lambda content: (deflated(content[:-1]), 8),
+    "nothing": lambda content: (b"", 8),
+    "more of nothing": lambda content: (deflated(b"more"), 8),
+}
+
+
+@pytest.mark.parametrize("of", ["a blob", "a manifest", "what is ignored"])
+@pytest.mark.parametrize("what", CONTENTS)
+def test_content_that_is_not_what_is_said_is_damage(tmp_path: Path, what: str, of: str) -> None:
+    """Python's own zipfile ends where it was told to; unzip and BusyBox restore all that is there."""
+    names = {"a blob": WEIGHTS, "a manifest": MADE.manifest_name, "what is ignored": "readme"}
+    entries = [*zip_entries(MADE), ZipEntry(b"readme", b"a text")]
+    if what == "more of nothing":
+        entries = [replace(e, content=b"") if e.name == names[of].encode() else e for e in entries]
+    (told,) = (entry for entry in entries if entry.name == names[of].encode())
+    raw, method = CONTENTS[what](told.content)
+    lying = replace(told, content=raw, method=method, size=len(told.content), crc=zlib.crc32(told.content))
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of([lying if entry is told else entry for entry in entries]))
+    try:
+        good = verify_file(archive).good
+    except Damaged:
+        good = False
+    assert not good
+    if of != "what is ignored":
+        with pytest.raises(FerryError):
+            ollama_ferry.import_archive(archive, store=tmp_path / "models")
+        assert not published(tmp_path / "models")
+
+
+@pytest.mark.parametrize("make", [with_zip64, lambda entries: zip_of(entries)])
+def test_a_zip64_end_that_says_the_same_is_taken(tmp_path: Path, make: Callable[[list[ZipEntry]], bytes]) -> None:
+    (tmp_path / "a.zip").write_bytes(make(zip_entries(MADE)))
+    assert verify_file(tmp_path / "a.zip").good
 
 
 # What is told of each file by writers that are not on every machine.

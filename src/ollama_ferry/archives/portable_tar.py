@@ -11,6 +11,7 @@ Sources: POSIX.1-2017 ``pax`` ("ustar", "pax"); the GNU tar manual, "Basic Tar F
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
 
 from ollama_ferry.archives.tar import BLOCK, CHECK
@@ -34,7 +35,7 @@ _OCTAL = re.compile(rb" *[0-7]+[ \0]*")
 _FILES = (b"0", b"\0")
 _FOLDER = b"5"
 # libarchive looks for packed data in packed data, and takes a name for it.
-_PACKED = (b"BZh", b"LZIP", b"LRZI", b"begin ")
+_PACKED = (b"BZh", b"LZIP", b"LRZI", b"GRZip", b"begin ")
 _PATH_LIMIT = 4096
 _PART_LIMIT = 255
 
@@ -59,9 +60,12 @@ _RECORDS: dict[bytes, re.Pattern[bytes]] = {
     b"SCHILY.dev": _ID_VALUE,
     b"SCHILY.ino": re.compile(rb"[0-9]{1,20}"),
     b"SCHILY.nlink": _ID_VALUE,
-    b"SCHILY.fflags": _TEXT_VALUE,
+    b"RHT.security.selinux": _TEXT_VALUE,
 }
-_RECORD_FAMILIES = (b"SCHILY.xattr.", b"LIBARCHIVE.xattr.", b"SCHILY.acl.", b"RHT.security.")
+# Attributes that nothing goes by. Others, ACLs and flags decide who may read, run or remove a file, for bsdtar alone.
+_RECORD_FAMILIES = tuple(
+    writer + b".xattr." + owner for writer in (b"SCHILY", b"LIBARCHIVE") for owner in (b"user.", b"com.apple.")
+)
 
 Extension = tuple[bytes, bytes, bytes]
 """A header that tells more about the member behind it: its kind (``L``, ``K`` or ``x``), its own block, its content."""
@@ -91,7 +95,7 @@ def check_start(block: bytes) -> None:
     Raises:
         ReadDifferently: it is, for bsdtar.
     """
-    if block.startswith(_PACKED):
+    if block.startswith(_PACKED) or not _is_printable(block[NAME]):
         raise odd(f"it begins with the name {_shown(block[:20])}, which bsdtar takes for packed data")
 
 
@@ -170,7 +174,10 @@ def check_member(block: bytes, extensions: Sequence[Extension], records: Records
         raise odd(f"{shown} is {_shown(names[0])} where PAX headers are passed over, and needs none for its name")
     if kind == _FOLDER and size:
         raise odd(f"the folder {shown} has {size} bytes, which GNU tar and 7-Zip pass over and others read as headers")
-    if kind == _FOLDER and int(block[_MODE].strip(b"\0 ") or b"0", 8) & 0o700 != 0o700:
+    mode = int(block[_MODE].strip(b"\0 ") or b"0", 8)
+    if kind != _FOLDER:
+        check_mode(mode, shown)
+    elif mode & 0o700 != 0o700:
         raise odd(f"the folder {shown} may not be written, and BusyBox tar can put nothing into it")
     sizes = {value for key, value in records if key == b"size"}
     if sizes - {b"%d" % size}:
@@ -189,6 +196,22 @@ def check_link(block: bytes, extensions: Sequence[Extension], size: int) -> None
         raise odd(f"the link {shown} has a size or headers before its own, and readers differ in what they make of it")
     if not (_is_text(block[_LINK].rstrip(b"\0")) and _is_text(block[NAME].rstrip(b"\0"))):
         raise odd(f"the link {shown} has a name or target that is no UTF-8")
+
+
+def check_mode(mode: int, shown: str) -> None:
+    """Check a file's mode: of what root restores with plain tar nothing may become a program that runs as root.
+
+    Args:
+        mode: the bits, with or without those of the kind.
+        shown: the member, for the error.
+
+    Raises:
+        ReadDifferently: its set-user-ID or set-group-ID bit is set, or its owner may not read it.
+    """
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        raise odd(f"{shown} runs as its owner or group (mode {mode & 0o7777:04o}) where root restores it")
+    if not mode & stat.S_IRUSR:
+        raise odd(f"{shown} may not be read by its owner (mode {mode & 0o7777:04o}); for root it makes no difference")
 
 
 def is_read_only(block: bytes) -> bool:
@@ -222,6 +245,8 @@ def check_extension(extension: Extension) -> None:
             raise odd(f"a name of {len(content)} bytes is longer than some readers take")
     if any(block[_LINK]):
         raise odd("an extension header names a file to link to")
+    if not _is_printable(block[NAME]):
+        raise odd("an extension header has a name of its own that does not print, which may stand for packed data")
 
 
 def check_records(records: Records, *, of_all: bool = False) -> None:
@@ -280,6 +305,12 @@ def _is_number(field: bytes) -> bool:
 def _is_before_1970(field: bytes) -> bool:
     """Return whether a time is a negative number in base 256 that 64 bits hold."""
     return field[:4] == b"\xff" * 4 and bool(field[4] & 0x80)
+
+
+def _is_printable(field: bytes) -> bool:
+    """Return whether a name's field has nothing but text that prints."""
+    name = field.partition(b"\0")[0]
+    return _is_text(name) and name.decode().isprintable()
 
 
 def _is_text(value: bytes) -> bool:

@@ -19,11 +19,17 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from ollama_ferry.archives.portable_tar import check_lengths, odd
+from ollama_ferry.archives.portable_tar import check_lengths, check_mode, odd
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _END = b"PK\x05\x06"
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_ZIP64_END = b"PK\x06\x06"
+# The record and what says where it is.
+_ZIP64_RECORDS = 56 + 20
 _TAIL = 65_557
+# zip64. Of what needs more unzip restores nothing.
+_VERSION_NEEDED = 45
 _DESCRIBED = 0x8
 # What a compressor tells of itself, sizes behind the content, UTF-8 names.
 _FLAGS = 0x2 | 0x4 | _DESCRIBED | 0x800
@@ -70,11 +76,7 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
     Raises:
         ReadDifferently: it can't.
     """
-    file.seek(-min(_TAIL, file.seek(0, 2)), 2)
-    tail = file.read(_TAIL)
-    at = tail.rfind(_END)
-    if tail.count(_END) != 1 or at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
-        raise odd("the zip has several ends, or something behind its end: readers differ in which directory counts")
+    _check_end(file, directory)
     position = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         shown = ascii(info.orig_filename[:200])
@@ -89,8 +91,8 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
         extra = file.read(name_size + extra_size)[name_size:]
         _check_member(info, shown)
         # bsdtar takes the upper half for the system that made the member, though only the directory tells that.
-        if version >> 8 or info.reserved or info.volume:
-            raise odd(f"the member {shown} is of a system or a volume that some readers do not know")
+        if max(version, info.extract_version) > _VERSION_NEEDED or info.reserved or info.volume:
+            raise odd(f"the member {shown} is of a system, a version or a volume that some readers do not know")
         if (flags, method) != (info.flag_bits, info.compress_type):
             raise odd(f"the member {shown} is packed in another way by the header before its content")
         for field in (info.extra, extra):
@@ -103,6 +105,32 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
             raise odd(f"the member {shown} has another size or sum in the header before its content")
     if position != directory:
         raise odd("there is something between the last member and the directory; some readers look there")
+
+
+def _check_end(file: BinaryIO, directory: int) -> None:
+    """Check that all records at the end tell of the same directory, which lies directly before them."""
+    length = file.seek(0, 2)
+    start = max(0, length - _TAIL)
+    file.seek(start)
+    tail = file.read(_TAIL)
+    at = tail.rfind(_END)
+    if tail.count(_END) != 1 or at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        raise odd("the zip has several ends, or something behind its end: readers differ in which directory counts")
+    disk, first, here, *short = struct.unpack_from("<HHHHII", tail, at + 4)
+    large, end = tuple(short), start + at
+    if at >= 20 and tail[at - 20 : at - 16] == _ZIP64_LOCATOR:
+        end -= _ZIP64_RECORDS
+        record = tail[at - _ZIP64_RECORDS : at] if at >= _ZIP64_RECORDS else b""
+        if record[:4] != _ZIP64_END or struct.unpack_from("<QHHII", record, 4)[0::3] != (44, 0):
+            raise odd("the zip's zip64 record is not directly before its end; some readers go by it, others do not")
+        wide_disk, wide_here, *wide = struct.unpack_from("<IQQQQ", record, 20)
+        located = struct.unpack_from("<IQI", record, 60)
+        large = tuple(wide)
+        narrow = tuple(map(min, large, (0xFFFF, _FULL, _FULL)))
+        if (wide_disk, wide_here, located) != (0, large[0], (0, end, 1)) or narrow != tuple(short):
+            raise odd("the zip's two ends tell of different directories, and readers differ in which one counts")
+    if (disk, first, here) != (0, 0, short[0]) or large[1:] != (end - directory, directory):
+        raise odd("the zip's end tells of another place, or of other volumes, than where its directory is")
 
 
 def _check_member(info: zipfile.ZipInfo, shown: str) -> None:
@@ -124,8 +152,11 @@ def _check_attributes(info: zipfile.ZipInfo, shown: str) -> None:
     unix = info.create_system in (_UNIX, _DARWIN)
     if info.create_system not in _MADE_BY:
         raise odd(f"the member {shown} was made by the system {info.create_system}, whose attributes readers differ in")
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+    mode = info.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise odd(f"the member {shown} has the mode of something that is neither file nor folder")
+    if mode and not stat.S_ISDIR(mode):
+        check_mode(mode, shown)
     other = info.external_attr & 0xFFFF & ~_ATTRIBUTES & ~(_MODE_MARKS if unix else 0x8000)
     if other:
         raise odd(f"the member {shown} has the attributes {other:#x}, a link, a device or a system file for some")

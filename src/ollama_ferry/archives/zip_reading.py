@@ -11,9 +11,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, BinaryIO
+from threading import Lock
+from typing import BinaryIO
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
 from ollama_ferry.archives.portable_zip import check_zip
@@ -21,6 +22,7 @@ from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557
 _LOCAL_HEADER = 30
+_CHUNK = 256 * 1024
 # About 150 bytes a member of Ollama's layout, 47 at the least; zipfile makes a kilobyte of each in memory.
 _DIRECTORY_LIMIT = 4 * 1024 * 1024
 # What zipfile raises for lies; an OSError is a seek to a place that no file has.
@@ -44,6 +46,7 @@ class ZipReader:
 
     def __init__(self, file: BinaryIO, *, lenient: bool = False) -> None:
         self._file = file
+        self._lock = Lock()
         self._length = file.seek(0, io.SEEK_END)
         count = _check_directory(file)
         try:
@@ -88,14 +91,14 @@ class ZipReader:
     def _check_name(self, info: zipfile.ZipInfo) -> None:
         """Compare a name in the directory with the one before the content, of members that nobody opens too."""
         if not 0 <= info.header_offset < self._length:
-            raise Damaged(f"the member {info.orig_filename[:200]!a} is said to be where the file is not")
+            raise Damaged(f"the member {info.orig_filename[:200]!r} is said to be where the file is not")
         self._file.seek(info.header_offset)
         head = self._file.read(_LOCAL_HEADER)
         length = int.from_bytes(head[26:28], "little")
         name = self._file.read(length)
         encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
         if head[:4] != b"PK\x03\x04" or name != info.orig_filename.encode(encoding, "replace"):
-            raise Damaged(f"the member {info.orig_filename[:200]!a} has another name before its content")
+            raise Damaged(f"the member {info.orig_filename[:200]!r} has another name before its content")
 
     @contextmanager
     def open(self, number: int) -> Iterator[MemberData]:
@@ -106,34 +109,110 @@ class ZipReader:
         """
         info = self._infos[number]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Damaged(f"the member {info.filename[:200]!a} is packed by the method {info.compress_type}")
+            raise Damaged(f"the member {info.filename[:200]!r} is packed by the method {info.compress_type}")
         if info.flag_bits & 0x1:
             raise Damaged(f"the member {info.filename[:200]!r} is encrypted")
-        try:
-            opened = self._zip.open(info)
-        except _ERRORS as error:
-            raise Damaged(f"the member {info.filename[:200]!a} is damaged ({error})") from error
-        with opened:
-            yield MemberData(opened, info.filename)
+        yield MemberData(self._file, self._lock, info)
+
+    def check_contents(self, numbers: Iterable[int]) -> None:
+        """Read members to their ends: a reader that gives up at one restores nothing behind it.
+
+        Raises:
+            Damaged: one is damaged.
+        """
+        for number in numbers:
+            with self.open(number) as data:
+                while data.read(_CHUNK):
+                    pass
 
 
 class MemberData:
-    """The content of one member, in order."""
+    """The content of one member, in order: exactly what the directory says of it, no byte more in the file.
 
-    def __init__(self, opened: IO[bytes], name: str) -> None:
-        self._opened = opened
-        self._name = name
+    ``zipfile`` ends at the size that was stated, where others unpack all that is there.
+
+    Args:
+        file: the zip; read by others as well.
+        lock: held while it is read.
+        info: what the directory says.
+
+    Raises:
+        Damaged: it is empty, and something is there.
+    """
+
+    def __init__(self, file: BinaryIO, lock: Lock, info: zipfile.ZipInfo) -> None:
+        self._file = file
+        self._lock = lock
+        self._name = info.filename
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
+        self._left = info.file_size
+        self._packed_left = info.compress_size
+        self._crc, self._stated_crc = 0, info.CRC
+        with lock:
+            file.seek(info.header_offset + _LOCAL_HEADER - 4)
+            lengths = file.read(4)
+        if len(lengths) < 4:
+            raise self._damaged("it has no header before its content")
+        self._at = info.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
+        if self._inflate is None and self._left != self._packed_left:
+            raise self._damaged(f"it is said to have {self._left} bytes, and {self._packed_left} are stored")
+        if not self._left:
+            self._finish()
 
     def read(self, size: int, /) -> bytes:
         """Give at most ``size`` bytes.
 
         Raises:
-            Damaged: the content is damaged or cut short.
+            Damaged: the content is damaged, cut short, or longer than was said.
         """
-        try:
-            return self._opened.read(size)
-        except _ERRORS as error:
-            raise Damaged(f"the member {self._name[:200]!a} is damaged ({error})") from error
+        size = min(size, self._left)
+        if size <= 0:
+            return b""
+        data = self._next(size)
+        if not data:
+            raise self._damaged(f"it ends {self._left} bytes early")
+        self._left -= len(data)
+        self._crc = zlib.crc32(data, self._crc)
+        if not self._left:
+            self._finish()
+        return data
+
+    def _next(self, size: int) -> bytes:
+        if self._inflate is None:
+            return self._packed(size)
+        while not self._inflate.eof:
+            # What was read and not unpacked yet comes first.
+            packed = self._inflate.unconsumed_tail or self._packed(_CHUNK)
+            try:
+                data = self._inflate.decompress(packed, size)
+            except zlib.error as error:
+                raise self._damaged(str(error)) from error
+            if data or not packed:
+                return data
+        return b""
+
+    def _packed(self, size: int) -> bytes:
+        with self._lock:
+            try:
+                self._file.seek(self._at)
+                data = self._file.read(min(size, self._packed_left))
+            except _ERRORS as error:
+                raise self._damaged(str(error)) from error
+        self._at += len(data)
+        self._packed_left -= len(data)
+        return data
+
+    def _finish(self) -> None:
+        """Check that nothing is left of it."""
+        if self._inflate is not None and (
+            self._next(1) or not self._inflate.eof or self._inflate.unused_data or self._packed_left
+        ):
+            raise self._damaged("its content does not end where its size says")
+        if self._crc != self._stated_crc:
+            raise self._damaged("its CRC-32 is another one")
+
+    def _damaged(self, why: str) -> Damaged:
+        return Damaged(f"the member {self._name[:200]!r} is damaged ({why})")
 
 
 def _check_directory(file: BinaryIO) -> int:

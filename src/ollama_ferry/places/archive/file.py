@@ -163,7 +163,7 @@ class ArchiveFile:
         if self.packing == "zip":
             with naming(self.label):
                 reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, ignore_reads)), lenient=self._lenient)
-                contents = _zip_contents(reader, lenient=self._lenient)
+                contents = _zip_contents(reader, lenient=self._lenient, exact=self._exact)
 
             def open_zipped(digest: Digest, size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
                 return _zip_member(reader, place, offset)
@@ -238,17 +238,31 @@ class ArchiveFile:
             yield file
 
 
-def _zip_contents(reader: ZipReader, *, lenient: bool) -> Contents:
+def _zip_contents(reader: ZipReader, *, lenient: bool, exact: bool) -> Contents:
     contents = Contents()
     builder = ContentsBuilder(contents, lenient=lenient)
+    others = []
     for member in reader:
         meaning = builder.take(member)
-        if isinstance(meaning, ManifestPath | LoosePath):
+        if meaning is None:
+            others.append(member.offset)
+        elif isinstance(meaning, ManifestPath | LoosePath):
             with reader.open(member.offset) as data:
-                # zipfile ends at the size that its directory gives, which was looked at.
-                builder.add(meaning, member, data.read(MANIFEST_LIMIT))
+                builder.add(meaning, member, _beginning(data, MANIFEST_LIMIT))
     builder.finish()
+    if exact:
+        # The blobs are read for the verdict.
+        reader.check_contents(others)
     return contents
+
+
+def _beginning(data: Readable, limit: int) -> bytes:
+    """Read until there are so many bytes, or no more."""
+    parts = []
+    while limit and (part := data.read(limit)):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 @contextmanager
