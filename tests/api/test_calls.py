@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,11 @@ def test_a_dry_run_foretells_and_writes_nothing(models: StoreBuilder, tmp_path: 
     assert planned.expected_size is not None and 0 <= planned.expected_size - done.size < 10_000
     assert planned.blobs == done.blobs
     would = api.plan_import(archive, store=tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    assert "dry_run" in inspect.signature(api.plan_import).parameters and api.plan_import.__doc__ != api.send.__doc__
+    for ask, source in ((None, io.BytesIO()), (print, tmp_path / "all.tar.001")):
+        with pytest.raises(UsageError, match="dry run"):
+            api.import_archive(source, store=tmp_path / "target", ask=ask, dry_run=True)
     assert not (tmp_path / "target").exists()
     assert would.blobs == api.import_archive(archive, store=tmp_path / "target").blobs
     (sent,) = api.plan_send("a:1", str(tmp_path / "target"), store=models.root)

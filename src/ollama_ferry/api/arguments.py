@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.engine.events import StoreChosen
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.renames import Renames
     from ollama_ferry.ollama.locate import Located
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Names: TypeAlias = "str | Iterable[str]"
@@ -30,6 +34,19 @@ COMPRESSIONS = tuple(compression.value for compression in Compression)
 """How hard archives are packed."""
 FORMATS = tuple(kind.value[1:] for kind in Kind)
 """The formats of archives that are written: their extensions without the first dot."""
+
+
+def dry_run_of(job: Callable[P, R], name: str) -> Callable[P, R]:
+    """Return the function that finds out what another one would do, by the same parameters."""
+
+    @wraps(job)
+    def plan(*args: P.args, **more: P.kwargs) -> R:
+        more["dry_run"] = True
+        return job(*args, **more)
+
+    plan.__name__ = plan.__qualname__ = name
+    plan.__doc__ = f"Find out what :func:`{job.__name__}` would do, and whether it can; nothing is written or sent."
+    return plan
 
 
 def texts_of(models: Names) -> list[str]:

@@ -15,6 +15,7 @@ from ollama_ferry.api.arguments import (
     PathLike,
     Renaming,
     StoreLike,
+    dry_run_of,
     located_store,
     located_target,
     rate_of,
@@ -99,6 +100,7 @@ def send(
     verify_existing: bool = False,
     lock: PathLike | None = None,
     signers: PathLike | None = None,
+    dry_run: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> list[Sent]:
@@ -116,6 +118,7 @@ def send(
         verify_existing: let the target hash what it has already before that counts as there.
         lock: a file that :func:`lock` wrote: exactly these models are sent, or none; without ``models``, all of them.
         signers: a file of allowed signers, one of whom must have signed the lock.
+        dry_run: find out what would be done, and whether it can; nothing is written.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread; what has arrived is kept for the next send.
 
@@ -127,31 +130,10 @@ def send(
     """
     run = Run(observer, cancel)
     trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
-    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=False, run=run)
+    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=dry_run, run=run)
 
 
-def plan_send(
-    models: Names,
-    targets: str | Iterable[str],
-    *,
-    store: StoreLike = None,
-    archive: PathLike | None = None,
-    ssh: Ssh | None = None,
-    replace: bool = False,
-    verify_existing: bool = False,
-    lock: PathLike | None = None,
-    signers: PathLike | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> list[Sent]:
-    """Find out what :func:`send` would send to each target; nothing is sent.
-
-    Raises:
-        FerryError: nothing could be sent to anybody.
-    """
-    run = Run(observer, cancel)
-    trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
-    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=True, run=run)
+plan_send = dry_run_of(send, "plan_send")
 
 
 def fetch(
@@ -165,6 +147,7 @@ def fetch(
     verify_existing: bool = False,
     lock: PathLike | None = None,
     signers: PathLike | None = None,
+    dry_run: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported:
@@ -181,6 +164,7 @@ def fetch(
         lock: a file that :func:`lock` wrote: exactly these models are taken, or none; without ``models``, all of them.
         signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
             ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
+        dry_run: find out what would be done, and whether it can; nothing is written.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread; what has arrived is kept for the next fetch.
 
@@ -192,33 +176,11 @@ def fetch(
     """
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
     return _fetch(
-        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=False, run=Run(observer, cancel)
+        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=dry_run, run=Run(observer, cancel)
     )
 
 
-def plan_fetch(
-    source: str,
-    models: Names,
-    *,
-    store: StoreLike = None,
-    ssh: Ssh | None = None,
-    rename: Renaming = None,
-    replace: bool = False,
-    verify_existing: bool = False,
-    lock: PathLike | None = None,
-    signers: PathLike | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> Imported:
-    """Find out what :func:`fetch` would do, and whether it can; nothing is written.
-
-    Raises:
-        FerryError: it can't be done as asked.
-    """
-    trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    return _fetch(
-        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=True, run=Run(observer, cancel)
-    )
+plan_fetch = dry_run_of(fetch, "plan_fetch")
 
 
 def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:

@@ -13,6 +13,7 @@ from ollama_ferry.api.arguments import (
     PathLike,
     Renaming,
     StoreLike,
+    dry_run_of,
     located_target,
     paths_of,
     renames_of,
@@ -46,6 +47,7 @@ def import_archive(
     lock: PathLike | None = None,
     signers: PathLike | None = None,
     ask: Callable[[str], None] | None = None,
+    dry_run: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported:
@@ -66,6 +68,7 @@ def import_archive(
             takes that of ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
         ask: for an archive in volumes, called with what is wanted where a volume is not there; returns when its medium
             is in.
+        dry_run: find out what would be done with a file, and whether it can; nothing is written.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops the import from another thread; what has arrived is kept for the next one.
 
@@ -76,19 +79,24 @@ def import_archive(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
-    from ollama_ferry.jobs.import_ import import_file, import_stream
+    from ollama_ferry.jobs.import_ import import_file, import_stream, plan_import
 
     run = Run(observer, cancel)
     path = Path(archive) if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts_of(models)))
     options = import_options(models, rename, replace, verify_existing, lenient=lenient, trust=trust)
+    if dry_run and (path is None or ask is not None):
+        raise UsageError("a stream is read once, and so are volumes on several media: neither has a dry run")
     if ask is not None:
         return _import_from_media(archive, _target(store, run), options, ask, run)
     target = _target(store, run)
     if path is not None:
-        return import_file(path, target, options, others=paths_of(others), run=run)
+        return (plan_import if dry_run else import_file)(path, target, options, others=paths_of(others), run=run)
     assert not isinstance(archive, str | os.PathLike)  # noqa: S101 -- path says so
     return import_stream(archive, "the stream", target, options, run=run)
+
+
+plan_import = dry_run_of(import_archive, "plan_import")
 
 
 def judge_archives(
@@ -118,34 +126,6 @@ def judge_archives(
     from ollama_ferry.jobs.judge import judge_archives as judge
 
     return judge(paths_of(archives), texts_of(models), one_name=one_name, run=Run(observer, cancel))
-
-
-def plan_import(
-    archive: PathLike,
-    *,
-    others: Iterable[PathLike] = (),
-    store: StoreLike = None,
-    models: Names = (),
-    rename: Renaming = None,
-    replace: bool = False,
-    verify_existing: bool = False,
-    lenient: bool = False,
-    lock: PathLike | None = None,
-    signers: PathLike | None = None,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> Imported:
-    """Find out what :func:`import_archive` would do with a file, and whether it can; nothing is written.
-
-    Raises:
-        FerryError: it can't be done as asked.
-    """
-    from ollama_ferry.jobs.import_ import plan_import as plan
-
-    run = Run(observer, cancel)
-    trust = trust_of(lock, signers, archive=Path(archive), part=bool(texts_of(models)))
-    options = import_options(models, rename, replace, verify_existing, lenient=lenient, trust=trust)
-    return plan(Path(archive), _target(store, run), options, others=paths_of(others), run=run)
 
 
 def import_via_server(

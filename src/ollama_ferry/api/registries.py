@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ollama_ferry.api.arguments import (
     PathLike,
     Renaming,
     StoreLike,
+    dry_run_of,
     located_store,
     located_target,
     path_of,
@@ -54,6 +54,7 @@ def push(
     cert: PathLike | None = None,
     key: PathLike | None = None,
     rate: int | str = 0,
+    dry_run: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Pushed:
@@ -73,6 +74,7 @@ def push(
         cert: the client's certificate.
         key: its key, where that is another file.
         rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
+        dry_run: find out what would be sent; nothing is.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
@@ -82,37 +84,19 @@ def push(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; a model is there only when it is whole.
     """
+    from ollama_ferry.jobs.push import PushOptions
+    from ollama_ferry.jobs.push import push as push_models
+    from ollama_ferry.places.registry.references import PushTarget, check_repository
+
+    run = Run(observer, cancel)
     access = _access(insecure, ca_file, cert, key, rate)
-    job = _Push(models, target, store, archive, rename, replace, tuple(mount_from), oci)
-    return job.run(access, Run(observer, cancel), dry_run=False)
+    registry = PushTarget.parse(target)
+    options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)), oci)
+    with _pushed_from(models, store, archive, run) as (source, names):
+        return push_models(source, names, registry, options, access, dry_run=dry_run, run=run)
 
 
-def plan_push(
-    models: Names,
-    target: str,
-    *,
-    store: StoreLike = None,
-    archive: PathLike | None = None,
-    rename: str | None = None,
-    replace: bool = False,
-    mount_from: Iterable[str] = (),
-    oci: bool = False,
-    insecure: bool = False,
-    ca_file: PathLike | None = None,
-    cert: PathLike | None = None,
-    key: PathLike | None = None,
-    rate: int | str = 0,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> Pushed:
-    """Find out what :func:`push` would send; nothing is sent.
-
-    Raises:
-        FerryError: it can't be done as asked.
-    """
-    access = _access(insecure, ca_file, cert, key, rate)
-    job = _Push(models, target, store, archive, rename, replace, tuple(mount_from), oci)
-    return job.run(access, Run(observer, cancel), dry_run=True)
+plan_push = dry_run_of(push, "plan_push")
 
 
 def pull(
@@ -221,40 +205,21 @@ def plan_pull(
     )
 
 
-@dataclass(frozen=True)
-class _Push:
-    models: Names
-    target: str
-    store: StoreLike
-    archive: PathLike | None
-    rename: str | None
-    replace: bool
-    mount_from: tuple[str, ...]
-    oci: bool
+@contextmanager
+def _pushed_from(
+    models: Names, store: StoreLike, archive: PathLike | None, run: Run
+) -> Iterator[tuple[Inspectable, list[ModelName]]]:
+    from ollama_ferry.jobs.select import pick, select
+    from ollama_ferry.jobs.sources import open_searchable
+    from ollama_ferry.places.store.store import Store
 
-    def run(self, access: Access, run: Run, *, dry_run: bool) -> Pushed:
-        from ollama_ferry.jobs.push import PushOptions
-        from ollama_ferry.jobs.push import push as push_models
-        from ollama_ferry.places.registry.references import PushTarget, check_repository
-
-        target = PushTarget.parse(self.target)
-        options = PushOptions(self.rename, self.replace, tuple(map(check_repository, self.mount_from)), self.oci)
-        with self._source(run) as (source, names):
-            return push_models(source, names, target, options, access, dry_run=dry_run, run=run)
-
-    @contextmanager
-    def _source(self, run: Run) -> Iterator[tuple[Inspectable, list[ModelName]]]:
-        from ollama_ferry.jobs.select import pick, select
-        from ollama_ferry.jobs.sources import open_searchable
-        from ollama_ferry.places.store.store import Store
-
-        texts = texts_of(self.models)
-        if self.archive is None:
-            located = located_store(self.store, run)
-            yield Store(located.root), select(located, texts)
-            return
-        with open_searchable(Path(self.archive).expanduser(), run, what_for="push") as source:
-            yield source, pick(source, texts, source.label) if texts else list(source.names())
+    texts = texts_of(models)
+    if archive is None:
+        located = located_store(store, run)
+        yield Store(located.root), select(located, texts)
+        return
+    with open_searchable(Path(archive).expanduser(), run, what_for="push") as source:
+        yield source, pick(source, texts, source.label) if texts else list(source.names())
 
 
 def _pull_into_store(

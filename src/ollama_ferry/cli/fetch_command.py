@@ -68,8 +68,7 @@ def command(
     if means is api.Means.FOLDER and not api.is_path(source):
         source = os.path.join(".", source)
     with progress("fetching", output) as observer:
-        call = api.plan_fetch if dry_run else api.fetch
-        done = call(
+        done = api.fetch(
             source,
             models,
             store=store,
@@ -79,6 +78,7 @@ def command(
             verify_existing=verify_existing,
             lock=lock,
             signers=signers,
+            dry_run=dry_run,
             observer=observer,
         )
     print_imported(done, output, dry_run=dry_run, verb="fetch")

@@ -235,20 +235,6 @@ def _import_one(archive: Path, models: tuple[str, ...], target: Located, asked: 
     cancel = Cancel()
     others = [other for other in asked.archives if other != archive]
     with progress("reading" if asked.dry_run else "importing", output, lines=asked.prompt) as observer:
-        if asked.dry_run:
-            return api.plan_import(
-                archive,
-                others=others,
-                store=target,
-                models=models,
-                rename=asked.rename,
-                replace=asked.replace,
-                verify_existing=asked.verify_existing,
-                lenient=asked.lenient,
-                lock=asked.lock,
-                signers=asked.signers,
-                observer=observer,
-            )
         stdin = open_stdin() if archive == Path("-") else None
         try:
             return api.import_archive(
@@ -263,6 +249,7 @@ def _import_one(archive: Path, models: tuple[str, ...], target: Located, asked: 
                 lock=asked.lock,
                 signers=asked.signers,
                 ask=MediumPrompt(cancel) if asked.prompt else None,
+                dry_run=asked.dry_run,
                 observer=observer,
                 cancel=cancel,
             )

@@ -95,10 +95,9 @@ def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
     if asked.archive == Path("-"):
         raise UsageError("push needs a file: a stream can't be searched")
     target = asked.words[-1]
-    call = api.plan_push if asked.dry_run else api.push
     try:
         with progress("pushing", output) as observer:
-            done = call(
+            done = api.push(
                 texts,
                 target,
                 store=asked.store,
@@ -107,6 +106,7 @@ def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
                 replace=asked.replace,
                 mount_from=asked.mount_from,
                 oci=asked.oci,
+                dry_run=asked.dry_run,
                 **access,
                 observer=observer,
             )

@@ -79,7 +79,6 @@ def command(
     """
     if len(words) < 2 and not (words and (lock or archive)):
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
-    call = api.plan_send if dry_run else api.send
     with progress("sending", output) as observer:
         if archive is None:
             source: Path | Located | None = api.find_store(store, observer=observer)
@@ -91,7 +90,7 @@ def command(
         models, targets = models_and_targets(words, known, optional=lock is not None or archive is not None)
         if with_ferry and any(api.Host.parse(target).name for target in targets):
             raise UsageError("--with-ferry goes with folders: a host gets the program by pip, or as a file by scp")
-        done = call(
+        done = api.send(
             models,
             targets,
             store=source,
@@ -101,6 +100,7 @@ def command(
             verify_existing=verify_existing,
             lock=lock,
             signers=signers,
+            dry_run=dry_run,
             observer=observer,
         )
         if with_ferry and not dry_run:
