@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import time
 
 _AMOUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
@@ -55,6 +56,18 @@ def quoted(path: str | os.PathLike[str]) -> str:
 def human_rate(size: float, seconds: float) -> str:
     """Write how fast so many bytes moved in so many seconds."""
     return f"{human_size(size / max(seconds, 0.001))}/s"
+
+
+def human_age(moment: float | None) -> str:
+    """Write how long ago something was, given in seconds since the epoch: ``3 days ago``; a dash where nobody knows."""
+    if moment is None:
+        return "-"
+    seconds = max(0.0, time.time() - moment)
+    for name, length in (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400),
+                         ("hour", 3600), ("minute", 60)):  # fmt: skip
+        if seconds >= length:
+            return f"{counted(int(seconds // length), name)} ago"
+    return "just now"
 
 
 def human_time(seconds: float) -> str:

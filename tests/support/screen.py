@@ -39,7 +39,7 @@ class Terminal:
             stdout=other,
             stderr=other,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", **environ},
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", "PROMPT_TOOLKIT_NO_CPR": "1", **environ},
         )
         os.close(other)
 

@@ -41,6 +41,7 @@ from ollama_ferry.api.stores import covers_any as covers_any
 from ollama_ferry.api.stores import doctor as doctor
 from ollama_ferry.api.stores import find_store as find_store
 from ollama_ferry.api.stores import find_target as find_target
+from ollama_ferry.api.stores import free_bytes as free_bytes
 from ollama_ferry.api.stores import has_model as has_model
 from ollama_ferry.api.stores import inventory as inventory
 from ollama_ferry.api.stores import open_store as open_store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,16 @@ def open_store(models: StoreLike = None) -> Store:
     from ollama_ferry.places.store.store import Store
 
     return Store(find_store(models).root)
+
+
+def free_bytes(path: PathLike) -> int | None:
+    """Return the free bytes on the disk where a file or folder is, or would be; None where nobody knows."""
+    from ollama_ferry.files.disk import free_space
+
+    folder = Path(path).expanduser().absolute()
+    while not os.path.isdir(folder) and folder.parent != folder:
+        folder = folder.parent
+    return free_space(folder)
 
 
 def has_model(text: str, store: StoreLike = None) -> bool:

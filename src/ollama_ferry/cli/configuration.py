@@ -166,6 +166,13 @@ def set_elsewhere(command: click.Command, values: Mapping[str, Any], environ: Ma
     return words
 
 
+def expanded(word: str) -> tuple[str, ...]:
+    """Return what a word that was asked for stands for: a place that the file names, else itself."""
+    context = click.get_current_context(silent=True)
+    configuration = context.find_root().obj if context is not None else None
+    return configuration.places.get(word, (word,)) if isinstance(configuration, Configuration) else (word,)
+
+
 def _expanding(places: Mapping[str, tuple[str, ...]]) -> Any:
     def expand(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if isinstance(value, tuple):

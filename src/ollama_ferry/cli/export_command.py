@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
 from ollama_ferry.cli.kit_command import kit_fields, print_kit
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
@@ -116,6 +118,12 @@ def command(output: Output, **asked: Any) -> None:
 
 def _export(asked: _Asked, output: Output) -> None:
     texts, archive = models_and_archive(asked.words)
+    if not texts and not asked.everything and may_ask(output):
+        free = api.free_bytes(os.path.dirname(archive or "") or ".") if archive != "-" else None
+        listing = api.list_models(store=asked.store)
+        texts = pick_models(listing, "Which models are to be exported?", free=free)
+        if archive is None and len(texts) > 1:
+            texts, archive = models_and_archive((*texts, ask_for("Into which archive?", "./models.tar.gz")))
     try:
         _export_to(texts, archive, asked, output)
     except ModelNotFound as error:

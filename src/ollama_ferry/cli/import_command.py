@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.checklist import may_ask, pick_models
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     checksum_option,
@@ -108,6 +110,8 @@ def command(output: Output, **asked: Any) -> None:
     archives, models = _sorted_words(asked.pop("words"))
     parsed = _Asked(archives=archives, **{**asked, "models": (*asked["models"], *models)})
     _check(parsed)
+    if not parsed.models and len(archives) == 1 and parsed.lock is None and not parsed.prompt and may_ask(output):
+        parsed = replace(parsed, models=_picked(archives[0], parsed))
     if parsed.via_server:
         _import_via_server(parsed, output)
         return
@@ -117,6 +121,22 @@ def command(output: Output, **asked: Any) -> None:
         if len(parsed.archives) == 1 and parsed.archives[0] != Path("-"):
             error.remedies = (*error.remedies, Remedy("via_server"))
         raise
+
+
+def _picked(archive: Path, asked: _Asked) -> tuple[str, ...]:
+    """Let somebody at the terminal pick of an archive with several models; none stand for all."""
+    if len(api.names_at_once(archive)) < 2:
+        return ()
+    listing = api.list_models(archive=archive)
+    free, present = None, frozenset[str]()
+    if not asked.via_server:
+        target = api.find_target(asked.store).root
+        free = api.free_bytes(target)
+        with contextlib.suppress(FerryError):
+            present = frozenset(map(str, api.take_inventory(target).blobs))
+    title = f"Which models of {archive} are to be imported?"
+    picked = pick_models(listing, title, free=free, present=present, everything=not asked.rename)
+    return () if len(picked) == len(listing.models) else tuple(picked)
 
 
 def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

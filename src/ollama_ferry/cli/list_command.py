@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ollama_ferry.cli.output import Output, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.wording import counted, human_size, reading_order
+from ollama_ferry.wording import counted, human_age, human_size, reading_order
 
 if TYPE_CHECKING:
     from ollama_ferry.api import ModelSummary
@@ -67,13 +66,13 @@ def _row(summary: ModelSummary) -> tuple[str, ...]:
     if manifest is None:
         return (str(summary.name), "-", "-", "-", "-", f"damaged: {summary.problem}")
     if summary.remote:
-        return (str(summary.name), manifest.digest.short, "-", "-", _ago(manifest.modified), "cloud model")
+        return (str(summary.name), manifest.digest.short, "-", "-", human_age(manifest.modified), "cloud model")
     return (
         str(summary.name),
         manifest.digest.short,
         human_size(manifest.size),
         human_size(summary.own_size or 0),
-        _ago(manifest.modified),
+        human_age(manifest.modified),
         f"damaged: {summary.problem}" if summary.problem else _left_out(summary),
     )
 
@@ -96,15 +95,3 @@ def _fields(summary: ModelSummary) -> dict[str, object]:
         "remote_host": summary.remote or None,
         "left_out": summary.left_out,
     }
-
-
-def _ago(moment: float | None) -> str:
-    if moment is None:
-        return "-"
-    seconds = max(0.0, time.time() - moment)
-    for name, length in (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400),
-                         ("hour", 3600), ("minute", 60)):  # fmt: skip
-        if seconds >= length:
-            count = int(seconds // length)
-            return f"{counted(count, name)} ago"
-    return "just now"

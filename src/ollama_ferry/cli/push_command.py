@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
+from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
     RegistryOptions,
@@ -86,6 +88,9 @@ def command(access: RegistryOptions, output: Output, **asked: Any) -> None:
 
 def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
     texts = [*asked.words[:-1], *asked.models]
+    if not texts and len(asked.words) < 2 and asked.archive is None and may_ask(output):
+        texts = pick_models(api.list_models(store=asked.store), "Which models are to be pushed?")
+        asked = replace(asked, words=asked.words or expanded(ask_for("To which registry?")))
     if not asked.words or not (texts or asked.archive is not None):
         raise UsageError(
             "push takes models and a registry", hint="ollama-ferry push deepseek-r1:8b registry.lab:5000/models"

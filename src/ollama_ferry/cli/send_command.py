@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
+from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
     complete_models,
@@ -77,6 +79,8 @@ def command(
       ollama-ferry send deepseek-r1:8b /media/stick/models
       ollama-ferry send --from ./models.tar.gz user@server
     """
+    if archive is None and lock is None and may_ask(output):
+        words = _asked_for(words, store)
     if len(words) < 2 and not (words and (lock or archive)):
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
     with progress("sending", output) as observer:
@@ -108,6 +112,17 @@ def command(
                 if sent.error is None:
                     api.write_kit(sent.root, observer=observer)
     _print_outcome(done, output, dry_run=dry_run)
+
+
+def _asked_for(words: tuple[str, ...], store: Path | None) -> tuple[str, ...]:
+    """Let somebody at the terminal say what is missing: the models, or where they go."""
+    meant = [api.meaning_of_word(word) for word in words]
+    if all(means.is_place for means in meant):
+        folder = words[0] if meant == [api.Means.FOLDER] else None
+        free = api.free_bytes(folder) if folder is not None else None
+        models = pick_models(api.list_models(store=store), "Which models are to be sent?", free=free)
+        return (*models, *(words or expanded(ask_for("To which host or folder?"))))
+    return words if len(words) > 1 else (*words, *expanded(ask_for("To which host or folder?")))
 
 
 def models_and_targets(
