@@ -67,8 +67,8 @@ def test_what_can_not_be_carried_can_not_be_marked(checklist: Checklist) -> None
     ("width", "name", "columns"),
     [
         (120, "hf.co/bartowski/DeepSeek-R1-Distill-Qwen-32B-GGUF:Q4_K_M", "20.0 GB   20.0 GB       0 B  just now"),
-        (80, "...wen-32B-GGUF:Q4_K_M", "20.0 GB   20.0 GB       0 B  just now"),
-        (60, "...GGUF:Q4_K_M", "20.0 GB   20.0 GB  just now"),
+        (80, "...still-Qwen-32B-GGUF:Q4_K_M", "20.0 GB   20.0 GB       0 B  just now"),
+        (60, "...-32B-GGUF:Q4_K_M", "20.0 GB   20.0 GB  just now"),
     ],
 )
 def test_pictures(checklist: Checklist, width: int, name: str, columns: str) -> None:
