@@ -68,7 +68,7 @@ def build_executable(system: System, wheel: Path, pyz: Path, target: Path, work:
     _install(tools, system, [f"--requirement={TOOLS}"])
     start = work / "start.py"
     start.write_text(_START, encoding="utf-8")
-    modules = ["ollama_ferry", "isal", "deflate"]
+    modules = ["ollama_ferry", "isal", "deflate", "prompt_toolkit"]
     subprocess.run(
         [
             *system.runner,
@@ -84,7 +84,7 @@ def build_executable(system: System, wheel: Path, pyz: Path, target: Path, work:
             f"--specpath={work}",
             f"--add-data={pyz.absolute()}{';' if 'windows' in system.python else ':'}ollama_ferry/jobs",
             *(f"--collect-submodules={name}" for name in modules),
-            *(f"--exclude-module={name}" for name in ("tkinter", "pygments", "pip", "setuptools")),
+            *(f"--exclude-module={name}" for name in ("tkinter", "pip", "setuptools")),
             start,
         ],
         check=True,

@@ -99,14 +99,15 @@ def test_a_kit_of_a_store_that_send_made(models: StoreBuilder, stick: Path, tmp_
 
 
 def test_what_no_kit_has_written_stays(models: StoreBuilder, stick: Path) -> None:
-    for name in ("README.txt", "SHA256SUMS"):
-        (stick / name).write_text("mine\n")
+    sums = "0" * 64 + "  thesis.pdf\n" + "1" * 64 + "  README.txt\n"
+    for name, mine in {"README.txt": "mine\n", "SHA256SUMS": sums, "ollama-ferry.pyz": "mine\n"}.items():
+        (stick / name).write_text(mine)
         done = ferry("export", "--all", stick / "x.tar", "--with-ferry", "--models", models.root)
         assert_one_clear_error(done, 7)
         assert not (stick / "x.tar").exists(), "told only after the export"
-        assert (stick / name).read_text() == "mine\n"
+        assert (stick / name).read_text() == mine
         assert ferry("kit", stick, "--force").returncode == 0
-        assert (stick / name).read_text(encoding="utf-8") != "mine\n"
+        assert (stick / name).read_bytes() != mine.encode()
         assert ferry("kit", stick).returncode == 0, "its own is replaced"
         for file in stick.iterdir():
             file.unlink()
@@ -158,9 +159,10 @@ def test_the_pyz_is_the_same_every_time_and_holds_what_is_needed_with_its_licenc
         assert any(path.startswith(folder + "/") for path in names), name
         assert any(path.startswith(name.replace("-", "_")) and "licen" in path.lower() for path in names), name
     direct = {
-        Requirement(line).name for line in __import__("importlib.metadata").metadata.requires("ollama-ferry") or []
+        Requirement(line).name.replace("_", "-")
+        for line in __import__("importlib.metadata").metadata.requires("ollama-ferry") or []
     }
-    assert {"click", "prompt_toolkit", "urllib3"} <= direct & set(program_files.needed_packages())
+    assert {"click", "prompt-toolkit", "urllib3"} <= direct & set(program_files.needed_packages())
     assert not [path for path in names if path.endswith((".so", ".pyd", ".pyc"))]
 
 

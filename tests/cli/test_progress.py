@@ -98,6 +98,13 @@ def test_a_line_fits_and_leaves_out_what_matters_least(columns: int, line: str) 
     assert painted == line and len(painted) <= columns
 
 
+@pytest.mark.parametrize("columns", [200, 60, 20])
+def test_no_name_from_outside_steers_the_terminal(columns: int) -> None:
+    evil = "\x1b[2J\x1b]52;c;cHduZWQ=\x07"
+    meter = metered((0.0, Started(0, 0, 10, f"looking through {evil}.tar")), (0.0, Phase(f"connecting to {evil}")))
+    assert painted_line(meter, columns).isprintable()
+
+
 SCRIPT = """
 import sys, tty
 from ollama_ferry.cli.output import Output

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_ferry.errors import FerryError
+from ollama_ferry.errors import FerryError, NotPermitted
 from ollama_ferry.files.folder import open_file, open_nearest
 
 RENAME_EXCHANGE = 2
@@ -69,3 +69,23 @@ def test_a_file_behind_a_link_is_read_as_whose_the_link_is(exchanged: Path, long
                 assert file.read(10) != b"victim"
         except (FerryError, OSError):
             continue
+
+
+@pytest.mark.parametrize(("mode", "group", "read"), [(0o600, 0, False), (0o644, 0, True), (0o640, STRANGER, True)])
+def test_root_reads_nothing_for_the_owner_of_a_folder_that_they_may_not(
+    tmp_path: Path, mode: int, group: int, read: bool
+) -> None:
+    """They may move a file of root's into a store, and name it in a manifest."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"of root")
+    os.chown(folder / "file", 0, group)
+    (folder / "file").chmod(mode)
+    os.chown(folder, STRANGER, STRANGER)
+    if read:
+        with open_file(folder / "file") as file:
+            assert file.read(10) == b"of root"
+    else:
+        with pytest.raises(NotPermitted, match="may not read"):
+            open_file(folder / "file")

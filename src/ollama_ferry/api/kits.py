@@ -49,8 +49,9 @@ def plan_kit(folder: PathLike, *, programs: PathLike | None = None, replace: boo
     """Return how many bytes the program would take; arguments and refusals are those of :func:`write_kit`."""
     from ollama_ferry.jobs.kit import require_place
 
-    require_place(Path(folder).expanduser(), replace=replace)
-    return sum(len(file.content) for file in _files(programs))
+    files = _files(programs)
+    require_place(Path(folder).expanduser(), files, replace=replace)
+    return sum(len(file.content) for file in files)
 
 
 def _files(programs: PathLike | None) -> list[ProgramFile]:

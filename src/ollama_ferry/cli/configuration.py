@@ -194,7 +194,11 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            # The program in one file has none with it.
+            raise UsageError(f"{path} can't be read: before Python 3.11 that takes the package tomli") from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

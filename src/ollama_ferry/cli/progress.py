@@ -252,7 +252,7 @@ def painted_line(meter: Meter, width: int) -> str:
     sums = meter.sums()
     bar = _bar(meter.percent, 20) if meter.percent is not None else ""
     head = meter.what if meter.passes else ""
-    name = escaped(meter.model)
+    name = meter.model
     tries = [
         [head, name, bar, *sums],
         [head, name, *sums],
@@ -262,9 +262,10 @@ def painted_line(meter: Meter, width: int) -> str:
         sums[:1],
     ]
     for parts in tries:
-        line = "  ".join(filter(None, parts))
+        # Files, hosts and models in it have their names from outside.
+        line = escaped("  ".join(filter(None, parts)))
         if len(line) <= width:
-            return line
+            break
     return line[: max(0, width)]
 
 

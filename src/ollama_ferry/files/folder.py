@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
-from ollama_ferry.files.identity import is_root
+from ollama_ferry.files.identity import is_root, may_read
 
 HAS_DESCRIPTORS = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
 """Whether the system looks names up below a folder's descriptor: Linux, macOS and the BSDs do, Windows does not."""
@@ -129,10 +129,11 @@ def open_file(path: Path) -> BinaryIO:
     """Open a file to read, unbuffered.
 
     Links are followed. For root, each of them has to be root's, or of the owner of what it leads to: whoever may put a
-    link into a store must not have root read to others what they may not read themselves.
+    link into a store must not have root read to others what they may not read themselves. Nor must who may move a file
+    into one: its folder's owner has to have the right to read it.
 
     Raises:
-        NotPermitted: root was led there by somebody else's link.
+        NotPermitted: root was led there by somebody else's link, or the folder's owner may not read it.
         OSError: it can't be opened.
     """
     if not is_root() or not HAS_DESCRIPTORS:
@@ -148,13 +149,22 @@ def open_file(path: Path) -> BinaryIO:
                 _require_file(os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False), path)
                 fd = os.open(path.name, os.O_RDONLY | _NO_LINKS | _NO_WAITING, dir_fd=folder.fd)
                 file = os.fdopen(fd, "rb", buffering=0)
+                keeper = folder.status().st_uid
                 break
             target, of = link
             links.append((path, of))
             if len(links) > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
             path = Path(folder.path, target)
-    owner = os.fstat(file.fileno()).st_uid
+    found = os.fstat(file.fileno())
+    owner = found.st_uid
+    if not may_read(keeper, found):
+        file.close()
+        raise NotPermitted(
+            f"{path} is a file of user {owner} that user {keeper}, whose folder it is in, may not read: root does not "
+            "read it for them",
+            hint="Let the store's owner read it (chown, chmod), or move it away.",
+        )
     for where, of in links:
         if of not in (0, owner):
             file.close()

@@ -8,6 +8,7 @@ here, and :func:`as_started` and the calls that change files (:mod:`ollama_ferry
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -126,6 +127,14 @@ def group_of(uid: int, gid: int) -> int:
             gid = grp.getgrgid(gid) and _NO_GROUP
         return gid or _NO_GROUP
     return gid if gid in os.getgrouplist(user.pw_name, user.pw_gid) else user.pw_gid
+
+
+def may_read(uid: int, found: os.stat_result) -> bool:
+    """Return whether a user may read a file of this status, or may give themselves the right to."""
+    if uid in (0, found.st_uid):
+        return True
+    in_group = found.st_gid in _groups_of(uid, -1)
+    return bool(found.st_mode & (stat.S_IRGRP if in_group else stat.S_IROTH))
 
 
 def _groups_of(uid: int, gid: int) -> tuple[int, ...]:

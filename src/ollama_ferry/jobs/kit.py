@@ -7,7 +7,7 @@ says how just these models get into Ollama.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ollama_ferry.errors import AlreadyExists, FerryError, Remedy
 from ollama_ferry.files.pending import PendingFile, folder_missing
 from ollama_ferry.jobs.kit_page import FIRST_LINE, Load, kit_page
 from ollama_ferry.jobs.list_ import survey
-from ollama_ferry.jobs.program_files import ProgramFile
+from ollama_ferry.jobs.program_files import EXECUTABLES, PYZ, ProgramFile
 from ollama_ferry.jobs.sources import open_contents
 from ollama_ferry.jobs.trust import SIGNATURE_ENDING
 from ollama_ferry.places.store.store import Store
@@ -60,7 +60,7 @@ def write_kit(folder: Path, programs: Sequence[ProgramFile], *, replace: bool = 
         UsageError: the folder is not there.
         NoSpace, NotPermitted: it can't be written.
     """
-    require_place(folder, replace=replace)
+    require_place(folder, programs, replace=replace)
     sums, page = folder / SUMS, folder / PAGE
     loads = loads_in(folder, run)
     text = kit_page(loads, [file.name for file in programs]).encode()
@@ -72,7 +72,7 @@ def write_kit(folder: Path, programs: Sequence[ProgramFile], *, replace: bool = 
     return Kit(folder, tuple(folder / file.name for file in programs), tuple(loads), sums, page)
 
 
-def require_place(folder: Path, *, replace: bool = False) -> None:
+def require_place(folder: Path, programs: Iterable[ProgramFile], *, replace: bool = False) -> None:
     """Refuse a folder that :func:`write_kit` would refuse.
 
     Raises:
@@ -80,9 +80,16 @@ def require_place(folder: Path, *, replace: bool = False) -> None:
     """
     if not folder.is_dir():
         raise folder_missing(folder / PAGE)
-    if not replace:
-        _refuse_foreign(folder / PAGE, _is_kit_page(folder / PAGE))
-        _refuse_foreign(folder / SUMS, _lists_a_kit(folder / SUMS))
+    if replace:
+        return
+    listed = {line.partition("  ")[2] for line in _beginning(folder / SUMS).splitlines()}
+    ours = listed if PAGE in listed <= {PAGE, PYZ, *EXECUTABLES} else set()
+    _refuse_foreign(folder / PAGE, _beginning(folder / PAGE).startswith(FIRST_LINE))
+    _refuse_foreign(folder / SUMS, bool(ours))
+    for file in programs:
+        path = folder / file.name
+        # One from a release may lie there before its kit is made.
+        _refuse_foreign(path, file.name in ours or _is_same(path, file.content))
 
 
 def loads_in(folder: Path, run: Run) -> list[Load]:
@@ -114,13 +121,11 @@ def _refuse_foreign(path: Path, ours: bool) -> None:
         )
 
 
-def _is_kit_page(path: Path) -> bool:
-    return _beginning(path).startswith(FIRST_LINE)
-
-
-def _lists_a_kit(path: Path) -> bool:
-    lines = _beginning(path).splitlines()
-    return bool(lines) and lines[-1].endswith(f"  {PAGE}") and len(lines) < 10
+def _is_same(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _beginning(path: Path) -> str:

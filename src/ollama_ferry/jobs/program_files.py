@@ -28,8 +28,6 @@ EXECUTABLES = {
 
 # The same bytes from the same sources, whenever it is made; a zip's clock starts here.
 _DATE = (1980, 1, 1, 0, 0, 0)
-# What is imported only to colour source code, which this program never prints.
-_UNUSED = frozenset({"pygments"})
 _ENTRY = """\
 import sys
 
@@ -142,7 +140,7 @@ def needed_packages() -> list[str]:
             continue
         for line in wanted:
             name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower().replace("_", "-")
-            if "extra ==" not in line and name not in found and name not in _UNUSED:
+            if "extra ==" not in line and name not in found:
                 found.add(name)
                 waiting.append(name)
     return sorted(name for name in found if _is_pure(name))
