@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import ollama_ferry
 from ollama_ferry.archives.paths import Paths
 from ollama_ferry.errors import Damaged, ReadDifferently
+from ollama_ferry.jobs.verify import verify_file
 from support.arena import Arena, assert_imported, assert_refused
-from support.hostile import MADE, ZipEntry, gzip_of, long_name, member, zip_entries, zip_of
+from support.hostile import END, MADE, ZipEntry, blob_name, gzip_of, long_name, member, zip_entries, zip_of
+from support.stores import tree
 
 
 @pytest.mark.parametrize("delivery", ["tar.gz", "zip"])
@@ -83,3 +88,17 @@ def test_same_path_again_and_neighbours_are_taken() -> None:
     paths.add("a", is_folder=True, counts=False)
     with pytest.raises(ReadDifferently, match="where a file is"):
         paths.add("a/b/c", is_folder=False, counts=False)
+
+
+@pytest.mark.parametrize("extension", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("weights", [f"other/{blob_name(MADE.weights)}", f"manifests/{blob_name(MADE.weights)}"])
+def test_blobs_elsewhere_are_no_store_and_are_taken_by_import(tmp_path: Path, weights: str, extension: str) -> None:
+    data = b"".join(
+        member(weights if content == MADE.weights else path, content) for path, content in MADE.files.items()
+    )
+    archive = tmp_path / f"a{extension}"
+    archive.write_bytes((gzip_of if extension == ".tar.gz" else bytes)(data + END))
+    with pytest.raises(ReadDifferently, match="they are no one store"):
+        verify_file(archive)
+    ollama_ferry.import_archive(archive, store=tmp_path / "models")
+    assert tree(tmp_path / "models") == MADE.files

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ollama_ferry import api
 from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.errors import NotAsLocked, NotFound, UsageError
 from ollama_ferry.jobs.export import ExportOptions, export_to_file, export_to_stream, plan_export
@@ -148,6 +149,24 @@ def test_signed_lock_vouches_for_a_store_a_stream_or_a_host(
     path.write_text(lock.text.replace("qwen3:8b", "qwen3:9b"))
     with pytest.raises(NotAsLocked, match=r"not the models that lab@example\.org has signed"):
         read_lock(path, allowed)
+
+
+@needs_ssh_keygen
+def test_store_in_a_folder_here_takes_what_the_environment_asks_for(
+    filled: Store, tmp_path: Path, key: Path, allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, unsigned = (
+        exported(filled, tmp_path / name, sign_with=by) for name, by in (("s.tar", key), ("u.tar", None))
+    )
+    monkeypatch.setenv("OLLAMA_FERRY_SIGNERS", str(allowed))
+    target = tmp_path / "stick/models"
+    for source in ({"store": filled.root}, {"archive": unsigned}):
+        for job in (api.plan_send, api.send):
+            with pytest.raises(NotAsLocked, match="is not signed"):
+                job("*", str(target), **source)  # type: ignore[arg-type]
+    assert not target.exists()
+    assert not api.send("*", str(target), archive=signed)[0].error
+    assert (target / "manifests").is_dir()
 
 
 @needs_ssh_keygen

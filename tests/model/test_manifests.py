@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_ferry.errors import Damaged
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest, parse_json
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 
@@ -105,6 +105,12 @@ def test_what_is_no_manifest_is_damaged(data: bytes) -> None:
     with pytest.raises(Damaged) as caught:
         _ = Manifest.parse(data).blobs
     assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("piece", [b'{"":0},', b"[],", b"0,", b"[[[["])
+def test_json_that_unfolds_to_all_memory_is_not_read(piece: bytes) -> None:
+    with pytest.raises(Damaged, match="little but brackets"):
+        parse_json(b"[" + piece * (2**20 // len(piece)) + b"0]")
 
 
 def test_one_digest_with_two_sizes_is_damaged() -> None:

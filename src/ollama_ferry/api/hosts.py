@@ -117,7 +117,8 @@ def send(
         replace: whether a model of the same name and another content may be replaced.
         verify_existing: let the target hash what it has already before that counts as there.
         lock: a file that :func:`lock` wrote: exactly these models are sent, or none; without ``models``, all of them.
-        signers: a file of allowed signers, one of whom must have signed the lock.
+        signers: a file of allowed signers, one of whom must have signed the lock, or the archive; None takes that of
+            ``OLLAMA_FERRY_SIGNERS`` in the environment for folders of this machine.
         dry_run: find out what would be done, and whether it can; nothing is written.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread; what has arrived is kept for the next send.
@@ -129,7 +130,7 @@ def send(
         FerryError: nothing could be sent to anybody: a model is not there or not whole, or a target is none.
     """
     run = Run(observer, cancel)
-    trust = trust_of(lock, signers, part=bool(texts_of(models)), always=False)
+    trust = _trust_of_sent(models, targets, archive, lock, signers)
     return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=dry_run, run=run)
 
 
@@ -238,6 +239,19 @@ def _fetch(
                 )
             here = whole_folder(folder)
         return (plan_source if dry_run else import_source)(here, target, options, run=run)
+
+
+def _trust_of_sent(
+    models: Names,
+    targets: str | Iterable[str],
+    archive: PathLike | None,
+    lock: PathLike | None,
+    signers: PathLike | None,
+) -> Trust:
+    """Read what models have to be; a store in a folder of this machine is filled here, as by an import."""
+    here = any(not Host.parse(target).name for target in texts_of(targets))
+    beside = Path(archive).expanduser() if archive is not None else None
+    return trust_of(lock, signers, archive=beside, part=bool(texts_of(models)), always=here)
 
 
 def _send(

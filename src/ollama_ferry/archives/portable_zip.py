@@ -126,8 +126,10 @@ def _check_end(file: BinaryIO, directory: int) -> None:
         wide_disk, wide_here, *wide = struct.unpack_from("<IQQQQ", record, 20)
         located = struct.unpack_from("<IQI", record, 60)
         large = tuple(wide)
-        narrow = tuple(map(min, large, (0xFFFF, _FULL, _FULL)))
-        if (wide_disk, wide_here, located) != (0, large[0], (0, end, 1)) or narrow != tuple(short):
+        limits = (0xFFFF, _FULL, _FULL)
+        # As soon as one number does not fit, some writers (Go) have none in the end of old.
+        narrow = (tuple(map(min, large, limits)), *([limits] if any(map(int.__ge__, large, limits)) else []))
+        if (wide_disk, wide_here, located) != (0, large[0], (0, end, 1)) or tuple(short) not in narrow:
             raise odd("the zip's two ends tell of different directories, and readers differ in which one counts")
     if (disk, first, here) != (0, 0, short[0]) or large[1:] != (end - directory, directory):
         raise odd("the zip's end tells of another place, or of other volumes, than where its directory is")

@@ -66,7 +66,9 @@ def send(
     keep_freed_buffers()
     wanted = plan(source, None, names)
     manifests = {model.name: model.manifest for model in wanted.models}
-    options.trust.check(manifests, manifests, source.label)
+    # An archive's signature is of all that is in it.
+    whole = manifests if options.trust.signature is None else {name: source.manifest(name) for name in source.names()}
+    options.trust.check(manifests, whole, source.label)
     for model in wanted.models:
         require_whole(source, model.name, model.manifest)
     deliveries = [Delivery(target, Sent(target.label)) for target in targets]

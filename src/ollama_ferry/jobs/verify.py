@@ -11,7 +11,7 @@ from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.ports import BlobEntry, Inspectable, KeepsUnfinished
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Damaged
+from ollama_ferry.errors import Damaged, ReadDifferently
 from ollama_ferry.jobs.hash_blobs import hash_all, hash_of
 from ollama_ferry.jobs.report import Fault, Models, Problem, Report, content_problem
 from ollama_ferry.jobs.sources import no_model_in
@@ -147,9 +147,17 @@ def _models_in(contents: Contents, label: str) -> Models:
 
     Raises:
         ModelNotFound: there is none.
+        ReadDifferently: what tars make of it is not one store.
     """
     if not contents.models and not contents.broken:
         raise no_model_in(label, contents)
+    if len(contents.roots) > 1:
+        one, other = (repr(root or "./") for root in sorted(contents.roots)[:2])
+        raise ReadDifferently(
+            f"{label}: some of its blobs and manifests are below {one}, others below {other}: as a tar restores them "
+            "they are no one store, and models may lack blobs",
+            hint="`ollama-ferry import` puts them together, and checks every byte.",
+        )
     broken = {name: Problem(Fault.MANIFEST, str(error)) for name, error in contents.broken.items()}
     return Models(contents.models, broken, contents.left_out.keys() - contents.blobs.keys())
 

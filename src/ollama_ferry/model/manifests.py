@@ -24,6 +24,9 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 MANIFESTS_LIMIT = 128 * 1024 * 1024
 """The most that all manifests of a place together may have, in bytes; 20,000 ordinary models have 20 MB."""
 
+MODELS_LIMIT = 20_000
+"""More models than any site has in a place; each takes some kilobytes of memory."""
+
 CONFIG_LIMIT = 1024 * 1024
 """The largest config that is read, in bytes; one has some hundred. A larger one tells of no cloud model."""
 
@@ -131,8 +134,6 @@ class Manifest:
         """
         if len(raw) > MANIFEST_LIMIT:
             raise Damaged(f"a manifest of more than {MANIFEST_LIMIT} bytes is not read")
-        if len(raw) > _DENSITY_FROM and sum(map(raw.count, (b"[", b"{", b","))) > len(raw) // _DENSITY:
-            raise Damaged("the manifest consists of little but brackets, which would take all memory to read")
         document = parse_json(raw)
         if not isinstance(document, dict):
             raise Damaged("the manifest is JSON, but not an object")
@@ -186,8 +187,10 @@ def parse_json(raw: bytes) -> Any:
     of several; so does this, lest the two see different models in one file.
 
     Raises:
-        Damaged: the bytes are not JSON in UTF-8, or nested too deep.
+        Damaged: the bytes are not JSON in UTF-8, nested too deep, or would take much more memory than they are.
     """
+    if len(raw) > _DENSITY_FROM and sum(map(raw.count, (b"[", b"{", b","))) > len(raw) // _DENSITY:
+        raise Damaged("it consists of little but brackets, which would take all memory to read")
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_folded, parse_constant=_refused)
     except (ValueError, RecursionError) as error:

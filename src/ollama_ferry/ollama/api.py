@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_ferry.errors import FerryError, InvalidName, ModelNotFound, Refused, Unreachable
-from ollama_ferry.model.manifests import SIZE_LIMIT
+from ollama_ferry.errors import Damaged, FerryError, InvalidName, ModelNotFound, Refused, Unreachable
+from ollama_ferry.model.manifests import SIZE_LIMIT, parse_json
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import ServerAddress
 
@@ -239,7 +239,7 @@ def _shown(text: str) -> str:
 def _object(raw: bytes) -> dict[str, Any]:
     """Read a JSON object; anything else is an empty one."""
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
+        found = parse_json(raw)
+    except Damaged:
         return {}
     return found if isinstance(found, dict) else {}

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ollama_ferry.errors import Damaged
+from ollama_ferry.model.manifests import parse_json
 from ollama_ferry.ollama.listeners import listeners
 
 if TYPE_CHECKING:
@@ -213,8 +215,8 @@ def _request(address: ServerAddress, method: str, path: str, timeout: float, bod
             raw = response.read(_ANSWER_LIMIT + 1)
         finally:
             clock.cancel()
-        return json.loads(raw) if response.status == 200 and len(raw) <= _ANSWER_LIMIT else None
-    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return parse_json(raw) if response.status == 200 and len(raw) <= _ANSWER_LIMIT else None
+    except (OSError, http.client.HTTPException, ValueError, Damaged):
         return None
     finally:
         connection.close()

@@ -29,8 +29,8 @@ STAGING = ".ollama-ferry-ssh"
 STRANGER = (12345, 23456)
 NOBODY = (65534, 65534)
 # What the scripts need besides what they become the owner with.
-COMMANDS = ["cat", "chmod", "date", "dd", "df", "env", "id", "ls", "mkdir", "mv", "openssl", "pwd", "readlink", "rm",
-            "rmdir", "sleep", "sync", "tail", "tar", "tee", "tr", "uname"]  # fmt: skip
+COMMANDS = ["cat", "chmod", "date", "dd", "df", "env", "grep", "id", "ls", "mkdir", "mv", "openssl", "pwd", "readlink",
+            "rm", "rmdir", "sleep", "sync", "tail", "tar", "tee", "tr", "uname"]  # fmt: skip
 
 
 def send(far: FarSide, root: Path, *, staging: str = STAGING, user: int = 0) -> list[str]:
@@ -100,6 +100,25 @@ def test_without_any_nothing_is_done_there(open_folder: Path, lie: str | None) -
     for script in (LOOK, HASH, GET):
         assert far.run(script, [root, STAGING, "", "."])[-1] == "error owner 12345"
     assert not tree(root) and len(list(root.rglob("*"))) == 1
+
+
+@pytest.mark.parametrize("what", ["blobs", "manifests", "manifests/registry.ollama.ai"])
+def test_root_writes_into_no_folder_of_another_user(open_folder: Path, far: FarSide, what: str) -> None:
+    root = open_folder / "models"
+    (root / "blobs").mkdir(parents=True)
+    (root / "manifests/registry.ollama.ai").mkdir(parents=True)
+    give(NOBODY, root / what)
+    assert send(far, root) == [f"error mixed {NOBODY[0]} {root / what}"]
+    assert not list((root / what).iterdir()) or what == "manifests"
+    assert not any(path.is_file() and "tag" in path.name for path in root.rglob("*"))
+
+
+def test_root_takes_no_folder_for_a_store_that_everybody_writes_to(open_folder: Path, far: FarSide) -> None:
+    root = open_folder / "models"
+    root.mkdir()
+    root.chmod(0o1777)
+    assert send(far, root) == [f"error mixed everybody {root}"]
+    assert not list(root.iterdir())
 
 
 def test_busybox_alone_can_do_it(open_folder: Path) -> None:

@@ -22,14 +22,12 @@ from ollama_ferry.model.layout import (
     meaning_of,
     why_unusual,
 )
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest, parse_json
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest, parse_json
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from ollama_ferry.wording import exact_size
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
 _MANIFESTS_LIMIT = 16 * 1024 * 1024
-# More models than any site has; each takes some kilobytes of memory.
-_MODELS_LIMIT = 20_000
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
@@ -49,6 +47,7 @@ class Contents:
         loosely_named: blobs that are not called as Ollama calls them, with the names that they have.
         links: blobs that are there as a link alone, with what it leads to.
         searchable: every blob's place is one in the file itself; else it has to be unpacked up to there.
+        roots: the folders that the blobs and manifests are below which are called and placed as Ollama does it.
         signature: of whoever has signed its models, as its index has it; empty for nobody.
         left_out: blobs that are not in it on purpose, with their sizes; one that is in it all the same counts as in it.
         ignored: how many members are none of Ollama's.
@@ -64,6 +63,7 @@ class Contents:
     links: dict[Digest, str] = field(default_factory=dict)
     left_out: dict[Digest, int] = field(default_factory=dict)
     searchable: bool = True
+    roots: set[str] = field(default_factory=set)
     signature: str = ""
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
@@ -120,6 +120,8 @@ class ContentsBuilder:
             if isinstance(meaning, ManifestPath) or (isinstance(meaning, BlobPath) and meaning.root is not None):
                 raise Damaged(f"the member {shown} is a folder, and should be a file")
             return None
+        if isinstance(meaning, BlobPath | ManifestPath) and meaning.root is not None:
+            self._contents.roots.add(self._layer + meaning.root)
         if isinstance(meaning, BlobPath):
             self.note_blob(meaning, member)
         elif isinstance(meaning, ManifestPath | LoosePath):
@@ -172,8 +174,8 @@ class ContentsBuilder:
         self._manifest_bytes += len(raw)
         if self._manifest_bytes > _MANIFESTS_LIMIT:
             raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
-        if len(self._contents.models) + len(self._contents.broken) + len(self._loose) >= _MODELS_LIMIT:
-            raise Damaged(f"it has more than {_MODELS_LIMIT} models")
+        if len(self._contents.models) + len(self._contents.broken) + len(self._loose) >= MODELS_LIMIT:
+            raise Damaged(f"it has more than {MODELS_LIMIT} models")
         if isinstance(path, ManifestPath):
             self._add_named(path, member, raw)
         elif path.kind is Loose.DESCRIPTION:

@@ -46,6 +46,16 @@ _REFUSALS = {
         "root on {host} can't act as the store's owner (user {what}), and does nothing there as root",
         "Log in as that user, or install one of setpriv, sudo, su there.",
     ),
+    "circle": _Refusal(
+        Damaged,
+        "over 20,000 files or 60,000 folders are below manifests/ on {host}; the last one looked at is {what}",
+        "Do links lead round in a circle there? find -L says so.",
+    ),
+    "mixed": _Refusal(
+        NotPermitted,
+        "root on {host} does not write where another user could change what it does (user, folder: {what})",
+        "Give the store, blobs/ and manifests/ there to one user: chown -R USER FOLDER. Or log in as that user.",
+    ),
     "nostore": _Refusal(
         StoreNotFound,
         "no store of Ollama's models was found on {host}",

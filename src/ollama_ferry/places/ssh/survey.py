@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.errors import Damaged, FerryError, InvalidName
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh.connection import Call
 from ollama_ferry.places.ssh.scripts import STAGING
 
 _MANIFESTS_LIMIT = 32 * 1024 * 1024
+_STEERING = frozenset({"root", "staging", "user", "free", "tar"})
+_LISTS = frozenset({"blobs", "staged", "names"})
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ENTRY = re.compile(
     r"-\S+\s+(?P<links>[0-9]+)\s+(?P<owner>[0-9]+)\s+[0-9]+\s+(?P<size>[0-9]{1,18})\s.*"
@@ -66,27 +68,25 @@ class Survey:
 def read_survey(call: Call) -> Survey:
     """Read what ``LOOK`` answers, behind its first line.
 
+    What steers us comes before the lists, once. These tell of what the store's owner has there: whatever is in them, it
+    does not say where we write, and as whom.
+
     Raises:
         FerryError: it is nothing of the kind.
     """
     survey = Survey()
+    said: set[str] = set()
     manifest_bytes = 0
     while (line := call.line()) != "end":
         word, _, rest = line.partition(" ")
-        if word == "root":
-            survey.root = rest
-        elif word == "staging":
-            survey.staging = rest
-        elif word == "tar":
-            survey.has_tar = True
-        elif word == "free" and _NUMBER.fullmatch(rest):
-            survey.free = int(rest) * 1024
+        if word in said or (word in _STEERING and said & _LISTS):
+            raise _something_else()
+        if word != "manifest":
+            said.add(word)
+        if word in _STEERING:
+            _steer(survey, word, rest)
         elif word == "names":
-            while (path := call.line()) != ".":
-                with suppress(InvalidName):
-                    survey.names.append(ModelName.from_path(path.split("/")))
-        elif word == "user":
-            survey.user = rest
+            _read_names(survey, call)
         elif word == "blobs":
             for found in _entries(call):
                 if not found["partial"]:
@@ -94,25 +94,56 @@ def read_survey(call: Call) -> Survey:
         elif word == "staged":
             survey.read_staging(call)
         elif word == "manifest":
-            size_text, _, path = rest.partition(" ")
-            size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
-            manifest_bytes += size
-            if size > MANIFEST_LIMIT or manifest_bytes > _MANIFESTS_LIMIT:
-                raise Damaged(f"the manifest {path[:300]!a} is too large to be read")
-            parts = []
-            while size and (chunk := call.read(size)):
-                parts.append(chunk)
-                size -= len(chunk)
-            call.line()
-            try:
-                name = ModelName.from_path(path.split("/"))
-                survey.manifests[name] = Manifest.parse(b"".join(parts))
-            except (InvalidName, Damaged):
-                # A file that is no manifest: no model, as for Ollama.
-                continue
+            manifest_bytes += _read_manifest(survey, call, rest, _MANIFESTS_LIMIT - manifest_bytes)
+        else:
+            raise _something_else()
     if not survey.root.startswith("/") or not survey.root.isprintable() or not _STAGING.fullmatch(survey.staging):
-        raise FerryError("the other host answered with something else than was asked for")
+        raise _something_else()
     return survey
+
+
+def _steer(survey: Survey, word: str, rest: str) -> None:
+    """Note one of the words that come before the lists."""
+    if word == "root":
+        survey.root = rest
+    elif word == "staging":
+        survey.staging = rest
+    elif word == "tar":
+        survey.has_tar = True
+    elif word == "free" and _NUMBER.fullmatch(rest):
+        survey.free = int(rest) * 1024
+    elif word == "user":
+        survey.user = rest
+
+
+def _read_names(survey: Survey, call: Call) -> None:
+    while (path := call.line()) != ".":
+        with suppress(InvalidName):
+            survey.names.append(ModelName.from_path(path.split("/")))
+        if len(survey.names) > MODELS_LIMIT:
+            raise Damaged(f"there are more than {MODELS_LIMIT} models on the other host")
+
+
+def _read_manifest(survey: Survey, call: Call, said: str, room: int) -> int:
+    """Read a manifest that follows; return its size."""
+    size_text, _, path = said.partition(" ")
+    size = int(size_text) if _NUMBER.fullmatch(size_text) else MANIFEST_LIMIT + 1
+    if size > min(MANIFEST_LIMIT, room):
+        raise Damaged(f"the manifest {path[:300]!a} is too large to be read")
+    parts = []
+    left = size
+    while left and (chunk := call.read(left)):
+        parts.append(chunk)
+        left -= len(chunk)
+    call.line()
+    # A file that is no manifest is no model, as for Ollama.
+    with suppress(InvalidName, Damaged):
+        survey.manifests[ModelName.from_path(path.split("/"))] = Manifest.parse(b"".join(parts))
+    return size
+
+
+def _something_else() -> FerryError:
+    return FerryError("the other host answered with something else than was asked for")
 
 
 def _entries(call: Call) -> Iterator[re.Match[str]]:

@@ -46,6 +46,17 @@ persist() {
     sync 2>/dev/null
 }
 
+# As root we write, by names, into folders of root's alone: who may change what is in one could lead a name elsewhere.
+guard() {
+    [ "$me" = 0 ] || return 0
+    [ "${2:-$keeper}" = 0 ] || die "mixed ${2:-$keeper} $1"
+}
+guard_store() {
+    guard "$store" "$link_owner"
+    set -- $(ls -ldn .)
+    case $me:$1 in 0:????????w*) die "mixed everybody $store";; esac
+}
+
 # A file of ours, or of root's that an earlier version left, under this one name only: nobody else writes to it.
 clean() {
     set -- $(ls -ldn "$1" 2>/dev/null)
@@ -72,12 +83,13 @@ while [ -n "$rest" ]; do
     at=$at/$part; into "$part" "$at"
 done
 store=$(here); link_owner=$(owner_of .)
+guard_store
 for d in blobs manifests; do
     # Another send may make it at the same moment.
     [ -d "$d" ] || mkdir "$d" 2>/dev/null || [ -d "$d" ] || die "closed $store/$d"
 done
-locate manifests
-find_blobs
+locate manifests; guard "$place"
+find_blobs; guard "$place"
 machine="$(uname -n) $(cat /proc/sys/kernel/random/boot_id 2>/dev/null) $(readlink /proc/self/ns/pid 2>/dev/null)"
 
 # Does any process that writes under the lock live, but for $1?
@@ -143,7 +155,7 @@ case $code in 0) forced=;; 10) forced=forced;; *) exit 3;; esac
 stage
 trap 'release; exit 3' HUP INT TERM
 say "locked $forced"
-ls -ln 2>/dev/null; say .
+ls -ln 2>/dev/null | only_blobs; say .
 n=0
 while IFS= read -r line; do
     holds || die lost
@@ -164,7 +176,7 @@ PUT = bare(
     r"""
 enter "$@"
 IFS= read -r fresh
-find_blobs
+find_blobs; guard "$place"
 stage
 holds || die lost
 { say > "lock/$$"; } 2>/dev/null || die lost
@@ -250,8 +262,9 @@ COMMIT = bare(
     "}",
     r"""
 enter "$@"
-find_blobs
-locate manifests
+guard_store
+find_blobs; guard "$place"
+locate manifests; guard "$place"
 top=$place
 exact=; case $(mv --help 2>&1) in *-T*) exact=-T;; esac
 out=../blobs; case $staging in blobs/*) out=..;; esac
@@ -317,10 +330,10 @@ IFS= read -r folder; IFS= read -r tag; IFS= read -r size
 
 (stage; holds) || die lost
 write_manifest() {
-    rm -rf "./$1"
+    rm -f "./$1"
+    # Its mode is that of our umask: by its name, where others may write too, it might be another file that gets it.
     (set -C; cat > "$1") 2>/dev/null || die write
     [ "$(size_of "$1")" = "$size" ] || { rm -f "$1"; die short manifest; }
-    chmod 644 "$1"
     persist "$1" || { rm -f "$1"; die sync manifest; }
 }
 # It waits where a rename is enough to give it its name: in the staging folder, or, where that is on another disk, in
@@ -340,6 +353,7 @@ hold() { write_manifest "$1"; [ -z "$held" ] || { exec 5<.; from=$held/5/$1; }; 
         part=${rest%%/*}; rest=${rest#*/}; at=$at/$part
         ! mkdir "./$part" 2>/dev/null || persist . || die "sync $at"
         into "$part" "$at"
+        guard "$at" "$(owner_of .)"
     done
     [ ! -d "./$tag" ] || die "write $at/$tag is a folder"
     inode=$(inode_of "$from")
