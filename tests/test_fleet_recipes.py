@@ -24,13 +24,21 @@ def recipes() -> list[dict[str, Any]]:
 KUBERNETES, COMPOSE = recipes()
 
 
-@pytest.mark.parametrize("recipe", ["kubernetes", "compose"])
-def test_the_command_of_a_recipe_fills_a_store(source: StoreBuilder, tmp_path: Path, recipe: str) -> None:
+def words_of(recipe: str) -> list[str]:
+    """Return the command of a recipe."""
     if recipe == "kubernetes":
         (container,) = KUBERNETES["spec"]["template"]["spec"]["initContainers"]
-        words = container["command"]
-    else:
-        words = COMPOSE["services"]["models"]["command"]
+        return list(container["command"])
+    if recipe == "compose":
+        return list(COMPOSE["services"]["models"]["command"])
+    found = re.search(r"^ExecStart=(.*)$", FLEET, re.MULTILINE)
+    assert found
+    return [*found[1].split(), "--models", "/models"]
+
+
+@pytest.mark.parametrize("recipe", ["kubernetes", "compose", "systemd"])
+def test_the_command_of_a_recipe_fills_a_store(source: StoreBuilder, tmp_path: Path, recipe: str) -> None:
+    words = words_of(recipe)
     source.model(MODEL, [("model", weights(300_000)), ("license", b"MIT")])
     with docker_registry(tmp_path / "registry", tls=True, login=True) as registry:
         environ = {"DOCKER_CONFIG": str(log_in(registry, tmp_path / "login"))}
@@ -48,6 +56,14 @@ def test_the_command_of_a_recipe_fills_a_store(source: StoreBuilder, tmp_path: P
         for _ in range(2):
             done = ferry(*given, **environ)
             assert done.returncode == 0, done.stderr
+        # The tag moves, as it does with each version, and then the registry is down.
+        source.model(MODEL, [("model", weights(300_000, 2)), ("license", b"MIT")])
+        push = ["push", MODEL, f"{registry.address}/models", "--models", str(source.root), *registry.options, "--force"]
+        assert ferry(*push, **environ).returncode == 0
+        done = ferry(*given, **environ)
+        assert done.returncode == 0, done.stderr
+    done = ferry(*given, **environ)
+    assert done.returncode == 0 and "stays as it is" in done.stderr
     target = StoreBuilder(tmp_path / "models")
     assert target.manifest_path(MODEL).read_bytes() == source.manifest_path(MODEL).read_bytes()
     assert not faults_of(tmp_path / "models")
@@ -77,3 +93,15 @@ def test_both_services_of_compose_see_one_store() -> None:
     assert "models" in COMPOSE["volumes"]
     assert services["ollama"]["environment"] == {"OLLAMA_MODELS": "/models"}
     assert services["ollama"]["depends_on"] == {"models": {"condition": "service_completed_successfully"}}
+
+
+def test_fleet_is_compared_by_locks(source: StoreBuilder, tmp_path: Path) -> None:
+    """The line of the loop, with stores in the place of hosts."""
+    source.model(MODEL, [("model", b"weights")])
+    other = StoreBuilder(tmp_path / "other")
+    other.model(MODEL, [("model", b"other weights")])
+    same = StoreBuilder(tmp_path / "same")
+    same.model(MODEL, [("model", b"weights")])
+    assert "ollama-ferry lock $host: deepseek-r1:8b | cmp -s - wanted.lock" in FLEET
+    texts = [ferry("lock", MODEL, "--models", store.root).stdout for store in (source, same, other)]
+    assert texts[0] == texts[1] != texts[2]

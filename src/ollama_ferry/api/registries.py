@@ -25,13 +25,14 @@ from ollama_ferry.api.arguments import (
 )
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.errors import Damaged, Remedy, UsageError
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.export import Exported
     from ollama_ferry.jobs.export_plan import PlannedExport
     from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.jobs.pull import Fleet
     from ollama_ferry.jobs.push import Pushed
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.names import ModelName
@@ -116,6 +117,9 @@ def pull(
     rate: int | str = 0,
     lock: PathLike | None = None,
     signers: PathLike | None = None,
+    expect: str | None = None,
+    offline_ok: bool = False,
+    jitter: float = 0.0,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported | Exported:
@@ -132,6 +136,10 @@ def pull(
             under the names that they have there.
         signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
             ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
+        expect: the digest of the one model's manifest, ``sha256:`` and 64 hexadecimal digits: another one is not taken,
+            and where that one is in the store, whole, no registry is asked.
+        offline_ok: where a registry can't be reached, models that are in the store, whole, are as good as pulled.
+        jitter: the seconds to wait at most before a registry is asked, by chance, lest many machines ask at once.
         compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
         sha256: write the archive's SHA-256 beside it, in ``ARCHIVE.sha256``.
         insecure: plain http instead of https.
@@ -149,14 +157,17 @@ def pull(
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
     from ollama_ferry.api.exports import export_options
-    from ollama_ferry.jobs.pull import pull_into_file
+    from ollama_ferry.jobs.pull import Fleet, pull_into_file, wait_at_random
 
     run = Run(observer, cancel)
     access = _access(insecure, ca_file, cert, key, rate)
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    references = _references(texts_or_locked(models, trust), rename, access, run)
+    references, trust = _references(texts_or_locked(models, trust), rename, access, trust, expect, run)
     if archive is None:
-        return _pull_into_store(references, store, replace, verify_existing, trust, access, run, dry_run=False)
+        fleet = Fleet(offline_ok, jitter)
+        return _pull_into_store(references, store, replace, verify_existing, trust, access, fleet, run, dry_run=False)
+    _require_store(offline_ok=offline_ok)
+    wait_at_random(jitter, run)
     options = export_options(compress, replace=replace, sha256=sha256)
     return pull_into_file(references, Path(archive), options, access, trust=trust, run=run)
 
@@ -176,6 +187,8 @@ def plan_pull(
     rate: int | str = 0,
     lock: PathLike | None = None,
     signers: PathLike | None = None,
+    expect: str | None = None,
+    offline_ok: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
 ) -> Imported | PlannedExport:
@@ -190,14 +203,17 @@ def plan_pull(
     from ollama_ferry.api.exports import export_options
     from ollama_ferry.jobs.export import kind_named
     from ollama_ferry.jobs.export_plan import foresee_export
+    from ollama_ferry.jobs.pull import Fleet
     from ollama_ferry.jobs.pull import plan_pull as plan
 
     run = Run(observer, cancel)
     access = _access(insecure, ca_file, cert, key, rate)
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    references = _references(texts_or_locked(models, trust), rename, access, run)
+    references, trust = _references(texts_or_locked(models, trust), rename, access, trust, expect, run)
     if archive is None:
-        return _pull_into_store(references, store, replace, verify_existing, trust, access, run, dry_run=True)
+        fleet = Fleet(offline_ok)
+        return _pull_into_store(references, store, replace, verify_existing, trust, access, fleet, run, dry_run=True)
+    _require_store(offline_ok=offline_ok)
     path = Path(archive)
     places = ", ".join(map(str, references.values()))
     return foresee_export(
@@ -229,6 +245,7 @@ def _pull_into_store(
     verify_existing: bool,
     trust: Trust,
     access: Access,
+    fleet: Fleet,
     run: Run,
     *,
     dry_run: bool,
@@ -239,16 +256,36 @@ def _pull_into_store(
 
     target = Store(located_target(store, run).root)
     options = ImportOptions(replace=replace, verify_existing=verify_existing, trust=trust)
-    return pull_into_store(references, target, options, access, dry_run=dry_run, run=run)
+    return pull_into_store(references, target, options, access, fleet=fleet, dry_run=dry_run, run=run)
 
 
-def _references(models: Names, rename: Renaming, access: Access, run: Run) -> dict[ModelName, Reference]:
+def _require_store(*, offline_ok: bool) -> None:
+    if offline_ok:
+        raise UsageError("what is there already is looked for in a store, and an archive is to be written")
+
+
+def _references(
+    models: Names, rename: Renaming, access: Access, trust: Trust, expect: str | None, run: Run
+) -> tuple[dict[ModelName, Reference], Trust]:
+    """Read what is to be pulled, and what it has to be."""
+    from dataclasses import replace
+
+    from ollama_ferry.jobs.claims import require_one
     from ollama_ferry.jobs.pull import references_of
+    from ollama_ferry.model.manifests import Digest
 
     references = references_of(texts_of(models), renames_of(rename))
     for name, reference in references.items():
         run.explain(f"{name}: {'plain http, ' if access.insecure else ''}{reference}")
-    return references
+    if expect is None:
+        return references, trust
+    require_one(references, "registries")
+    try:
+        digest = Digest.parse(expect if ":" in expect else f"sha256:{expect}")
+    except Damaged:
+        hint = "sha256: and 64 hexadecimal digits; `ollama-ferry lock MODEL` prints it where the model is."
+        raise UsageError(f"{expect[:100]!a} is no digest of a manifest", hint=hint) from None
+    return references, replace(trust, expected=digest)
 
 
 def _access(

@@ -325,7 +325,8 @@ def _print_done(done: Imported, output: Output, *, dry_run: bool, verb: str = "i
     did = f"would {verb}" if dry_run else f"{verb}ed"
     for model in fresh:
         from_name = f" (as {model.source} there)" if model.source != model.name else ""
-        say(f"{did} {model.name} ({model.manifest.digest.short}){from_name}")
+        instead = f", in place of {model.replaced}" if model.replaced else ""
+        say(f"{did} {model.name} ({model.manifest.digest.short}){from_name}{instead}")
     for model in here:
         say(f"{model.name} ({model.manifest.digest.short}) is here already, the same")
     if dry_run and fresh:

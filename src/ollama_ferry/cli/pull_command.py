@@ -48,6 +48,19 @@ if TYPE_CHECKING:
 @registry_options
 @lock_option
 @signers_option
+@click.option(
+    "--expect", metavar="DIGEST", help="Take this manifest and no other; where it is here, whole, nothing is asked."
+)
+@click.option(
+    "--offline-ok", is_flag=True, help="Where the registry can't be reached, be content with what is here, whole."
+)
+@click.option(
+    "--jitter",
+    type=click.FloatRange(0, 7 * 24 * 3600),
+    default=0,
+    metavar="SECONDS",
+    help="Wait so long at most before the registry is asked, by chance.",
+)
 @store_option
 @output_options
 def command(
@@ -61,6 +74,9 @@ def command(
     access: RegistryOptions,
     lock: Path | None,
     signers: Path | None,
+    expect: str | None,
+    offline_ok: bool,
+    jitter: float,
     store: Path | None,
     output: Output,
 ) -> None:
@@ -84,7 +100,7 @@ def command(
     if archive is None and sha256:
         raise UsageError("--sha256 is about an archive, and none was named")
     with progress("pulling", output) as observer:
-        call = api.plan_pull if dry_run else partial(api.pull, compress=compress, sha256=sha256)
+        call = api.plan_pull if dry_run else partial(api.pull, jitter=jitter, compress=compress, sha256=sha256)
         done = call(
             models,
             archive,
@@ -94,6 +110,8 @@ def command(
             verify_existing=verify_existing,
             lock=lock,
             signers=signers,
+            expect=expect,
+            offline_ok=offline_ok,
             **access,
             observer=observer,
         )

@@ -24,10 +24,12 @@ class ExistingModel:
     Attributes:
         same: it is the model that is to get the name.
         id: what the target calls it, shortened; empty where that is not known.
+        replaceable: it may make way unasked.
     """
 
     same: bool
     id: str = ""
+    replaceable: bool = False
 
     @classmethod
     def of(cls, found: Manifest | None, manifest: Manifest) -> ExistingModel | None:
@@ -65,7 +67,7 @@ class Claims:
         other = self._taken.setdefault(key, source)
         if other is not source:
             self._refuse(f"{other} and {source} would both become {name}: letter case does not count", "rename")
-        elif existing is not None and not existing.same and not self._replace:
+        elif existing is not None and not (existing.same or existing.replaceable or self._replace):
             known = f", as {existing.id}" if existing.id else ""
             self._refuse(f"{name} is in {self._target} already{known}, and is another one", "replace", "rename")
         else:

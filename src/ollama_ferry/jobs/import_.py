@@ -195,7 +195,8 @@ def import_source(
     _require_blobs(source, plan(pinned, store, pinned.names()))
     if isinstance(first := first_of(source), ArchiveSource):
         first.check_repeated(run.cancel)
-    with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
+    verify = options.verify_existing
+    with StoreSink(store, disk=disk, verify_existing=verify, pulling=options.pulling, run=run) as sink:
         # Once more, now that nobody else writes: another import may have brought another model of that name.
         chosen, pinned = _choose(source, store, options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field, replace
 
 from ollama_ferry.engine.plan import Plan
@@ -12,6 +12,7 @@ from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName, Spelling, is_id, is_pattern, match
 from ollama_ferry.model.renames import Renames
+from ollama_ferry.places.store.pulled import Pull, pulls_into
 from ollama_ferry.places.store.store import Store
 
 
@@ -23,6 +24,7 @@ class ImportOptions:
         only: names and patterns of the models to take; empty takes all.
         rename: the names that models get.
         replace: whether a model of the same name and another content may be replaced.
+        pulling: it is a pull: what an earlier one put there may be replaced, and what this one does will be known.
         verify_existing: hash blobs that are here already before they count as here.
         lenient: take an archive that not every tar reads in the same way; what is published is hashed all the same.
         trust: what the models have to be.
@@ -31,6 +33,7 @@ class ImportOptions:
     only: tuple[str, ...] = ()
     rename: Renames = field(default_factory=Renames)
     replace: bool = False
+    pulling: bool = False
     verify_existing: bool = False
     lenient: bool = False
     trust: Trust = NO_TRUST
@@ -45,12 +48,14 @@ class ImportedModel:
         source: its name in the archive.
         manifest: its manifest.
         was_here: it was here before, whole and the same.
+        replaced: the shortened ID of the model that had its name before; empty for none.
     """
 
     name: ModelName
     source: ModelName
     manifest: Manifest
     was_here: bool
+    replaced: str = ""
 
 
 @dataclass
@@ -73,10 +78,12 @@ class Choices:
     _asked_for: list[ModelName] = field(default_factory=list)
     _spelling: Spelling = field(init=False)
     _claims: Claims = field(init=False)
+    _pulls: Container[Pull] = field(init=False)
 
     def __post_init__(self) -> None:
         self._spelling = Spelling(self.store.names())
         self._claims = Claims(str(self.store.root), replace=self.options.replace)
+        self._pulls = pulls_into(self.store) if self.options.pulling else {}
 
     def wants(self, name: ModelName, manifest: Manifest | None = None) -> bool:
         """Return whether a model of a stream is asked for."""
@@ -102,7 +109,10 @@ class Choices:
                 remedies=[Remedy("rename"), *([Remedy("models")] if len(self.nameless) > 1 else [])],
             )
         name = self._spelling.of(renamed or source)
-        existing = ExistingModel.of(self.store.manifest_or_none(name), manifest)
+        found = self.store.manifest_or_none(name)
+        existing = ExistingModel.of(found, manifest)
+        if existing is not None and found is not None:
+            existing = replace(existing, replaceable=(name, found.digest) in self._pulls)
         if not self._claims.claim(source, name, name.key, existing):
             return None
         whole = (
@@ -111,7 +121,8 @@ class Choices:
             and not self.options.verify_existing
             and all(self.store.has(blob) for blob in manifest.blobs)
         )
-        self.models[name] = ImportedModel(name, source, manifest, was_here=whole)
+        replaced = existing.id if existing is not None and not existing.same else ""
+        self.models[name] = ImportedModel(name, source, manifest, was_here=whole, replaced=replaced)
         return None if whole else name
 
     def without_unchanged(self, planned: Plan) -> Plan:

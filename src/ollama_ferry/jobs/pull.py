@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ollama_ferry.engine.hashing import sha256_of
 from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.rate import sleep_until
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.errors import NotAsLocked, Remedy, Unreachable, UsageError
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
-from ollama_ferry.jobs.import_choices import ImportOptions
+from ollama_ferry.jobs.import_choices import ImportedModel, ImportOptions
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.manifests import Descriptor
+from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.registry.references import Reference, parse_reference
 from ollama_ferry.places.registry.source import RegistrySource
@@ -55,23 +61,41 @@ def references_of(texts: Iterable[str], rename: Renames | None = None) -> dict[M
     return {name: reference for reference, name in found}
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """What a pull is allowed where many machines run it, most of them unattended.
+
+    Attributes:
+        offline_ok: where a registry can't be reached, models that are here, whole, are as good as pulled.
+        jitter: how long to wait at most before a registry is asked, in seconds: by chance, lest all ask at once.
+    """
+
+    offline_ok: bool = False
+    jitter: float = 0.0
+
+
 def pull_into_store(
     references: Mapping[ModelName, Reference],
     store: Store,
     options: ImportOptions,
     access: Access,
     *,
+    fleet: Fleet | None = None,
     dry_run: bool = False,
     disk: Disk | None = None,
     run: Run | None = None,
 ) -> Imported:
     """Pull models into a store, as an import does: hashed on the way, listed only when whole, resumed later.
 
+    A model that an earlier pull put under a name is replaced. One that is expected by its digest, and here, is not
+    asked for at all.
+
     Args:
         references: what :func:`references_of` returned.
         store: where to; it need not exist.
         options: how.
         access: how the registries are talked to.
+        fleet: when, and what is enough.
         dry_run: find out what would be done, and write nothing.
         disk: the calls to write with.
         run: notified of every step; stops it at the next chunk.
@@ -79,11 +103,68 @@ def pull_into_store(
     Raises:
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
     """
-    run = run or Run()
-    with _source(references, access, run) as source:
-        if dry_run:
-            return plan_source(source, store, options, run)
-        return import_source(source, store, options, disk=disk, run=run)
+    run, fleet = run or Run(), fleet or Fleet()
+    options = replace(options, pulling=True)
+    if options.trust.expected is not None and (here := _here(references, store, options, run)) is not None:
+        return here
+    wait_at_random(fleet.jitter, run)
+    try:
+        with _source(references, access, run) as source:
+            if dry_run:
+                return plan_source(source, store, options, run)
+            return import_source(source, store, options, disk=disk, run=run)
+    except Unreachable as error:
+        if not fleet.offline_ok:
+            raise
+        here = _here(references, store, options, run)
+        if here is None:
+            error.message += " (and what was asked for is not here, whole)"
+            raise
+        run.note(f"{error.message}; what is here is whole, and stays as it is")
+        return here
+
+
+def wait_at_random(most: float, run: Run) -> None:
+    """Wait for a time that nobody knows before.
+
+    Args:
+        most: the seconds to wait at most.
+        run: ends the wait, and is notified of a long one.
+
+    Raises:
+        Cancelled: the work was given up meanwhile.
+    """
+    seconds = random.uniform(0.0, most)  # noqa: S311 -- no secret
+    if seconds >= 1.0:
+        run.note(f"waiting {seconds:.0f} s before the registry is asked")
+    sleep_until(time.monotonic() + seconds, run.cancel)
+
+
+def _here(references: Mapping[ModelName, Reference], store: Store, options: ImportOptions, run: Run) -> Imported | None:
+    """Return the models as an import does that found all of them here; None where they are not, or not whole."""
+    spelling = Spelling(store.names())
+    models: list[ImportedModel] = []
+    for wanted in sorted(references):
+        name = spelling.of(wanted)
+        manifest = store.manifest_or_none(name)
+        if manifest is None or not all(_is_whole(store, blob, options, run) for blob in manifest.blobs):
+            return None
+        models.append(ImportedModel(name, wanted, manifest, was_here=True))
+    manifests = {model.source: model.manifest for model in models}
+    label = ", ".join(sorted({reference.registry for reference in references.values()}))
+    try:
+        options.trust.check(manifests, manifests, str(store.root))
+    except NotAsLocked:
+        return None
+    blobs = dict.fromkeys(blob for model in models for blob in model.manifest.blobs)
+    return Imported(label, store.root, tuple(models), (), tuple(blobs), 0, (), run.seconds)
+
+
+def _is_whole(store: Store, blob: Descriptor, options: ImportOptions, run: Run) -> bool:
+    if not store.has(blob) or not options.verify_existing:
+        return store.has(blob)
+    with store.open(blob) as file:
+        return sha256_of(file, run.cancel) == blob.digest.hex
 
 
 def plan_pull(

@@ -13,7 +13,7 @@ from ollama_ferry.errors import NotAsLocked, NotFound, Remedy
 from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.signing import read_signature, sign, signer
 from ollama_ferry.model.lock import LOCK_LIMIT, Lock
-from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.model.manifests import Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
 SIGNATURE_ENDING = ".sig"
@@ -26,12 +26,14 @@ class Trust:
 
     Attributes:
         lock: exactly these; None for any.
+        expected: the digest of the one model's manifest; None for any.
         signers: a file of allowed signers, one of whom must have signed the models; None for no signature.
         signature: of the models that come, where it lies beside them.
         part: whether some of the models were asked for by name: then others of the lock need not come.
     """
 
     lock: Lock | None = None
+    expected: Digest | None = None
     signers: Path | None = None
     signature: str | None = None
     part: bool = False
@@ -75,8 +77,12 @@ class Trust:
         """Check one model as soon as it is met.
 
         Raises:
-            NotAsLocked: it is none of those that are locked.
+            NotAsLocked: it is none of those that are locked, or not the one that is expected.
         """
+        if self.expected not in (None, manifest.digest):
+            raise NotAsLocked(
+                f"{name} is {manifest.digest} in {label}, and {self.expected} was expected", model=str(name)
+            )
         if self.lock is not None:
             self.lock.require(name, manifest, label)
 

@@ -22,6 +22,7 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.folders import StoreFolders
 from ollama_ferry.places.store.publishing import Publisher
+from ollama_ferry.places.store.pulled import note_pull
 from ollama_ferry.places.store.staged import ArrivingBlob, StagedBlobs
 from ollama_ferry.places.store.staging import staging_folder
 from ollama_ferry.places.store.store import Store
@@ -43,6 +44,7 @@ class StoreSink:
         store: the store; its folder is made if it is not there.
         disk: the calls to write with.
         verify_existing: hash what is here already before it counts as here.
+        pulling: write down what gets a name, so that a later pull may replace it.
         wait: wait for another process that writes into the store.
         run: notified when another process has to be waited for; ends that wait.
 
@@ -57,17 +59,19 @@ class StoreSink:
         *,
         disk: Disk | None = None,
         verify_existing: bool = False,
+        pulling: bool = False,
         wait: bool = True,
         run: Run | None = None,
     ) -> None:
         self.store = store
+        self._pulling = pulling
         self._verify_existing = verify_existing
         self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._run = run or Run()
         # Each is passed on once, on the thread of the job.
         self._notes: dict[str, bool] = {}
-        disk = disk or Disk()
+        self._disk = disk = disk or Disk()
         self._folders = StoreFolders(store, disk, self._note)
         self._waiting = StagedBlobs(self._folders, disk, self._run, self._note)
         self._publisher = Publisher(self._folders, self._waiting, disk, self._run, self._note)
@@ -129,6 +133,12 @@ class StoreSink:
         Raises:
             Vanished: a blob that was here has been deleted by somebody meanwhile.
         """
+        if self._pulling:
+            try:
+                note_pull(self.store, self._folders.root, self._disk, name, manifest.digest)
+            except (OSError, FerryError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                self._note(f"{name}: can't write down that it was pulled, for later pulls to replace it: {why}")
         self._publisher.publish_model(name, manifest)
         self._pass_notes_on()
 
