@@ -132,23 +132,15 @@ def pull(
         rename: the name that the one model gets, or ``OLD=NEW`` as for :func:`import_archive`.
         replace: whether another model of the name, or a file that is there, may be replaced.
         verify_existing: hash blobs that are in the store already before they count as there.
-        lock: a file that :func:`lock` wrote: exactly these models are taken, or none; without ``models``, all of them,
-            under the names that they have there.
-        signers: a file of allowed signers, one of whom must have signed the lock; None takes that of
-            ``OLLAMA_FERRY_SIGNERS`` in the environment, if any.
+        lock, signers: as for :func:`import_archive`; without ``models``, all of the lock, under the names that they have
+            there.
         expect: the digest of the one model's manifest, ``sha256:`` and 64 hexadecimal digits: another one is not taken,
             and where that one is in the store, whole, no registry is asked.
         offline_ok: where a registry can't be reached, models that are in the store, whole, are as good as pulled.
         jitter: the seconds to wait at most before a registry is asked, by chance, lest many machines ask at once.
         compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
         sha256: write the archive's SHA-256 beside it, in ``ARCHIVE.sha256``.
-        insecure: plain http instead of https.
-        ca_file: certificates of authorities that are trusted besides the system's.
-        cert: the client's certificate.
-        key: its key, where that is another file.
-        rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
-        observer: called with the events of :mod:`ollama_ferry.engine.events`.
-        cancel: stops it from another thread.
+        insecure, ca_file, cert, key, rate, observer, cancel: as for :func:`push`.
 
     Returns:
         As :func:`import_archive` where it went into a store, as :func:`export` where it went into an archive.
