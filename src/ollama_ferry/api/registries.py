@@ -132,10 +132,8 @@ def pull(
         rename: the name that the one model gets, or ``OLD=NEW`` as for :func:`import_archive`.
         replace: whether another model of the name, or a file that is there, may be replaced.
         verify_existing: hash blobs that are in the store already before they count as there.
-        lock, signers: as for :func:`import_archive`; without ``models``, all of the lock, under the names that they have
-            there.
-        expect: the digest of the one model's manifest, ``sha256:`` and 64 hexadecimal digits: another one is not taken,
-            and where that one is in the store, whole, no registry is asked.
+        lock, signers: as for :func:`import_archive`; without ``models``, all of the lock, under their names there.
+        expect: the digest of the one model's manifest; where that is in the store, whole, no registry is asked.
         offline_ok: where a registry can't be reached, models that are in the store, whole, are as good as pulled.
         jitter: the seconds to wait at most before a registry is asked, by chance, lest many machines ask at once.
         compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
@@ -156,12 +154,12 @@ def pull(
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
     references, trust = _references(texts_or_locked(models, trust), rename, access, trust, expect, run)
     if archive is None:
-        fleet = Fleet(offline_ok, jitter)
-        return _pull_into_store(references, store, replace, verify_existing, trust, access, fleet, run, dry_run=False)
+        when = Fleet(offline_ok, jitter)
+        return _pull_into_store(references, store, replace, verify_existing, trust, access, when, run, dry_run=False)
     _require_store(offline_ok=offline_ok)
     wait_at_random(jitter, run)
-    options = export_options(compress, replace=replace, sha256=sha256)
-    return pull_into_file(references, Path(archive), options, access, trust=trust, run=run)
+    how = export_options(compress, replace=replace, sha256=sha256)
+    return pull_into_file(references, Path(archive), how, access, trust=trust, run=run)
 
 
 def plan_pull(
