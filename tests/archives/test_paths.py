@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
 
 import ollama_ferry
+from ollama_ferry.archives.index import Frames, Index, IndexedFile, index_bytes
+from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.archives.paths import Paths
 from ollama_ferry.errors import Damaged, ReadDifferently
 from ollama_ferry.jobs.verify import verify_file
 from support.arena import Arena, assert_imported, assert_refused
-from support.hostile import END, MADE, ZipEntry, blob_name, gzip_of, long_name, member, zip_entries, zip_of
-from support.stores import tree
+from support.hostile import (
+    BLOCK,
+    END,
+    MADE,
+    ZipEntry,
+    blob_name,
+    frame_of,
+    gzip_of,
+    long_name,
+    member,
+    sha256,
+    zip_entries,
+    zip_of,
+)
 
 
 @pytest.mark.parametrize("delivery", ["tar.gz", "zip"])
@@ -90,15 +105,43 @@ def test_same_path_again_and_neighbours_are_taken() -> None:
         paths.add("a/b/c", is_folder=False, counts=False)
 
 
-@pytest.mark.parametrize("extension", [".tar", ".tar.gz"])
-@pytest.mark.parametrize("weights", [f"other/{blob_name(MADE.weights)}", f"manifests/{blob_name(MADE.weights)}"])
-def test_blobs_elsewhere_are_no_store_and_are_taken_by_import(tmp_path: Path, weights: str, extension: str) -> None:
-    data = b"".join(
-        member(weights if content == MADE.weights else path, content) for path, content in MADE.files.items()
-    )
+WEIGHTS = blob_name(MADE.weights)
+
+
+@pytest.mark.parametrize("extension", [".tar", ".tar.gz", ".zip"])
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        (WEIGHTS, f"other/{WEIGHTS}"),
+        (WEIGHTS, f"manifests/{WEIGHTS}"),
+        (WEIGHTS, WEIGHTS.replace("sha256-", "sha256_")),
+        (WEIGHTS, f"{WEIGHTS} (1)"),
+        (WEIGHTS, f"x/{WEIGHTS[13:]}.bin"),
+        (MADE.manifest_name, "manifest.json"),
+    ],
+)
+def test_what_tars_make_no_store_of_is_taken_by_import_alone(
+    tmp_path: Path, path: str, other: str, extension: str
+) -> None:
+    files = {other if name == path else name: content for name, content in MADE.files.items()}
     archive = tmp_path / f"a{extension}"
-    archive.write_bytes((gzip_of if extension == ".tar.gz" else bytes)(data + END))
-    with pytest.raises(ReadDifferently, match="they are no one store"):
+    if extension == ".zip":
+        archive.write_bytes(zip_of(ZipEntry(name.encode(), content) for name, content in files.items()))
+    else:
+        data = b"".join(member(name, content) for name, content in files.items()) + END
+        archive.write_bytes(gzip_of(data) if extension == ".tar.gz" else data)
+    with pytest.raises(ReadDifferently, match="it is no one store"):
         verify_file(archive)
-    ollama_ferry.import_archive(archive, store=tmp_path / "models")
-    assert tree(tmp_path / "models") == MADE.files
+    taken = ollama_ferry.import_archive(archive, store=tmp_path / "models", rename="x" if "json" in other else None)
+    assert len(taken.models) == 1
+
+
+def test_layer_of_an_image_is_no_store_behind_an_index_either(tmp_path: Path) -> None:
+    data = member("x/layer.tar", MADE.tar()) + END
+    frames = Frames()
+    frames.add(len(frame_of(data)), len(data), zlib.crc32(frame_of(data)))
+    file = IndexedFile("x/layer.tar", len(MADE.tar()), BLOCK, sha256(MADE.tar()))
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(frame_of(data) + index_bytes(Index((file,), frames), Kind.TAR_GZ, "x"))
+    with pytest.raises(ReadDifferently, match="is a layer of an image"):
+        verify_file(archive)

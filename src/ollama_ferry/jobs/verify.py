@@ -151,15 +151,31 @@ def _models_in(contents: Contents, label: str) -> Models:
     """
     if not contents.models and not contents.broken:
         raise no_model_in(label, contents)
-    if len(contents.roots) > 1:
-        one, other = (repr(root or "./") for root in sorted(contents.roots)[:2])
-        raise ReadDifferently(
-            f"{label}: some of its blobs and manifests are below {one}, others below {other}: as a tar restores them "
-            "they are no one store, and models may lack blobs",
-            hint="`ollama-ferry import` puts them together, and checks every byte.",
-        )
+    _require_one_store(contents, label)
     broken = {name: Problem(Fault.MANIFEST, str(error)) for name, error in contents.broken.items()}
     return Models(contents.models, broken, contents.left_out.keys() - contents.blobs.keys())
+
+
+def _require_one_store(contents: Contents, label: str) -> None:
+    """Refuse what import makes a store of, and a tar does not: a verdict is on what anybody restores.
+
+    Raises:
+        ReadDifferently: blobs or manifests are not called or placed as Ollama does it, or not below one folder.
+    """
+    needed = {blob.digest for manifest in contents.models.values() for blob in manifest.blobs}
+    why = ""
+    if contents.loosely_placed:
+        why = f"the manifest of {min(contents.loosely_placed)} is not where Ollama has it"
+    elif loose := contents.loosely_named.keys() & needed:
+        why = f"the blob {min(loose)} is called {contents.loosely_named[min(loose)][:200]!r}"
+    elif len(contents.roots) > 1:
+        one, other = (repr(root or "./") for root in sorted(contents.roots)[:2])
+        why = f"some of its blobs and manifests are below {one}, others below {other}"
+    if why:
+        raise ReadDifferently(
+            f"{label}: {why}: as a tar restores it, it is no one store, and models may lack blobs",
+            hint="`ollama-ferry import` makes one of it, and checks every byte.",
+        )
 
 
 def _hashed_at_host(place: HashesItself, blobs: list[Descriptor], run: Run) -> dict[Digest, Problem]:

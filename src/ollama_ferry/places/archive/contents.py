@@ -42,6 +42,7 @@ class Contents:
         models: the manifests.
         broken: models that can't be taken, and why: the others can.
         nameless: those of ``models`` whose name is a stopgap: the archive has none for them.
+        loosely_placed: those of ``models`` whose manifest is not where Ollama has it.
         blobs: for each blob its size in bytes, and where its content is (what ``Member.offset`` says).
         repeated: blobs that occur more than once: size and place of each further time.
         loosely_named: blobs that are not called as Ollama calls them, with the names that they have.
@@ -57,6 +58,7 @@ class Contents:
     models: dict[ModelName, Manifest] = field(default_factory=dict)
     broken: dict[ModelName, Damaged] = field(default_factory=dict)
     nameless: set[ModelName] = field(default_factory=set)
+    loosely_placed: set[ModelName] = field(default_factory=set)
     blobs: dict[Digest, tuple[int, int]] = field(default_factory=dict)
     repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
     loosely_named: dict[Digest, str] = field(default_factory=dict)
@@ -196,6 +198,8 @@ class ContentsBuilder:
                     continue
                 name = self._stopgap()
                 self._contents.nameless.add(name)
+            if name not in self._contents.models:
+                self._contents.loosely_placed.add(name)
             self._add(name, self._layer + path.folder, manifest)
         self._loose.clear()
         wanted: dict[Digest, set[int]] = {}

@@ -198,7 +198,7 @@ class ArchiveFile:
                 self._file, index.frames, self.packing, threads=_THREADS, keep=self._keep, exact=self._exact
             )
         data = self._frames.part(0, index.frames.size, ahead=ahead)
-        return FramedStream(data, index, self.label, on_read, lenient=self._lenient)
+        return FramedStream(data, index, self.label, on_read, lenient=self._lenient, exact=self._exact)
 
     @contextmanager
     def _open_framed(self, digest: Digest, size: int, place: int, offset: int) -> Iterator[Readable]:

@@ -174,10 +174,12 @@ class FramedStream(ArchiveStream):
     beside these would need a header.
     """
 
-    def __init__(self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool) -> None:
+    def __init__(
+        self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool, exact: bool
+    ) -> None:
         self.label = label
         self._lenient = lenient
-        self._exact = False
+        self._exact = exact
         self.contents = Contents(signature=index.signature)
         self._index = index
         self._files = iter(index.files)
