@@ -15,7 +15,8 @@ from pathlib import Path
 from measuring import FERRY, Chain, Step, line
 
 LEAVING, ARRIVING = "Export", "Import"
-CP = "cp and sync of the blob"
+LIMIT = "the limit"
+"""What a verified copy must cost: ``cp`` and ``sync`` of the blob, with ``openssl dgst`` of it at the same time."""
 
 _PACKAGES = ("ollamazip[zstd]==0.2.0", "ollama-tool-cli==1.3.5")
 
@@ -53,10 +54,15 @@ class Carried:
 
     def pack(self, name: str, command: str, archive: Path, *, missing: str = "", ours: bool = False) -> Step:
         """Return the step that makes an archive."""
+        if not ours:
+            # Ours waits for the disk by itself.
+            command = f"{command} && {line('sync', archive)}"
         return Step(name, command, LEAVING, makes=archive, content=self.content, missing=missing, ours=ours)
 
     def unpack(self, name: str, command: str, *, missing: str = "", ours: bool = False) -> Step:
         """Return a step that restores the model."""
+        if not ours:
+            command = f"{command} && {line('sync', '-f', self.target)}"
         return Step(name, command, ARRIVING, fills=self.target, check=self.check, missing=missing, ours=ours)
 
     def chain(self, *steps: Step) -> Chain:
@@ -75,28 +81,46 @@ def lacking(*tools: str) -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-def copy_and_sync(carried: Carried) -> Chain:
-    """Return the baseline: what the disk can do."""
+def limit(carried: Carried) -> Chain:
+    """Return the baseline: what this machine needs at least for a copy that is safe on the disk, and a hash."""
     copied = carried.target / "blob"
-    command = f"{line('cp', carried.blob, copied)} && {line('sync', copied)}"
-    return Chain((Step(CP, command, LEAVING, fills=carried.target),), (carried.target,))
+    command = (
+        f"{line('openssl', 'dgst', '-sha256', carried.blob)} & "
+        f"{line('cp', carried.blob, copied)} && {line('sync', copied)} && wait $!"
+    )
+    missing = lacking("openssl", "cp", "sync")
+    return Chain((Step(LIMIT, command, LEAVING, fills=carried.target, missing=missing),), (carried.target,))
+
+
+def floors(carried: Carried) -> Iterator[Chain]:
+    """Return the least that a Python program can do for what we do; see ``floor.py``."""
+    program = Path(__file__).with_name("floor.py")
+    for what, makes in (("copy", "floor.copy"), ("pack", "floor.gz")):
+        made = carried.work / makes
+        command = line(sys.executable, "-I", program, what, carried.blob, made)
+        pack = Step(f"floor: {what}", command, LEAVING, makes=made, content=carried.content, shown=f"floor.py {what}")
+        steps = [pack]
+        if what == "pack":
+            unpack = line(sys.executable, "-I", program, "unpack", made, carried.target / "blob")
+            steps.append(Step("floor: unpack", unpack, ARRIVING, fills=carried.target, shown="floor.py unpack"))
+        yield Chain(tuple(steps), (made, carried.target))
 
 
 def ours(carried: Carried) -> Iterator[Chain]:
     """Return ollama-ferry's own ways, and what plain tar makes of the archive."""
-    for kind, more in ((".tar.gz", ()), (".tar.gz --compress none", ("--compress", "none")), (".tar", ()),
-                       (".tar.zst", ())):  # fmt: skip
+    for kind, more in ((".tar.gz", ()), (".tar", ()), (".tar.zst", ()),
+                       (".tar.gz --compress fast", ("--compress", "fast")),
+                       (".tar.zst --compress fast", ("--compress", "fast"))):  # fmt: skip
         extension = kind.partition(" ")[0]
-        archive = carried.work / f"ours{'-none' if more else ''}{extension}"
+        archive = carried.work / f"ours{'-fast' if more else ''}{extension}"
         export = line(*FERRY, "export", "-qf", *more, "--models", carried.store, carried.model, archive)
         unpack = line(*FERRY, "import", "-q", "--models", carried.target, archive)
         steps = [
             carried.pack(f"ollama-ferry export {kind}", export, archive, ours=True),
             carried.unpack(f"ollama-ferry import {kind}", unpack, ours=True),
         ]
-        if kind in (".tar.gz", ".tar"):
-            flags = "-xzf" if kind == ".tar.gz" else "-xf"
-            steps.append(carried.unpack(f"tar {flags} of our {kind}", carried.tar_into_target(archive, flags)))
+        if kind == ".tar.gz":
+            steps.append(carried.unpack("tar -xzf of our .tar.gz", carried.tar_into_target(archive, "-xzf")))
         yield carried.chain(*steps)
 
 
@@ -104,7 +128,6 @@ def plain_tar(carried: Carried) -> Iterator[Chain]:
     """Return tar with the usual compressors; we import what it has made too."""
     for name, flags, unpack, extension, tools in (
         ("tar -cf", "-cf", "-xf", ".tar", ()),
-        ("tar --zstd -cf", "--zstd -cf", "", ".default.tar.zst", ("zstd",)),
         ("tar -I 'zstd -T0 -1' -cf", "-I zstd§-T0§-1 -cf", "--zstd -xf", ".tar.zst", ("zstd",)),
         ("tar -I pigz -cf", "-I pigz -cf", "", ".pigz.tar.gz", ("pigz",)),
         ("tar -czf", "-czf", "-xzf", ".tar.gz", ()),
@@ -137,7 +160,7 @@ def model_tools(carried: Carried, others: Path) -> Iterator[Chain]:
     """
     ollamazip, python = others / "bin/ollamazip", others / "bin/python"
     missing = "" if ollamazip.exists() else "not installed: ollamazip"
-    for compression in ("zstd", "gzip"):
+    for compression in ("zstd", "none"):
         archive = carried.work / f"{compression}.ollamazip"
         name = f"--compress {compression}"
         command = line(ollamazip, "pack", carried.model, "-o", archive, "--compress", compression)

@@ -24,6 +24,8 @@ class Row:
         command: how it was called, without this machine's folders.
         seconds: wall time of each run.
         ratios: for each round, that time over the baseline's of the same round.
+        processor: user and kernel seconds of each run, of all processes together.
+        processor_ratios: for each round, these over the baseline's of the same round.
         content: bytes of what was carried; 0 where that says nothing.
         size: bytes of the file that was made; 0 for none.
         peak: bytes, the largest resident set of any process of the command.
@@ -45,10 +47,13 @@ class Row:
     looked_at: bool = False
     wrong: str = ""
     ours: bool = False
+    processor: list[float] = field(default_factory=list)
+    processor_ratios: list[float] = field(default_factory=list)
 
     def forget(self) -> None:
         """Drop what was measured before it failed: a number would look like a result."""
         self.seconds, self.ratios, self.size, self.peak, self.looked_at, self.wrong = [], [], 0, 0, False, ""
+        self.processor, self.processor_ratios = [], []
 
     @property
     def time(self) -> float:
@@ -109,8 +114,8 @@ def as_json(figures: Figures) -> str:
     document = asdict(figures)
     for rows in document["parts"].values():
         for row in rows:
-            row["seconds"] = [round(x, 4) for x in row["seconds"]]
-            row["ratios"] = [round(x, 4) for x in row["ratios"]]
+            for key in ("seconds", "ratios", "processor", "processor_ratios"):
+                row[key] = [round(x, 4) for x in row[key]]
     return json.dumps(document, indent=1) + "\n"
 
 

@@ -35,7 +35,7 @@ def compile_package() -> None:
 
 # What takes this many times as long as the baseline, and longer than so many seconds, is run once.
 _SLOW_RATIO = 8
-_SLOW_SECONDS = 20.0
+_SLOW_SECONDS = 12.0
 # Nothing here should take an hour; what does is stuck.
 _LIMIT = 3600.0
 
@@ -109,12 +109,14 @@ def run_rounds(chains: Sequence[Chain], runs: int, baseline: str, work: Path) ->
     reference = 0.0
     for number in range(runs):
         taken: dict[str, list[float]] = {}
+        processor: dict[str, list[float]] = {}
         for chain in chains:
             for step in chain.steps:
                 row = rows[step.name]
                 slow = bool(row.seconds) and row.seconds[0] > max(_SLOW_SECONDS, _SLOW_RATIO * reference)
                 if not row.failed and not slow and (seconds := _once(step, row, work)) is not None:
                     taken.setdefault(step.name, []).append(seconds)
+                    processor.setdefault(step.name, []).append(row.processor[-1])
                 if step.makes and (row.failed or not step.makes.exists()):
                     # What follows would work on nothing, or on half a file.
                     for later in chain.steps[chain.steps.index(step) + 1 :]:
@@ -128,6 +130,8 @@ def run_rounds(chains: Sequence[Chain], runs: int, baseline: str, work: Path) ->
         if taken.get(baseline):
             for name, times in taken.items():
                 rows[name].ratios.append(fmean(times) / fmean(taken[baseline]))
+                if fmean(processor[baseline]) > 0:
+                    rows[name].processor_ratios.append(fmean(processor[name]) / fmean(processor[baseline]))
         print(f"round {number + 1} of {runs} is done", flush=True)
     for row in rows.values():
         if row.failed:
@@ -145,7 +149,7 @@ def _once(step: Step, row: Row, work: Path) -> float | None:
     # What was written before is not to be paid for by who comes next.
     os.sync()
     with tempfile.TemporaryFile() as said:
-        code, seconds, peak = _launch(step.command, said)
+        code, seconds, used, peak = _launch(step.command, said)
         if code:
             row.failed = f"failed with {code}{_last_words(said, work)}"
     if step.makes and not row.failed and not (step.makes.exists() and step.makes.stat().st_size):
@@ -154,13 +158,14 @@ def _once(step: Step, row: Row, work: Path) -> float | None:
         print(f"{step.name}: {row.failed}", flush=True)
         return None
     row.seconds.append(seconds)
+    row.processor.append(used)
     row.peak = max(row.peak, peak)
     if step.makes:
         row.size = step.makes.stat().st_size
         _read_through(step.makes)
     if step.check and len(row.seconds) == 1:
         row.looked_at, row.wrong = True, step.check()
-    print(f"{step.name}: {seconds:.2f} s", flush=True)
+    print(f"{step.name}: {seconds:.2f} s, {used:.2f} of a processor", flush=True)
     return seconds
 
 
@@ -171,8 +176,8 @@ def _read_through(path: Path) -> None:
             pass
 
 
-def _launch(command: str, said: IO[bytes]) -> tuple[int, float, int]:
-    """Run a shell line; return its exit code, the seconds, and the peak memory in bytes."""
+def _launch(command: str, said: IO[bytes]) -> tuple[int, float, float, int]:
+    """Run a shell line; return its exit code, the seconds, those of processors, and the peak memory in bytes."""
     read, write = os.pipe()
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), str(write), command]
     # Its own session, so that the limit can end all of a pipeline and nothing else.
@@ -192,9 +197,9 @@ def _launch(command: str, said: IO[bytes]) -> tuple[int, float, int]:
         raise
     finally:
         limit.cancel()
-    if len(words) != 3:
-        return (process.returncode or 1), 0.0, 0
-    return int(words[0]), float(words[1]), int(words[2])
+    if len(words) != 4:
+        return (process.returncode or 1), 0.0, 0.0, 0
+    return int(words[0]), float(words[1]), float(words[2]), int(words[3])
 
 
 def _kill_session(leader: int) -> None:

@@ -1,4 +1,4 @@
-"""The plot of a run, as SVG: wall time against cp on a logarithmic axis. No fonts or other files from outside."""
+"""The plot of a run, as SVG: wall time against the limit on a logarithmic axis. No fonts or other files from outside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plot(figures: Figures) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" '
         f'font-family="sans-serif" font-size="13" fill="{_TEXT}">'
     )
-    title = f"Wall time against cp and sync: one model of {figures.gigabytes:g} GB, 4-bit weights"
+    title = f"Wall time against the limit: one model of {figures.gigabytes:g} GB, 4-bit weights"
     machine = f"{figures.machine.get('processor', '')}, {figures.machine.get('cores', '?')} cores, {figures.date}"
     return "\n".join(
         [
@@ -48,11 +48,11 @@ def plot(figures: Figures) -> str:
 
 
 class _Axis:
-    """Places a ratio; the range is that of the ratios, out to the next on_read."""
+    """Places a ratio; the range is that of the ratios, out to the next mark."""
 
     def __init__(self, least: float, most: float) -> None:
-        self.least = max((on_read for on_read in _TICKS if on_read <= least), default=_TICKS[0])
-        self.most = min((on_read for on_read in _TICKS if on_read >= most), default=_TICKS[-1])
+        self.least = max((mark for mark in _TICKS if mark <= least), default=_TICKS[0])
+        self.most = min((mark for mark in _TICKS if mark >= most), default=_TICKS[-1])
         if self.most <= self.least:
             self.most = self.least * 2
 
@@ -62,17 +62,17 @@ class _Axis:
 
     @property
     def ticks(self) -> list[float]:
-        return [on_read for on_read in _TICKS if self.least <= on_read <= self.most]
+        return [mark for mark in _TICKS if self.least <= mark <= self.most]
 
 
 def _panel(title: str, rows: Sequence[Row], axis: _Axis, top: int) -> list[str]:
     bottom = top + 16 + len(rows) * _LINE
     drawn = [_text(16, top + 8, title, size=14, bold=True)]
-    for on_read in axis.ticks:
-        x = axis.at(on_read)
-        colour = _FAINT if on_read == 1 else _GRID
+    for mark in axis.ticks:
+        x = axis.at(mark)
+        colour = _FAINT if mark == 1 else _GRID
         drawn.append(f'<line x1="{x:.1f}" y1="{top + 12}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}"/>')
-        drawn.append(_text(x, bottom + 15, f"{on_read:g}×", colour=_FAINT, anchor="middle", size=11))
+        drawn.append(_text(x, bottom + 15, f"{mark:g}×", colour=_FAINT, anchor="middle", size=11))
     for number, row in enumerate(rows):
         drawn += _row(row, axis, top + 16 + number * _LINE + _LINE // 2)
     return drawn

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from statistics import median
+
+from alternatives import LIMIT
 from figures import TOLERANCE, Figures, Row, change
 from parts import PARTS
 from targets import targets
 
-_HEAD = "| what | seconds | least to most | runs | against `cp` | file | peak memory | restored |"
+_HEAD = "| what | seconds | least to most | runs | of `cp` | processor seconds | of `cp`'s | file | peak memory | restored |"
+_COLUMNS = _HEAD.count("|") - 1
 
 _QUICK = "**This was a quick run to try the machinery: the figures say nothing.**"
 
@@ -28,7 +32,7 @@ def report(figures: Figures, before: Figures | None, *, command: str, plot: str)
         f"The main model has {figures.gigabytes:g} GB.{_QUICK if '--quick' in command else ''} "
         + _compared_with(comparable, figures.machine),
         "",
-        f"![wall time against cp, and size]({plot})",
+        f"![wall time against the limit, and size]({plot})",
         "",
         "| the machine | |",
         "| --- | --- |",
@@ -66,20 +70,28 @@ def _compared_with(before: Figures | None, machine: dict[str, str]) -> str:
 
 
 def _table(title: str, rows: list[Row], before: Figures | None, part: str) -> list[str]:
-    head = _HEAD.replace("cp", PARTS[part].baseline) if PARTS[part].baseline else _HEAD.replace("against `cp`", "")
-    lines = ["", f"### {title}", "", head, "| --- | --: | --: | --: | --: | --: | --: | --- |"]
+    base = PARTS[part].baseline
+    head = _HEAD.replace("`cp`", LIMIT if base == LIMIT else f"`{base}`")
+    head = head if base else _HEAD.replace("of `cp`'s", "").replace("of `cp`", "")
+    lines = ["", f"### {title}", "", head, "| --- |" + " --: |" * (_COLUMNS - 2) + " --- |"]
     for row in rows:
         name = f"**{row.name}**" if row.ours else row.name
         if row.failed:
-            lines.append(f"| {name} | {row.failed} | | | | | | |")
+            lines.append(f"| {name} | {row.failed} |" + " |" * (_COLUMNS - 2))
             continue
         ratio, worse = change(row, before, part)
         size = f"{row.size / row.content * 100:.1f} %" if row.size and row.content else ""
         lines.append(
             f"| {name} | {row.time:.2f} | {min(row.seconds):.2f} to {max(row.seconds):.2f} | {len(row.seconds)} | "
-            f"{ratio}{' **worse**' if worse else ''} | {size} | {row.peak / 1e6:.0f} MB | {_whole(row)} |"
+            f"{ratio}{' **worse**' if worse else ''} | {_processor(row)} | {size} | {row.peak / 1e6:.0f} MB | "
+            f"{_whole(row)} |"
         )
     return lines
+
+
+def _processor(row: Row) -> str:
+    used = f"{median(row.processor):.2f}" if row.processor else ""
+    return f"{used} | {median(row.processor_ratios):.2f}" if row.processor_ratios else f"{used} | "
 
 
 def _whole(row: Row) -> str:

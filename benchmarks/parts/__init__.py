@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parts import memory, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
+from parts import http, memory, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
 from setting import Part
 
 PARTS: dict[str, Part] = {
@@ -12,5 +12,6 @@ PARTS: dict[str, Part] = {
     "small-blobs": small_blobs.PART,
     "start-up": start_up.PART,
     "ssh": ssh.PART,
+    "http": http.PART,
     "memory": memory.PART,
 }

@@ -27,19 +27,21 @@ def _measure(setting: Setting) -> list[Row]:
 
     store, layers, target = setting.work / "store", setting.work / "layers", setting.work / "target"
     count = 200 if setting.quick else 5000
-    in_a_process(one_model, store, _MODEL, setting.size // 4, "q4_0")
+    in_a_process(one_model, store, _MODEL, setting.size // 2, "q4_0")
     in_a_process(many_layers, layers, count)
     warm(store)
     blob, few = biggest_blob(store), sorted((layers / "blobs").iterdir())[:FEW]
-    rsync = lacking("rsync")
+    rsync, synced = lacking("rsync"), line("sync", target / "blob")
     with serving(setting.work / "sshd") as server:
         there, client = f"root@there:{target}", server.ssh.split()[1:]
         send = line(*FERRY, "send", "-q", "--ssh", server.ssh)
         one_by_one = " && ".join(line("scp", "-q", *client, path, f"{there}/") for path in few)
         whole, again = partial(what_is_wrong, target, _MODEL), f"{send} {line('--models', store, _MODEL, there)}"
         chains = [
-            Chain((Step(SCP, line("scp", "-q", *client, blob, f"{there}/blob"), _TABLE, fills=target),)),
-            Chain((Step("rsync -W of the blob", line("rsync", "-W", "-e", server.ssh, blob, f"{there}/blob"), _TABLE,
+            Chain((Step(SCP, f"{line('scp', '-q', *client, blob, f'{there}/blob')} && {synced}", _TABLE,
+                        fills=target),)),
+            Chain((Step("rsync -W of the blob",
+                        f"{line('rsync', '-W', '-e', server.ssh, blob, f'{there}/blob')} && {synced}", _TABLE,
                         fills=target, missing=rsync),)),
             Chain((
                 Step("send of the model", again, _TABLE, fills=target, check=whole, ours=True),
@@ -54,7 +56,7 @@ def _measure(setting: Setting) -> list[Row]:
 
 
 PART = Part(
-    "A quarter of the main model, over loopback: both ends share the cores. `scp` and `rsync` neither hash nor sync.",
+    "Half of the main model, over loopback: both ends share the cores. `scp` and `rsync` do not hash.",
     SCP,
     _measure,
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from alternatives import CP, Carried, copy_and_sync
+from alternatives import LIMIT, Carried, floors, limit
 from figures import Row
 from measuring import FERRY, in_a_process, line, remove, run_rounds
 from sample_stores import biggest_blob, one_model, warm, what_is_wrong
 from setting import Part, Setting
 
 # A share of the main model's size: BF16 is what shrinks, and has a target at full size.
-_KINDS = {"q4_k": 0.25, "q8_0": 0.25, "bf16": 1.0}
+_KINDS = {"bf16": 1.0}
 
 
 def _measure(setting: Setting) -> list[Row]:
@@ -32,10 +32,10 @@ def _one(setting: Setting, kind: str) -> list[Row]:
         carried.pack("export .tar.gz", export, archive, ours=True),
         carried.unpack("import .tar.gz", unpack, ours=True),
     )
-    rows = run_rounds([copy_and_sync(carried), ours], setting.runs, CP, setting.work)
+    rows = run_rounds([limit(carried), ours, *floors(carried)], setting.runs, LIMIT, setting.work)
     remove(store)
     table = f"{kind.upper()} weights, {carried.content / 1e9:.3g} GB"
     return [replace(row, name=f"{kind}: {row.name}", table=table) for row in rows]
 
 
-PART = Part("The same for other kinds of weights; the ratios are against `cp` of the same blob.", CP, _measure)
+PART = Part("The same for other kinds of weights; the ratios are against the limit of the same blob.", LIMIT, _measure)
