@@ -1,4 +1,4 @@
-"""The plot of a run, as SVG: wall time against the limit on a logarithmic axis. No fonts or other files from outside."""
+"""The plot of a run, as SVG: wall time against the limit on a logarithmic axis. Nothing is from outside."""
 
 from __future__ import annotations
 
