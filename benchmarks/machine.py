@@ -34,7 +34,7 @@ def describe(work: Path) -> dict[str, str]:
         "Python": platform.python_version(),
         "commit": _version(["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]),
     }
-    for package in ("ollama-ferry", "isal", "deflate", "backports.zstd"):
+    for package in ("ollama-ferry", "isal", "deflate", "zlib-ng", "backports.zstd"):
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -9,7 +9,7 @@ from figures import TOLERANCE, Figures, Row, change
 from parts import PARTS
 from targets import targets
 
-_HEAD = "| what | seconds | least to most | runs | of `cp` | processor seconds | of `cp`'s | file | peak memory | restored |"
+_HEAD = "| what | seconds | least to most | runs | of `cp` | processor | of `cp`'s | file | peak memory | restored |"
 _COLUMNS = _HEAD.count("|") - 1
 
 _QUICK = "**This was a quick run to try the machinery: the figures say nothing.**"

@@ -106,6 +106,7 @@ class ArchiveFile:
         self.index: Index | None = None
         self.note = ""
         self._frames: FrameReader | None = None
+        self._stream: ArchiveStream | None = None
         if self.packing in ("gzip", "zstd"):
             try:
                 self.index = read_index(self._file, self.packing)
@@ -121,6 +122,8 @@ class ArchiveFile:
     def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
         if self._frames is not None:
             self._frames.close()
+        if self._stream is not None:
+            self._stream.close(wait=True)
         if isinstance(value, Damaged) and self.may_lack_volumes:
             value.hint = f"Perhaps volumes are missing: the last one in {self.path.parent} is a full one."
         elif isinstance(value, Damaged) and is_first_part(self.path) and not isinstance(self._file, JoinedVolumes):
@@ -189,8 +192,14 @@ class ArchiveFile:
         """Return the archive as a stream, from its start; where there is an index, unpacked on all cores."""
         if self.index is not None:
             return self._framed_stream(self.index, self._on_read, ahead=True)
+        if self._stream is not None:
+            # It reads the same file.
+            self._stream.close(wait=True)
         self._file.seek(0)
-        return ArchiveStream(self._file, self.label, on_read=self._on_read, lenient=self._lenient, exact=self._exact)
+        self._stream = ArchiveStream(
+            self._file, self.label, on_read=self._on_read, lenient=self._lenient, exact=self._exact
+        )
+        return self._stream
 
     def _framed_stream(self, index: Index, on_read: OnRead, *, ahead: bool) -> FramedStream:
         if self._frames is None:

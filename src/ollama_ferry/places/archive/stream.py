@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import BinaryIO
 
 from ollama_ferry.archives.frame_reading import FramePart
@@ -10,6 +11,7 @@ from ollama_ferry.archives.index import Index
 from ollama_ferry.archives.left_out import LeftOutBlob, left_out_of
 from ollama_ferry.archives.members import Member, MemberKind
 from ollama_ferry.archives.portable_tar import odd
+from ollama_ferry.archives.read_ahead import ReadAhead
 from ollama_ferry.archives.recognizing import START, recognized
 from ollama_ferry.archives.tar_reading import TarReader, is_tar
 from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, peek, unpacked
@@ -38,6 +40,9 @@ class ArchiveStream:
         Damaged: it is a zip, which can't be read as a stream, or no archive at all.
     """
 
+    _unpacked: Unpacked
+    _ahead: ReadAhead | None = None
+
     def __init__(
         self, data: Input, label: str, *, on_read: OnRead = ignore_reads, lenient: bool = False, exact: bool = False
     ) -> None:
@@ -53,11 +58,26 @@ class ArchiveStream:
         if packing == "zip":
             raise Damaged(f"{label}: a zip can't be read as a stream", hint="Save it as a file, and name that.")
         with naming(label):
-            self._unpacked = self._tar_in(unpacked(Joined(start, metered), packing, lenient=lenient, exact=exact))
+            if not packing:
+                self._unpacked = self._tar_in(unpacked(Joined(start, metered), packing))
+                return
+            ahead = self._ahead = ReadAhead(on_read)
+            rest = Metered(data, label, ahead.count)
+            ahead.begin(unpacked(Joined(start, rest), packing, lenient=lenient, exact=exact))
+            try:
+                self._unpacked = self._tar_in(ahead)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self, *, wait: bool = False) -> None:
+        """End what reads ahead; see :meth:`ReadAhead.close`."""
+        if self._ahead is not None:
+            self._ahead.close(wait=wait)
 
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give what is left out, then blobs as they pass by, and at the end the models."""
-        with naming(self.label):
+        with naming(self.label), closing(self):
             builder = ContentsBuilder(self.contents, lenient=self._lenient)
             reader = TarReader(self._unpacked, lenient=self._lenient)
             for member in reader:
