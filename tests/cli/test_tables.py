@@ -91,7 +91,12 @@ def _blob_of_broken(store: StoreBuilder) -> str:
 def test_every_command_fits_and_breaks_no_word(store: StoreBuilder, tmp_path: Path) -> None:
     archive = tmp_path / "a.tar"
     assert ferry("export", "qwen3:*", archive, "--models", store.root).returncode == 0
-    for words in (["verify", "qwen3:8b"], ["show", "qwen3:8b"], ["list", archive], ["import", archive, "-n"]):
+    for words in (
+        ["verify", "qwen3:8b"],
+        ["show", "qwen3:8b"],
+        ["list", archive],
+        ["import", archive, "qwen3:*", "-n"],
+    ):
         full = set(ferry(*words, "--models", store.root).stdout.split())
         for columns in (60, 120):
             _, lines = picture(*words, "--models", store.root, columns=columns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ollama_ferry.api.arguments import COMPRESSIONS as COMPRESSIONS
 from ollama_ferry.api.arguments import FORMATS as FORMATS
+from ollama_ferry.api.arguments import SERVICE_MODELS as SERVICE_MODELS
 from ollama_ferry.api.arguments import rate_of as rate_of
 from ollama_ferry.api.exports import export as export
 from ollama_ferry.api.exports import plan_export as plan_export

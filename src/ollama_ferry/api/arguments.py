@@ -32,6 +32,8 @@ StoreLike: TypeAlias = "str | os.PathLike[str] | Located | None"
 
 COMPRESSIONS = tuple(compression.value for compression in Compression)
 """How hard archives are packed."""
+SERVICE_MODELS = "/usr/share/ollama/.ollama/models"
+"""Where Ollama's service on Linux keeps its models: the likeliest target."""
 FORMATS = tuple(kind.value[1:] for kind in Kind)
 """The formats of archives that are written: their extensions without the first dot."""
 

@@ -101,8 +101,10 @@ def ferry(ctx: click.Context) -> None:
     \b
     On the machine that has the model:
       ollama-ferry export deepseek-r1:8b ./deepseek-r1-8b.tar.gz
-    On the one that wants it (or plain tar: tar -xzf ./deepseek-r1-8b.tar.gz -C .../models):
+    On the one that wants it:
       ollama-ferry import ./deepseek-r1-8b.tar.gz
+    Or there without ollama-ferry, into the models of Ollama's service:
+      sudo tar -xzf ./deepseek-r1-8b.tar.gz -C /usr/share/ollama/.ollama/models
     """
     if ctx.invoked_subcommand is None:
         say_lines(ctx.get_help())

@@ -40,9 +40,6 @@ from ollama_ferry.wording import counted, exact_size, human_size
 if TYPE_CHECKING:
     from ollama_ferry.api import Descriptor, Exported, Kit, PlannedExport
 
-# Where Ollama's service on Linux keeps its models: the likeliest target.
-_TARGET = "/usr/share/ollama/.ollama/models"
-
 
 @dataclass(frozen=True)
 class _Asked:
@@ -284,9 +281,9 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
                 err=err,
             )
         if volumes:
-            say(f"  cat {file}.[0-9]* | sudo tar {done.kind.extract_flags} - -C {_TARGET}", err=err)
+            say(f"  cat {file}.[0-9]* | sudo tar {done.kind.extract_flags} - -C {api.SERVICE_MODELS}", err=err)
         else:
-            say(f"  sudo tar {done.kind.extract_flags} {file} -C {_TARGET}", err=err)
+            say(f"  sudo tar {done.kind.extract_flags} {file} -C {api.SERVICE_MODELS}", err=err)
         say(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
 
 

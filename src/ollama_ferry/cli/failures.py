@@ -81,11 +81,25 @@ def failure_of(error: BaseException, arguments: list[str]) -> Failure | None:
     return Failure(type(error).__name__, error.message, _hint(error, arguments), error.exit_code)
 
 
+# What other programs call an option of ours.
+_ELSEWHERE = {
+    "--to": "--models", "--into": "--models", "--store": "--models", "--dir": "--models", "--path": "--models",
+    "--destination": "--models", "--name": "--as", "--rename": "--as", "--overwrite": "--force", "--replace": "--force",
+    "--jobs": "--threads", "--limit-rate": "--bwlimit", "--rate": "--bwlimit", "--compression": "--compress",
+    "--verify": "--checksum", "--tls-verify": "--insecure", "--size": "--split",
+}  # fmt: skip
+
+
 def _of_usage(error: click.UsageError) -> Failure:
     where = error.ctx.command_path if error.ctx else "ollama-ferry"
     usage = [error.ctx.get_usage()] if error.ctx else []
+    message = error.format_message().expandtabs(4)
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        ours = _ELSEWHERE.get(error.option_name, "")
+        if any(ours in parameter.opts for parameter in error.ctx.command.params):
+            message = f"{error.message} Did you mean {ours!r}?"
     hint = "\n".join([*usage, f"`{where} --help` says more."])
-    return Failure("UsageError", error.format_message().expandtabs(4), hint, 2)
+    return Failure("UsageError", message, hint, 2)
 
 
 def _hint(error: FerryError, arguments: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -180,6 +181,12 @@ def _check(asked: _Asked) -> None:
     several, streams = len(asked.archives) > 1, Path("-") in asked.archives
     if not asked.archives:
         raise UsageError("no archive was named", hint="ollama-ferry import ARCHIVE...   (- is standard input)")
+    last = asked.archives[-1]
+    if several and not last.suffix and not os.path.lexists(last):
+        raise UsageError(
+            f"{last} is not there: is it the folder that the models are to go into?",
+            hint=shlex.join(["ollama-ferry", "import", *map(str, asked.archives[:-1]), "--models", str(last)]),
+        )
     if streams and (asked.dry_run or several):
         raise UsageError("a stream is read once, and alone: it goes with no other archive and no --dry-run")
     if asked.prompt and (asked.dry_run or several or streams):

@@ -26,10 +26,11 @@ from ollama_ferry.cli.options import (
     store_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, resumed
+from ollama_ferry.cli.output import Output, resumed, stdout_is_terminal
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import print_table
+from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.wording import human_rate, human_size
 
@@ -182,6 +183,8 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
             spare=(4, 1),
             colours=["red" if sent.error else "" for sent in done],
         )
+        if stdout_is_terminal() and not dry_run and not output.quiet:
+            _print_next(done)
     if len(failed) == 1 and len(done) == 1:
         raise failed[0]
     if failed:
@@ -191,6 +194,20 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
         )
         error.exit_code = failed[0].exit_code  # type: ignore[misc]
         raise error
+
+
+def _print_next(done: list[Sent]) -> None:
+    """Say what to do with the models at the first target that got some."""
+    sent = next((one for one in done if one.error is None and one.sent), None)
+    if sent is None:
+        return
+    model, target = shlex.quote(str(sent.sent[0])), shlex.quote(sent.target)
+    if api.meaning_of_word(sent.target) is api.Means.HOST:
+        say(f"there:  ollama show {model}")
+        return
+    say("where the folder is then, with ollama-ferry and without it:")
+    say(f"  ollama-ferry fetch {target} {' '.join(shlex.quote(str(name)) for name in sent.sent[:8])}")
+    say(f"  sudo cp -rn {target}/. {api.SERVICE_MODELS}/")
 
 
 def _row(sent: Sent, *, dry_run: bool) -> tuple[str, ...]:
