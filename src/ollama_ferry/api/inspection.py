@@ -165,6 +165,7 @@ def verify(
     ssh: Ssh | None = None,
     repair: PathLike | Iterable[PathLike] = (),
     threads: int = 0,
+    changed: bool = False,
     lock: PathLike | None = None,
     signers: PathLike | None = None,
     observer: Observer = ignore,
@@ -180,10 +181,10 @@ def verify(
         ssh: how the host is called.
         repair: archives that good copies of what is damaged in the store are taken from.
         threads: how many hash at once; 0 is one a core, up to 8.
+        changed: of a store: hash only the blobs that were changed since this was asked for the last time.
         lock: a file that :func:`lock` wrote: the place has exactly these models; where some were named, these of them.
-        signers: a file of allowed signers (ssh-keygen(1)), one of whom must have signed the archive's models, or the
-            lock; with ``repair``, each archive that a manifest is taken from: then None takes that of
-            ``OLLAMA_FERRY_SIGNERS`` in the environment.
+        signers: a file of allowed signers (ssh-keygen(1)), one of whom must have signed the archive's models, the lock,
+            or each archive that ``repair`` takes a manifest from: then None takes that of ``OLLAMA_FERRY_SIGNERS``.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
         cancel: stops it from another thread.
 
@@ -192,16 +193,15 @@ def verify(
         replaced.
 
     Raises:
-        FerryError: it could not be done. That something is damaged is in the report, unless the archive can't be
-            read to its end.
+        FerryError: it could not be done; that something is damaged is in the report, where all could be read.
         NotAsLocked: the models are others, or not signed as they have to be.
     """
     run = Run(observer, cancel)
     texts, archives = texts_of(models), paths_of(repair)
-    if archives and (archive is not None or host is not None):
-        raise UsageError("only a store is repaired")
-    if lock is not None and archives:
-        raise UsageError("a store is held to a lock, or repaired: first the one, then the other")
+    if (archives or changed) and (archive is not None or host is not None):
+        raise UsageError("only a store is repaired, or asked for what was changed")
+    if archives and (lock is not None or changed):
+        raise UsageError("a store is held to a lock, or asked for what was changed, or repaired: one after the other")
     if archives:
         return _verify_and_repair(texts, store, archives, signers, threads, run)
     if signers is not None and lock is None and archive is None:
@@ -212,7 +212,7 @@ def verify(
         return _verify_archive(archive, texts, threads, trust, run)
     if host is not None:
         return _verify_host(host, texts, ssh, trust, run)
-    return _verify_store(texts, store, threads, trust, run)
+    return _verify_store(texts, store, threads, changed, trust, run)
 
 
 def verify_volumes(
@@ -277,11 +277,13 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run
         return verify_place(place, names, trust=trust, run=run)
 
 
-def _verify_store(texts: list[str], store: StoreLike, threads: int, trust: Trust, run: Run) -> Report:
+def _verify_store(texts: list[str], store: StoreLike, threads: int, changed: bool, trust: Trust, run: Run) -> Report:
+    from ollama_ferry.jobs.remembered import Remembered
     from ollama_ferry.jobs.verify import verify_place
 
     place, names = _models_of(texts, store, run)
-    return verify_place(place, names, trust=trust, threads=threads, run=run)
+    remembered = Remembered(place) if changed else None
+    return verify_place(place, names, trust=trust, threads=threads, remembered=remembered, run=run)
 
 
 def _verify_and_repair(

@@ -39,6 +39,7 @@ class _Asked:
     words: tuple[str, ...]
     repair: tuple[Path, ...]
     threads: int
+    changed: bool
     lock: Path | None
     signers: Path | None
     ssh: api.Ssh
@@ -53,6 +54,11 @@ class _Asked:
     metavar="ARCHIVE",
     type=FILE,
     help="Take good copies of damaged blobs from this archive; may be repeated.",
+)
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Of a store: hash only blobs changed since the last --changed. Bits that a disk has lost do not show.",
 )
 @threads_option("hash")
 @lock_option
@@ -80,13 +86,15 @@ def command(output: Output, **asked: Any) -> None:
 def _verify(asked: _Asked, output: Output) -> None:
     words = asked.words
     if words and words[0].endswith(".sha256"):
-        if len(words) > 1 or asked.repair or asked.lock or asked.signers:
+        if len(words) > 1 or asked.repair or asked.lock or asked.signers or asked.changed:
             raise UsageError("verify takes one file of sums, and nothing else")
         _verify_volumes(Path(words[0]), output)
         return
     place, models = api.place_and_models(words)
     if place is not None and asked.repair:
         raise UsageError("verify repairs the store here, and no other place: --models DIR names one")
+    if asked.changed and (place is not None or asked.repair):
+        raise UsageError("--changed is about the store here, and repairs nothing: --models DIR names one")
     if place is None:
         with progress("verifying", output) as observer:
             located = api.find_store(asked.store, observer=observer)
@@ -95,6 +103,7 @@ def _verify(asked: _Asked, output: Output) -> None:
                 store=located,
                 repair=asked.repair,
                 threads=asked.threads,
+                changed=asked.changed,
                 lock=asked.lock,
                 signers=asked.signers,
                 observer=observer,
@@ -176,6 +185,8 @@ def _print(report: Report, output: Output) -> None:
     if not output.quiet:
         checked = f"checked {counted(report.blobs, 'blob')}, {human_size(report.size)}"
         say(f"{checked} in {took(report.seconds, report.size)}" if report.blobs else "checked no blob")
+        if report.unchanged is not None:
+            say(f"not hashed, for nobody changed them since they were: {counted(report.unchanged, 'blob')}")
     if report.signed_by:
         say(f"signed by {report.signed_by}")
     if report.repaired is not None:
@@ -239,6 +250,7 @@ def _fields(report: Report) -> dict[str, object]:
         "size": report.size,
         "repaired": report.repaired,
         **({"signed_by": report.signed_by} if report.signed_by else {}),
+        **({"unchanged": report.unchanged} if report.unchanged is not None else {}),
         "seconds": round(report.seconds, 3),
     }
 

@@ -77,6 +77,7 @@ class Report:
         seconds: how long it took.
         repaired: how many blobs and manifests were replaced by good ones; None where that was not asked for.
         signed_by: who has signed the models; empty where nobody was asked for.
+        unchanged: how many blobs were not hashed, for they were not changed since they were; None where all are hashed.
     """
 
     place: str
@@ -87,6 +88,7 @@ class Report:
     seconds: float
     repaired: int | None = None
     signed_by: str = ""
+    unchanged: int | None = None
 
     @property
     def good(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from ollama_ferry.engine.ports import BlobEntry, Inspectable, KeepsUnfinished
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, ReadDifferently
 from ollama_ferry.jobs.hash_blobs import hash_all, hash_of
+from ollama_ferry.jobs.remembered import Remembered
 from ollama_ferry.jobs.report import Fault, Models, Problem, Report, content_problem
 from ollama_ferry.jobs.sources import no_model_in
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
@@ -39,6 +41,7 @@ def verify_place(
     *,
     trust: Trust = NO_TRUST,
     threads: int = 0,
+    remembered: Remembered | None = None,
     run: Run | None = None,
 ) -> Report:
     """Hash every blob that some models of a place need: a store here, or one on a host, which hashes them there.
@@ -48,6 +51,8 @@ def verify_place(
         names: the models, spelt as they are there.
         trust: what the models have to be.
         threads: how many hash at once; 0 is one a core.
+        remembered: which blobs of this store need not be hashed, for they were not changed since they were; None hashes
+            all.
         run: notified of the bytes that were hashed; stops it at the next chunk.
 
     Raises:
@@ -59,12 +64,34 @@ def verify_place(
     unfinished = place.unfinished_downloads if isinstance(place, KeepsUnfinished) else lambda digest: False
     problems = models.absent(place.blob_size, unfinished)
     to_hash = [blob for digest, blob in models.needed().items() if digest not in problems]
+    unchanged = remembered.unchanged(to_hash) if remembered is not None else []
+    to_hash = sorted(set(to_hash) - set(unchanged), key=lambda blob: blob.digest) if unchanged else to_hash
     run.notify(Started(len(models.manifests), len(to_hash), sum(blob.size for blob in to_hash)))
     if isinstance(place, HashesItself):
         problems |= _hashed_at_host(place, to_hash, run)
-    else:
+    elif remembered is None:
         problems |= hash_all(place, to_hash, threads, run)
-    return models.report(place.label, to_hash, problems, run.seconds, signed_by)
+    else:
+        problems |= _hashed_and_remembered(remembered, to_hash, threads, run)
+    report = models.report(place.label, to_hash, problems, run.seconds, signed_by)
+    return replace(report, unchanged=len(unchanged) if remembered is not None else None)
+
+
+def _hashed_and_remembered(
+    remembered: Remembered, to_hash: list[Descriptor], threads: int, run: Run
+) -> dict[Digest, Problem]:
+    watched = remembered.watching()
+    found: dict[Digest, Problem] = {}
+    try:
+        found = hash_all(watched, to_hash, threads, run)
+    except BaseException:
+        watched.marks.clear()
+        raise
+    finally:
+        remembered.keep(watched, found)
+        if remembered.note:
+            run.note(remembered.note)
+    return found
 
 
 def verify_file(path: Path, *, trust: Trust = NO_TRUST, threads: int = 0, run: Run | None = None) -> Report:
