@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +15,13 @@ from ollama_ferry.errors import (
     FerryError,
     Unreachable,
 )
+from ollama_ferry.files.lock import lock_file
 from ollama_ferry.jobs.push import PushOptions, push
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.registries.access import Access
 from support.oci_registries import (
     Answered,
     FaultyHandler,
@@ -200,3 +204,99 @@ def test_a_mount_that_was_none_is_followed_by_the_bytes(registry: FaultyRegistry
     )
     assert str(Digest.of(BIG)) in registry.blobs
     assert not done.mounted
+
+
+def test_equal_manifest_is_enough(empty: FaultyRegistry, many: StoreBuilder) -> None:
+    pushed(empty, many)
+    empty.seen.clear()
+    done = pushed(empty, many)
+    assert done.models[0].was_there and len(done.present) == 42 and not done.blobs
+    assert [empty.kind(seen.method, seen.path) for seen in empty.seen] == ["manifest"]
+
+
+@pytest.mark.parametrize("kind", ["put", "put manifest"])
+def test_digest_that_is_invalid_for_a_moment_is_a_race(empty: FaultyRegistry, model: StoreBuilder, kind: str) -> None:
+    """As some registries answer where several push the same at once."""
+    invalid = body(b'{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match"}]}', 400)
+    empty.faults[kind] = [invalid, invalid]
+    pushed(empty, model)
+    assert arrived(empty, model)
+
+
+def test_blob_that_another_push_has_brought_meanwhile_is_not_sent_again(
+    empty: FaultyRegistry, model: StoreBuilder
+) -> None:
+    def bring(handler: FaultyHandler) -> None:
+        handler.registry.add(BIG)
+        status(404)(handler)
+
+    empty.faults["patch"] = [None, bring]
+    pushed(empty, model)
+    assert arrived(empty, model)
+    assert empty.count("patch") == 2
+
+
+# -- a push after one that was killed
+
+
+def break_off(empty: FaultyRegistry, model: StoreBuilder, home: Path) -> Access:
+    """Push until the line breaks for good after three chunks; return how to push again."""
+    access = quick_access(environ={"HOME": str(home)})
+    empty.faults["patch"] = [None, None, None, *[cut_at_once] * 99]
+    with pytest.raises(Unreachable):
+        pushed(empty, model, access)
+    empty.faults.clear()
+    empty.seen.clear()
+    return access
+
+
+def patched(empty: FaultyRegistry) -> int:
+    return sum(seen.size for seen in empty.seen if seen.method == "PATCH")
+
+
+def test_next_push_goes_on_where_the_registry_still_knows_of_it(
+    empty: FaultyRegistry, model: StoreBuilder, tmp_path: Path
+) -> None:
+    access = break_off(empty, model, tmp_path)
+    (record,) = (tmp_path / ".cache/ollama-ferry/uploads").iterdir()
+    assert record.stat().st_mode & 0o777 == 0o600 and record.parent.stat().st_mode & 0o777 == 0o700
+    pushed(empty, model, access)
+    assert arrived(empty, model) and patched(empty) == len(BIG) - 300_000
+    assert not list(record.parent.iterdir())
+
+
+@pytest.mark.parametrize("how", ["forgotten", "elsewhere", "no text", "cut off", "at work", "not ours"])
+def test_what_is_of_no_use_is_sent_from_its_start(
+    empty: FaultyRegistry, registry: FaultyRegistry, model: StoreBuilder, tmp_path: Path, how: str
+) -> None:
+    access = break_off(empty, model, tmp_path)
+    (record,) = (tmp_path / ".cache/ollama-ferry/uploads").iterdir()
+    text = record.read_text()
+    if how == "forgotten":
+        empty.uploads.clear()
+    elif how == "not ours" and os.geteuid() == 0:
+        os.chown(record, 1, 1)
+    else:
+        given = {
+            "elsewhere": text.replace(empty.address, registry.address),
+            "no text": "\0\xff\n",
+            "cut off": text[:-9],
+        }
+        record.write_text(given.get(how, text))
+    with record.open() as held:
+        if how == "at work":
+            lock_file(held.fileno())
+        pushed(empty, model, access)
+    assert arrived(empty, model) and not registry.seen
+    assert patched(empty) == len(BIG) - (300_000 if how == "not ours" and os.geteuid() else 0)
+
+
+def test_damage_found_in_what_was_sent_before_is_not_published(
+    empty: FaultyRegistry, model: StoreBuilder, tmp_path: Path
+) -> None:
+    access = break_off(empty, model, tmp_path)
+    path = model.blob_path(Digest.of(BIG))
+    path.write_bytes(bytes([BIG[0] ^ 1]) + BIG[1:])
+    with pytest.raises(Damaged):
+        pushed(empty, model, access)
+    assert not arrived(empty, model) and empty.count("delete")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Thread
 from typing import Protocol
 
-from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, NotFound, NotPermitted, Refused, Unreachable
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.registries.answers import Answer, ConnectionBroke
 from ollama_ferry.registries.client import Client
+from ollama_ferry.registries.upload_records import UploadRecord
 
 _CHUNK = 1024 * 1024
 # The largest chunk that a registry may insist on.
@@ -85,16 +86,29 @@ def upload(client: Client, repository: str, blob: Descriptor, data: _Readable) -
     if blob.size <= client.access.chunk_size:
         upload_whole(client, repository, blob, read_whole(data, blob))
         return
-    session = _Session(client, repository, blob)
-    session.start()
-    try:
-        with _Sender(session) as sender:
-            while chunk := _read_full(data, session.chunk_size):
-                sender.feed(chunk)
-        session.finish()
-    except BaseException:
-        session.give_up()
-        raise
+    with UploadRecord(client.access.environ, client.registry, repository, str(blob.digest)) as record:
+        session = _Session(client, repository, blob, record.note)
+        if not session.resume(record.location):
+            session.start()
+        try:
+            _skip(data, session.offset)
+            with _Sender(session) as sender:
+                while chunk := _read_full(data, session.chunk_size):
+                    sender.feed(chunk)
+            session.finish()
+        except BaseException as error:
+            # What the line or the user broke off, the next run goes on with.
+            if isinstance(error, UploadLost) or not isinstance(error, Unreachable | Cancelled | KeyboardInterrupt):
+                session.give_up()
+                record.forget()
+            raise
+        record.forget()
+
+
+def _skip(data: _Readable, count: int) -> None:
+    """Read what the registry has already, so that it is hashed."""
+    while count and (chunk := data.read(min(_CHUNK, count))):
+        count -= len(chunk)
 
 
 def read_whole(data: _Readable, blob: Descriptor) -> bytes:
@@ -133,9 +147,16 @@ class _Session:
         chunk_size: the bytes to send by one request.
         offset: how many bytes the registry has confirmed.
         client: the registry.
+
+    Args:
+        client, repository, blob: what goes where.
+        note: told where the next bytes go, whenever that changes.
     """
 
-    def __init__(self, client: Client, repository: str, blob: Descriptor) -> None:
+    def __init__(
+        self, client: Client, repository: str, blob: Descriptor, note: Callable[[str], None] | None = None
+    ) -> None:
+        self._note = note
         self.chunk_size = client.access.chunk_size
         self.offset = 0
         self.client = client
@@ -162,6 +183,20 @@ class _Session:
             if re.fullmatch(r"[0-9]{1,9}", least):
                 self.chunk_size = min(max(self.chunk_size, int(least)), _LARGEST_CHUNK)
         return False
+
+    def resume(self, location: str) -> bool:
+        """Go on where an earlier run was broken off; tell whether the registry still knows of it."""
+        if not location:
+            return False
+        try:
+            if self.client.origin_at(location, self._what) != self.client.origin:
+                return False
+            self._location = location
+            self._ask_how_far(1, self._blob.size)
+        except FerryError:
+            self._location = ""
+            return False
+        return True
 
     def send(self, chunk: bytes) -> None:
         """Send the next bytes; after a failure those of them that the registry lacks.
@@ -281,6 +316,8 @@ class _Session:
                 hint="The registry, or a proxy before it, does not know under which name it is reached.",
             )
         self._location = url
+        if self._note is not None:
+            self._note(url)
 
 
 def _lost(error: FerryError) -> FerryError:

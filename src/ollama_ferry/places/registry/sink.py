@@ -92,8 +92,9 @@ class RegistrySink:
         return self._client.tries()
 
     def drain(self) -> None:
-        """Wait until nothing of a failed attempt goes on."""
+        """Wait until nothing of a failed attempt goes on; what was not there is asked for anew: others send it, too."""
         self._small.drain()
+        self._present = {key: True for key, there in self._present.items() if there}
 
     def _send_whole(self, blob: Descriptor, content: bytes) -> None:
         upload_whole(self._client, self._repository, blob, content)
@@ -120,8 +121,8 @@ class RegistrySink:
                 body=raw,
             )
         except FerryError as error:
-            if "BLOB_UNKNOWN" in error.message:
-                # Collected as rubbish while the others were sent.
+            if "BLOB_UNKNOWN" in error.message or "DIGEST_INVALID" in error.message:
+                # Collected as rubbish while the others were sent; or not there yet, where another one sends it too.
                 self._present.clear()
                 raise Vanished(error.message, hint="Run the same command again.") from error
             if "MANIFEST_INVALID" in error.message and media_type(raw) == DOCKER_TYPE:
