@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,20 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.pull import pull_into_store, references_of
+from ollama_ferry.jobs.push import PushOptions, push
+from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
 from support.oci_registries import (
     Answered,
     FaultyHandler,
     FaultyRegistry,
+    docker_registry,
     quick_access,
 )
 from support.registry_faults import BIG, arrived, body, pull, pushed, status, whole
-from support.stores import StoreBuilder
+from support.stores import StoreBuilder, faults_of, weights
+from support.token_server import token_server
 
 
 def test_token_that_ends_half_way_is_renewed(registry: FaultyRegistry, tmp_path: Path) -> None:
@@ -150,3 +156,26 @@ def test_words_of_the_registry_are_shown_where_a_token_gives_no_right(registry: 
     with pytest.raises(NotPermitted, match="see helpdesk"):
         pull(registry, tmp_path)
     assert registry.count("token") == 1
+
+
+def test_tokens_that_end_while_a_model_moves(source: StoreBuilder, tmp_path: Path) -> None:
+    """Debian's registry, and tokens of four seconds, which are half old after two: no chunk goes twice."""
+    source.model("m:1", [("model", weights(6_000_000)), ("license", b"MIT")])
+    login = "Basic dXNlcjpzZWNyZXQ="
+    with (
+        token_server(tmp_path / "tokens", lifetime=4, login=login) as tokens,
+        docker_registry(tmp_path / "registry", auth=tokens.config) as registry,
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": login.split()[1]}}}))
+        environ = {"DOCKER_CONFIG": str(tmp_path)}
+        access = quick_access(environ=environ, chunk_size=250_000, bytes_per_second=2_000_000)
+        target = PushTarget.parse(f"{registry.address}/models")
+        push(Store(source.root), [ModelName.parse("m:1")], target, PushOptions(), access)
+        references = references_of([f"{registry.address}/models/m:1"])
+        pull_into_store(references, Store(tmp_path / "store"), ImportOptions(), quick_access(environ=environ))
+        assert not faults_of(tmp_path / "store")
+        log = registry.log.read_text(encoding="utf-8", errors="replace")
+    answered = re.findall(r'"(PATCH|PUT) /v2/\S+ HTTP/1.1" (\d+)', log)
+    assert len(answered) > 20 and not [line for line in answered if line[1] == "401"]
+    # The push takes close to three seconds at the least.
+    assert len([scopes for scopes in tokens.asked if scopes == ["repository:models/m:pull,push"]]) >= 2

@@ -75,7 +75,12 @@ class Registry:
 
 @contextlib.contextmanager
 def docker_registry(
-    folder: Path, *, tls: bool = False, login: bool = False, clients: bool = False
+    folder: Path,
+    *,
+    tls: bool = False,
+    login: bool = False,
+    clients: bool = False,
+    auth: dict[str, Any] | None = None,
 ) -> Iterator[Registry]:
     """Serve until the block ends, on 127.0.0.1 (with TLS under the name of localhost).
 
@@ -84,6 +89,7 @@ def docker_registry(
         tls: whether by https.
         login: whether a name and a password are asked for.
         clients: whether clients need a certificate, too.
+        auth: who is let in, as its configuration says it, where that is not by a name and a password.
     """
     program = require_tool("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +109,8 @@ def docker_registry(
         line = subprocess.check_output([require_tool("htpasswd", "apache2-utils"), "-Bbn", USER, PASSWORD], text=True)
         (folder / "htpasswd").write_text(line)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    if auth is not None:
+        config["auth"] = auth
     (folder / "config.yml").write_text(json.dumps(config))
     log = folder / "log"
     with log.open("wb") as output:
