@@ -116,6 +116,9 @@ def installed(wheel: Path, folder: Path) -> Path:
         str(REQUIREMENTS),
         f"{wheel}[fast]",
     )
+    for note in folder.glob("lib/python*/site-packages/ollama_ferry-*/direct_url.json"):
+        # Where the wheel lay is nothing that a release's bill says.
+        note.unlink()
     return python
 
 

@@ -63,12 +63,12 @@ def build_executable(system: System, wheel: Path, pyz: Path, target: Path, work:
         return None
     python = unpack_python(system.python, work / system.python)
     packages = work / f"{system.python}-packages"
-    _install(packages, system, [str(wheel), f"--requirement={REQUIREMENTS}"])
+    _install(packages, system, [str(wheel), *pinned(REQUIREMENTS)])
     tools = work / f"{system.python}-tools"
-    _install(tools, system, [f"--requirement={TOOLS}"])
+    _install(tools, system, pinned(TOOLS))
     start = work / "start.py"
     start.write_text(_START, encoding="utf-8")
-    modules = ["ollama_ferry", "isal", "deflate", "prompt_toolkit"]
+    modules = ["ollama_ferry", "isal", "deflate", "zlib_ng", "prompt_toolkit"]
     subprocess.run(
         [
             *system.runner,
@@ -96,6 +96,11 @@ def build_executable(system: System, wheel: Path, pyz: Path, target: Path, work:
         },
     )
     return target / system.file
+
+
+def pinned(file: Path) -> list[str]:
+    """Return what a file asks for on every Python: pip would judge a condition by the one that runs it."""
+    return [line for line in file.read_text(encoding="utf-8").splitlines() if "==" in line and ";" not in line]
 
 
 def _install(folder: Path, system: System, what: list[str]) -> None:

@@ -1,0 +1,82 @@
+"""What a release is made of, and when none is made."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+from ollama_ferry.jobs.program_files import EXECUTABLES, needed_packages
+
+ROOT = Path(__file__).parents[1]
+
+
+def names_in(file: str) -> set[str]:
+    lines = (ROOT / "release" / file).read_text(encoding="utf-8").splitlines()
+    pinned = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9.a-z]*(; python_version < '3.14')?", line) for line in pinned)
+    return {line.partition("==")[0].lower().replace("_", "-") for line in pinned}
+
+
+def test_versions_are_fixed_of_all_that_goes_into_a_release() -> None:
+    natively = {re.split(r"[^A-Za-z0-9._-]", line)[0].replace("_", "-") for line in requires("ollama-ferry") or []}
+    assert set(needed_packages()) <= names_in("requirements.txt")
+    assert natively & {"isal", "deflate", "backports.zstd"} <= names_in("requirements.txt")
+
+
+def test_executables_are_those_that_a_kit_takes() -> None:
+    from release.executables import SYSTEMS
+
+    assert {system.file for system in SYSTEMS} == set(EXECUTABLES)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    (folder / "src/ollama_ferry").mkdir(parents=True)
+    (folder / "src/ollama_ferry/_version.py").write_text('__version__ = "1.2.3"\n')
+    (folder / "CHANGELOG.md").write_text("# Changes\n\n## Unreleased\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        git(folder, *words)
+    return folder
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_what_is_not_ready_is_no_release(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from release import build
+
+    monkeypatch.setattr(build, "ROOT", checkout)
+    with pytest.raises(SystemExit, match=r"no tag v1\.2\.3"):
+        build.require_release("1.2.3")
+    git(checkout, "tag", "v1.2.3")
+    with pytest.raises(SystemExit, match=r"no section 1\.2\.3"):
+        build.require_release("1.2.3")
+    (checkout / "CHANGELOG.md").write_text("# Changes\n\n## 1.2.3 - 2026-11-26\n")
+    with pytest.raises(SystemExit, match="not committed"):
+        build.require_release("1.2.3")
+    git(checkout, "commit", "-qam", "second")
+    git(checkout, "tag", "-f", "v1.2.3")
+    build.require_release("1.2.3")
+
+
+@pytest.mark.long
+def test_two_builds_are_equal_and_say_what_is_inside(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        words = ["-m", "release.build", "--snapshot", "--no-executables", str(tmp_path / name)]
+        subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+    subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=tmp_path / "one", check=True, capture_output=True)
+    inside = {part["name"].lower().replace("_", "-") for part in json.loads(one["ollama-ferry.cdx.json"])["components"]}
+    assert {"ollama-ferry", *needed_packages()} <= inside | {"ollama-ferry"}
+    licences = one["LICENSES.txt"].decode()
+    assert all(f"\n{name}-" in licences.replace("_", "-") for name in needed_packages())
