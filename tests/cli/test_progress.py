@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from ollama_ferry.engine.events import Advanced, BlobStarted, Event, ModelDone, 
 from ollama_ferry.errors import FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
-from support.command_line import ferry
+from support.command_line import COMMAND, ferry
 from support.screen import terminal
 from support.stores import StoreBuilder, weights
 
@@ -195,3 +197,21 @@ def test_a_log_that_can_not_be_written_ends_it_before(source: StoreBuilder, tmp_
     source.model("a:1")
     done = ferry("export", "a:1", tmp_path / "a.tar", "--models", source.root, "--log", tmp_path / "no/x.log")
     assert done.returncode == 3 and "x.log" in done.stderr and not (tmp_path / "a.tar").exists()
+
+
+def test_what_a_killed_import_left_is_counted_apart(source: StoreBuilder, tmp_path: Path) -> None:
+    source.model("a:1", [("model", weights(20_000_000))])
+    assert ferry("export", "a:1", tmp_path / "a.tar", "--models", source.root).returncode == 0
+    store = tmp_path / "new"
+    words = [*COMMAND, "import", "-", "--models", str(store)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as begun:
+        assert begun.stdin is not None
+        begun.stdin.write((tmp_path / "a.tar").read_bytes()[:12_000_000])
+        begun.stdin.flush()
+        deadline = time.monotonic() + 60
+        while sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) < 8_000_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        begun.kill()
+    told = json.loads(ferry("import", tmp_path / "a.tar", "--models", store, "--json").stdout)["archives"][0]
+    assert 8_000_000 <= told["resumed"] < 12_000_000 < told["size"]
