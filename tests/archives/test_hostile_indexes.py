@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from ollama_ferry.archives.index import FRAME_LIMIT, Frames, Index, index_bytes, read_index
+from ollama_ferry.archives.kinds import Kind
+from ollama_ferry.errors import Damaged
 from support.arena import (
     CONTROL,
     MEMORY_LIMIT,
@@ -155,3 +159,16 @@ def test_index_that_begins_before_a_hole_of_gigabytes_stays_within_the_memory(ar
     path.unlink()
     assert_one_clear_error(done, 4)
     assert done.peak < MEMORY_LIMIT
+
+
+@pytest.mark.parametrize(("packed", "refused"), [(50, True), (5000, True), (6000, False)])
+def test_index_of_what_unpacks_to_a_multiple_of_models_is_refused(packed: int, refused: bool) -> None:
+    frames = Frames()
+    for _ in range(300):
+        frames.add(packed, FRAME_LIMIT, 0)
+    file = io.BytesIO(bytes(packed * 300) + index_bytes(Index((), frames), Kind.TAR_ZST, "x"))
+    if refused:
+        with pytest.raises(Damaged, match="200 times its packed size"):
+            read_index(file, "zstd")
+    else:
+        assert read_index(file, "zstd") is not None

@@ -12,11 +12,16 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import UsageError
+from ollama_ferry.jobs.sources import open_searchable
 from support.command_line import assert_one_clear_error, ferry
+from support.hostile import made_model
 from support.stores import StoreBuilder, faults_of, tree, weights
 from support.tools import require_tool
 
@@ -366,3 +371,21 @@ def test_a_link_never_leads_a_member_astray(models: StoreBuilder, tmp_path: Path
         done = ferry("import", path, "--models", tmp_path / "t", "--lenient", "-q")
         assert done.returncode == 0 and not list(outside.iterdir())
         assert not any(os.path.islink(one) for one in (tmp_path / "t").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("method", "size"), [(zipfile.ZIP_DEFLATED, 40), (zipfile.ZIP_STORED, 40), (zipfile.ZIP_DEFLATED, 4)]
+)
+def test_large_blob_packed_as_a_whole_is_not_served(tmp_path: Path, method: int, size: int) -> None:
+    made = made_model(bytes(size * 2**20))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method, compresslevel=1) as zipped:
+        for name, content in made.files.items():
+            zipped.writestr(name, content)
+    with open_searchable(tmp_path / "x.zip", Run(), what_for="push"):
+        pass
+    refused = method == zipfile.ZIP_DEFLATED and size == 40
+    with (
+        pytest.raises(UsageError, match="unpacked from their start") if refused else nullcontext(),
+        open_searchable(tmp_path / "x.zip", Run(), what_for="serve", shared=True),
+    ):
+        pass

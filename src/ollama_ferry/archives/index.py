@@ -20,6 +20,7 @@ from typing import BinaryIO
 from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.archives.left_out import LeftOutBlob
 from ollama_ferry.archives.members import MEMBER_LIMIT
+from ollama_ferry.archives.unpacking import require_no_bomb
 from ollama_ferry.errors import Damaged
 
 FRAME_LIMIT = 1024 * 1024
@@ -224,6 +225,7 @@ def _parse(payload: bytes, packed_size: int) -> Index:
         frames.add(packed, unpacked, crc32)
     if frames.packed_size != packed_size:
         raise Damaged("its index does not fit the file")
+    require_no_bomb(frames.size, packed_size)
     if any(file.offset + file.size > frames.size for file in files):
         raise Damaged("its index names files behind the end")
     return Index(files, frames, left_out, signature)

@@ -115,6 +115,19 @@ def unpacked(data: Input, packing: str, *, lenient: bool = False, exact: bool = 
     return _Packed(data, packing, _decoder(packing, exact=exact), lenient=lenient)
 
 
+def require_no_bomb(unpacked_size: int, packed_size: int) -> None:
+    """Refuse what unpacks to so much that it can't be models.
+
+    Raises:
+        Damaged: it does.
+    """
+    if unpacked_size > _EXPANSION_FROM and unpacked_size > _EXPANSION_LIMIT * packed_size:
+        raise Damaged(
+            f"it unpacks to more than {_EXPANSION_LIMIT} times its packed size: these are no models",
+            hint="If you trust it, unpack it to a plain .tar first, and use that.",
+        )
+
+
 class Joined(io.RawIOBase):
     """Some bytes that were read ahead, then the stream that they came from."""
 
@@ -247,11 +260,7 @@ class _Packed:
                 self._decoder = None
             if chunk:
                 self.position += len(chunk)
-                if self.position > _EXPANSION_FROM and self.position > _EXPANSION_LIMIT * self._taken:
-                    raise Damaged(
-                        f"it unpacks to more than {_EXPANSION_LIMIT} times its packed size: these are no models",
-                        hint="If you trust it, unpack it to a plain .tar first, and use that.",
-                    )
+                require_no_bomb(self.position, self._taken)
                 return chunk
 
     def skip(self, count: int) -> None:

@@ -23,6 +23,8 @@ from ollama_ferry.errors import Damaged
 _TAIL = 65_557
 _LOCAL_HEADER = 30
 _CHUNK = 256 * 1024
+# A tenth of a second or two.
+_QUICKLY_UNPACKED = 32 * 1024 * 1024
 # About 150 bytes a member of Ollama's layout, 47 at the least; zipfile makes a kilobyte of each in memory.
 _DIRECTORY_LIMIT = 4 * 1024 * 1024
 # What zipfile raises for lies; an OSError is a seek to a place that no file has.
@@ -113,6 +115,11 @@ class ZipReader:
         if info.flag_bits & 0x1:
             raise Damaged(f"the member {info.filename[:200]!r} is encrypted")
         yield MemberData(self._file, self._lock, info)
+
+    def costs_to_search(self, number: int) -> bool:
+        """Return whether a byte of a member is found only by unpacking much of it."""
+        info = self._infos[number]
+        return info.compress_type != zipfile.ZIP_STORED and info.file_size > _QUICKLY_UNPACKED
 
     def check_contents(self, numbers: Iterable[int]) -> None:
         """Read members to their ends: a reader that gives up at one restores nothing behind it.

@@ -60,10 +60,10 @@ def open_searchable(path: Path, run: Run, *, what_for: str, shared: bool = False
         path: what is opened.
         run: told what there is to say of it.
         what_for: what can't be done with others, for the message: ``serve``, ``push``.
-        shared: many will read at once.
+        shared: many will read at once, from anywhere in a blob.
 
     Raises:
-        UsageError: it is packed and has no index: nothing in it can be found.
+        UsageError: it is packed and has no index: nothing in it can be found; or to find it costs too much for many.
         FerryError: it can't be read.
     """
     if path == Path("-"):
@@ -86,6 +86,14 @@ def open_searchable(path: Path, run: Run, *, what_for: str, shared: bool = False
             why = file.note or f"{path} is packed by {file.packing} and has no index: nothing in it can be found alone"
             raise UsageError(
                 f"can't {what_for} out of this archive: {why}",
+                hint=f"Import it and {what_for} from the store, or let ollama-ferry export it anew:\n"
+                f"  ollama-ferry import {quoted(path)}",
+            )
+        if shared and not source.contents.searchable:
+            # Whoever asks for a few bytes of it would have us unpack gigabytes, each time.
+            raise UsageError(
+                f"can't {what_for} out of this archive: {path} has large blobs packed as a whole, which are unpacked "
+                "from their start whatever part of them is asked for",
                 hint=f"Import it and {what_for} from the store, or let ollama-ferry export it anew:\n"
                 f"  ollama-ferry import {quoted(path)}",
             )

@@ -253,6 +253,8 @@ def _zip_contents(reader: ZipReader, *, lenient: bool, exact: bool) -> Contents:
     others = []
     for member in reader:
         meaning = builder.take(member)
+        if meaning is not None and reader.costs_to_search(member.offset):
+            contents.searchable = False
         if meaning is None:
             others.append(member.offset)
         elif isinstance(meaning, ManifestPath | LoosePath):
