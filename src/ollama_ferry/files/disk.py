@@ -147,13 +147,6 @@ class Disk:
             os.rmdir(folder.spell(name), dir_fd=folder.fd)
 
 
-def write_all(disk: Disk, fd: int, data: bytes | memoryview) -> None:
-    """Write bytes, all of them."""
-    view = memoryview(data)
-    while view:
-        view = view[disk.write(fd, view) :]
-
-
 def start_writing_back(fd: int, length: int) -> None:
     """Let the disk work while more is coming; nothing waits, and nothing depends on it."""
     # On Linux this advice starts the write-back of dirty pages and lets go of those already written, so that a

@@ -315,7 +315,6 @@ class _Coming:
     def __init__(self, place: SshPlace, blobs: list[Descriptor], offset: int) -> None:
         self._place = place
         self._blobs = deque(blobs)
-        self._offset = offset
         parameters = [place.root, place.survey.staging, ""]
         for number, blob in enumerate(blobs):
             parameters += [blob.digest.file_name, "0" if number else str(offset)]
