@@ -40,7 +40,7 @@ def test_names_that_differ_in_case_only_are_one() -> None:
 
 def test_one_new_name_is_for_one_model() -> None:
     require_one(["a"], "the archive")
-    with pytest.raises(UsageError, match="2 models of the archive"):
+    with pytest.raises(UsageError, match="several models of the archive"):
         require_one(["a", "b"], "the archive")
     require_distinct([("a", "x"), ("b", "y"), ("a", "x")])
     with pytest.raises(UsageError, match="a and b would both become x"):

@@ -23,6 +23,7 @@ from ollama_ferry.jobs.repair import repair
 from ollama_ferry.jobs.send import SendOptions, send
 from ollama_ferry.jobs.send_targets import FolderTarget
 from ollama_ferry.jobs.verify import verify_place
+from ollama_ferry.places.store.pulled import PULLED
 from ollama_ferry.places.store.store import Store
 from support.faulty_disk import DeadlyDisk
 from support.stores import StoreBuilder, faults_of, tree, weights
@@ -186,7 +187,9 @@ class _IntoStore(WritingJob):
 
     def leftovers(self) -> list[str]:
         here = [str(path.relative_to(self.target)) for path in self.target.rglob("*")]
-        return [name for name in here if not name.startswith(("blobs", "manifests/registry")) and name != "manifests"]
+        # What a pull put there is noted beside it, for the next one.
+        stays = ("manifests", PULLED)
+        return [name for name in here if not name.startswith(("blobs", "manifests/registry")) and name not in stays]
 
 
 class _Import(_IntoStore):
