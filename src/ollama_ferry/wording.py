@@ -41,7 +41,7 @@ def reading_order(text: str) -> tuple[tuple[int, int, str], ...]:
 def shown(text: str | os.PathLike[str]) -> str:
     """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
     text = os.fspath(text)
-    return text if text.isprintable() else ascii(text)
+    return text if text.isprintable() else repr(text)
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

@@ -389,3 +389,130 @@ def test_large_blob_packed_as_a_whole_is_not_served(tmp_path: Path, method: int,
         open_searchable(tmp_path / "x.zip", Run(), what_for="serve", shared=True),
     ):
         pass
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+@in_every_way
+def test_a_manifest_that_powershell_wrote_is_told_with_the_line_that_mends_it(
+    models: StoreBuilder, tmp_path: Path, way: str, encoding: str
+) -> None:
+    raw = models.manifest_path("qwen3:8b").read_bytes()
+    wrong = raw.decode().encode(encoding)
+    files = {**flat(models), "d/manifest": wrong if encoding != "utf-16-be" else b"\xfe\xff" + wrong}
+    done = ferry("import", WAYS[way](files, tmp_path / "flat"), "--models", tmp_path / "t", "--as", "q:1")
+    assert_one_clear_error(done, 4)
+    assert "PowerShell" in done.stderr and 'cp "$f" FILE' in done.stderr
+    assert "damaged" in ferry("list", tmp_path / "flat").stdout
+    # In a store the line is one to copy, and gives the very manifest back.
+    models.manifest_path("qwen3:8b").write_bytes(files["d/manifest"])
+    done = ferry("export", "qwen3:8b", tmp_path / "x.tar", "--models", models.root)
+    assert_one_clear_error(done, 4)
+    line = next(line for line in done.stderr.splitlines() if "mktemp" in line).partition(": ")[2]
+    subprocess.run(["sh", "-c", line], check=True)
+    assert models.manifest_path("qwen3:8b").read_bytes() == raw
+
+
+def test_names_print_as_they_are_written(models: StoreBuilder, tmp_path: Path) -> None:
+    done = ferry("export", "模型:1", tmp_path / "x.tar", "--models", models.root)
+    assert_one_clear_error(done, 2)
+    assert "模型:1" in done.stderr and "\\u6a21" not in done.stderr
+    files = {**tree(models.root), "備份/說明.txt": b"x"}
+    for way in ("tar", "zip", "tar.gz"):
+        done = ferry("import", WAYS[way](files, tmp_path / way), "--models", tmp_path / way.upper())
+        assert done.returncode == 0 and "備份/說明.txt" in done.stderr
+
+
+# -- reports of public trackers, recreated
+
+
+def test_a_browser_called_the_files_data(models: StoreBuilder, tmp_path: Path) -> None:
+    """``data``, ``data(1)`` …, as a browser saves blobs, beside the manifest: their sizes tell which they may be."""
+    raw = models.manifest_path("qwen3:8b").read_bytes()
+    contents = [(models.root / "blobs" / digest.replace(":", "-")).read_bytes() for digest in digests(raw)]
+    files = {"manifest": raw, "notes.txt": b"x" * 77}
+    files.update({f"data({number})" if number else "data": content for number, content in enumerate(contents)})
+    for way in ("folder", "tar", "zip"):
+        brought(WAYS[way](files, tmp_path / way), tmp_path / f"t {way}", "--as", "q:1")
+    # A file of the right size and another content is not taken.
+    files["data"] = b"x" * len(contents[0])
+    assert_one_clear_error(
+        ferry("import", WAYS["folder"](files, tmp_path / "f"), "--models", tmp_path / "none", "--as", "q:1"), 4
+    )
+    assert not list((tmp_path / "none").glob("manifests/*/*/*/*"))
+
+
+def test_a_script_that_tars_manifest_and_layers(models: StoreBuilder, tmp_path: Path) -> None:
+    """``tar cvzf model.tgz $model_file $layers_files`` with absolute paths, and without the config."""
+    raw = models.manifest_path("qwen3:8b").read_bytes()
+    layers = [models.root / "blobs" / part["digest"].replace(":", "-") for part in json.loads(raw)["layers"]]
+    archive = tmp_path / "qwen3_8b.tgz"
+    line = [require_tool("tar"), "czf", archive, models.manifest_path("qwen3:8b"), *layers]
+    subprocess.run(line, check=True, capture_output=True)
+    alone = ferry("import", archive, "--models", tmp_path / "none")
+    assert_one_clear_error(alone, 4)
+    assert "its config blob" in alone.stderr and "ollama-ferry import THIS OTHER" in alone.stderr
+    done = ferry("import", archive, models.root / "blobs", "--models", tmp_path / "t")
+    assert done.returncode == 0, done.stderr
+    assert not faults_of(tmp_path / "t")
+
+
+def test_a_volume_that_busybox_backed_up(models: StoreBuilder, tmp_path: Path) -> None:
+    """``docker run -v ollama:/data alpine tar czf /backup/ollama.tar.gz /data``."""
+    shutil.copytree(models.root, tmp_path / "data" / "models")
+    (tmp_path / "data" / "id_ed25519").write_bytes(b"key")
+    archive = tmp_path / "ollama.tar.gz"
+    subprocess.run([require_tool("busybox"), "tar", "czf", archive, "data"], cwd=tmp_path, check=True)
+    brought(archive, tmp_path / "t")
+    assert ferry("verify", archive).returncode == 0
+
+
+def test_a_zip_of_powershell_has_backslashes(models: StoreBuilder, tmp_path: Path) -> None:
+    files = {f"models\\{name}".replace("/", "\\"): content for name, content in tree(models.root).items()}
+    path = WAYS["zip"](files, tmp_path / "models.zip")
+    refused = ferry("import", path, "--models", tmp_path / "none")
+    assert_one_clear_error(refused, 4)
+    assert "--lenient" in refused.stderr
+    brought(path, tmp_path / "t", "--lenient")
+
+
+def test_a_manifest_whose_digests_somebody_changed_is_told(models: StoreBuilder, tmp_path: Path) -> None:
+    """Copied from Linux to Windows by hand: ``sha256-`` in the manifest, and the server then prunes its blobs."""
+    raw = models.manifest_path("qwen3:8b").read_bytes().replace(b"sha256:", b"sha256-")
+    for way in WAYS:
+        files = {**tree(models.root), "manifests/registry.ollama.ai/library/qwen3/8b": raw}
+        done = ferry("import", WAYS[way](files, tmp_path / way), "--models", tmp_path / f"t {way}")
+        assert done.returncode == 0 and "a server that starts deletes its blobs" in done.stderr
+
+
+def test_readable_files_without_a_manifest_are_told(models: StoreBuilder, tmp_path: Path) -> None:
+    """What `ollama export` of a proposal writes: weights, template and licence under names for people."""
+    files = {"llama3.1_8b_F16.gguf": b"GGUF" + bytes(100), "template.txt": b"{{ .Prompt }}"}
+    for way in WAYS:
+        done = ferry("import", WAYS[way](files, tmp_path / way), "--models", tmp_path / "t")
+        assert_one_clear_error(done, 3)
+        assert "ollama create" in done.stderr
+
+
+def test_a_folder_with_links_to_a_bigger_disk(models: StoreBuilder, tmp_path: Path) -> None:
+    """``~/.ollama`` is a link, or its models, or their blobs."""
+    home = tmp_path / "home dir"
+    for number, link in enumerate((".ollama", ".ollama/models", ".ollama/models/blobs")):
+        (place := home / str(number) / link).parent.mkdir(parents=True)
+        target = {".ollama": tmp_path / "disk", ".ollama/models": models.root}.get(link, models.root / "blobs")
+        if link == ".ollama":
+            target.mkdir()
+            (target / "models").symlink_to(models.root)
+        if link.endswith("blobs"):
+            shutil.copytree(models.root / "manifests", place.parent / "manifests")
+        place.symlink_to(target)
+        brought(home / str(number), tmp_path / f"t{number}")
+
+
+def test_names_with_two_colons(models: StoreBuilder, tmp_path: Path) -> None:
+    raw = models.manifest_path("qwen3:8b").read_bytes()
+    for mark in ("::", "-:"):
+        files = {"manifests/registry.ollama.ai/library/qwen3/8b": raw}
+        for digest in digests(raw):
+            content = (models.root / "blobs" / digest.replace(":", "-")).read_bytes()
+            files[f"blobs/sha256{mark}{digest[7:]}"] = content
+        brought(WAYS["folder"](files, tmp_path / f"f{mark}"), tmp_path / f"t{mark}")

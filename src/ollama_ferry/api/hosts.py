@@ -80,7 +80,7 @@ class Host:
                 r"ssh://((?:[^@/]*@)?)(\[[0-9A-Za-z:.%]+\]|[^/\[\]@:]+)(?::([0-9]{1,5}))?(/.*)?", text, re.DOTALL
             )
             if not found:
-                raise UsageError(f"{text[:200]!a} is no place", hint="ssh://user@host:22/path/to/models")
+                raise UsageError(f"{text[:200]!r} is no place", hint="ssh://user@host:22/path/to/models")
             return cls(found[1] + found[2].strip("[]"), found[4] or "", int(found[3]) if found[3] else None)
         bracketed = re.fullmatch(r"((?:[^@]*@)?)\[([0-9A-Fa-f:.%a-z]+)\](?::(.*))?", text, re.DOTALL)
         if bracketed:

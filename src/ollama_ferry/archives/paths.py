@@ -44,7 +44,7 @@ class Paths:
             Damaged: there are more folders than any archive of models has.
         """
         parts = [part for part in path.split("/") if part not in ("", ".")]
-        shown = ascii(path[:200])
+        shown = repr(path[:200])
         if len(parts) > _DEPTH_LIMIT:
             raise odd(f"{shown} is {len(parts)} folders deep, and nobody needs more than {_DEPTH_LIMIT}")
         folded = [_folded(part) for part in parts]

@@ -260,7 +260,7 @@ def check_records(records: Records, *, of_all: bool = False) -> None:
         ReadDifferently: one changes what is restored, for some readers and not for others.
     """
     for key, value in records:
-        shown = ascii(key[:80].decode("utf-8", "replace"))
+        shown = repr(key[:80].decode("utf-8", "replace"))
         if key in (b"path", b"size") and value and not of_all:
             continue
         form = _RECORDS.get(key)
@@ -328,7 +328,7 @@ def sums_of(block: bytes) -> tuple[bytes, ...]:
 
 
 def _shown(name: bytes) -> str:
-    return ascii(name[:200].decode("utf-8", "surrogateescape"))
+    return repr(name[:200].decode("utf-8", "surrogateescape"))
 
 
 assert PREFIX.start < CHECK.start < CHECK.stop < BLOCK  # noqa: S101 -- the check of ours lies within GNU's padding

@@ -79,7 +79,7 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
     _check_end(file, directory)
     position = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
-        shown = ascii(info.orig_filename[:200])
+        shown = repr(info.orig_filename[:200])
         gap = info.header_offset - position
         if gap:
             raise odd(f"there are {gap} bytes before the member {shown} that belong to none; some readers look there")

@@ -201,7 +201,7 @@ class TarReader:
     def _described(self, header: bytes, extensions: list[Extension], records: Records) -> Member:
         type_flag = header[156:157]
         *others, name = (raw.decode("utf-8", "surrogateescape") for raw in member_names(header, extensions, records))
-        shown = ascii(name[:200])
+        shown = repr(name[:200])
         if "\0" in name:
             raise Damaged(f"the member {shown} has a NUL in its name")
         if type_flag == b"S" or any(key.startswith(b"GNU.sparse.") for key, _ in records):
@@ -258,7 +258,7 @@ class TarReader:
         """Refuse a second member in the place of one that may not be written to."""
         key = hash("/".join(part for part in name.split("/") if part not in ("", ".")))
         if key in self._read_only:
-            raise odd(f"{name[:200]!a} comes again and may not be written to, at which Python's tarfile ends")
+            raise odd(f"{name[:200]!r} comes again and may not be written to, at which Python's tarfile ends")
         if is_read_only(header):
             self._read_only.add(key)
 
@@ -268,7 +268,7 @@ class TarReader:
         records = _pax_records(content)
         for key, value in records:
             if key in (b"path", b"size", b"linkpath") or key.startswith(b"GNU.sparse."):
-                raise Damaged(f"a global PAX header sets {key[:80]!a} of all members")
+                raise Damaged(f"a global PAX header sets {key[:80]!r} of all members")
             if key == b"comment":
                 self._comment_bytes += len(value)
                 if self._comment_bytes > _COMMENTS_LIMIT:
@@ -342,7 +342,7 @@ def _link_target(header: bytes, extensions: list[Extension], records: Records) -
 def _check_long_name(content: bytes) -> None:
     name, _, rest = content.partition(b"\0")
     if rest.strip(b"\0"):
-        raise Damaged(f"a member has a NUL in its name, after {name[:200].decode('utf-8', 'replace')!a}")
+        raise Damaged(f"a member has a NUL in its name, after {name[:200].decode('utf-8', 'replace')!r}")
 
 
 def _number(field: bytes, what: str) -> int:

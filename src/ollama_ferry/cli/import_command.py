@@ -351,7 +351,7 @@ def _print_done(done: Imported, output: Output, *, dry_run: bool, verb: str = "i
             checked = "; every byte written was checked" if done.blobs else ""
             say(f"  took   {took(done.seconds, done.size - done.resumed)}{checked}")
     if done.ignored:
-        names = ", ".join(map(ascii, done.ignored_names))
+        names = ", ".join(map(repr, done.ignored_names))
         more = f" and {done.ignored - len(done.ignored_names)} more" if done.ignored > len(done.ignored_names) else ""
         output.note(f"note: not Ollama's, left alone: {names}{more}")
 

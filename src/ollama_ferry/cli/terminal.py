@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True, only: str = "", **style: Any) -> None:

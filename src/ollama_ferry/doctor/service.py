@@ -44,7 +44,7 @@ def check_service(listed: Candidates, findings: Findings) -> None:
             Finding(
                 Severity.PROBLEM,
                 "no-service-user",
-                f"{shown(service.unit or '')} runs Ollama as {shown(name)!a}, and there is no such user: the service "
+                f"{shown(service.unit or '')} runs Ollama as {shown(name)!r}, and there is no such user: the service "
                 "can't start.",
                 mend=(f"sudo useradd -r -s /bin/false -U -m -d /usr/share/ollama {name}",) if known else (),
             )

@@ -343,6 +343,12 @@ def _nothing_to_do(label: str, chosen: Choices, contents: Contents, disk: Disk |
 
 
 def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents, run: Run) -> Imported:
+    for model in chosen.models.values():
+        if model.manifest.loses_blobs:
+            run.note(
+                f"{model.name}: its manifest writes digests as sha256-<hex>, as somebody has changed it: a server that "
+                "starts deletes its blobs"
+            )
     return Imported(
         archive=label,
         store=chosen.store.root,

@@ -118,7 +118,7 @@ def _parse(path: Path, raw: bytes) -> dict[Digest, int]:
         raise Damaged(f"{path} has over {_LIMIT} bytes, and is no inventory")
     title, *lines = _decoded(raw).splitlines()
     if title != _TITLE + _VERSION:
-        raise UsageError(f"{path} is an inventory of a version that is not known here: {title[:80]!a}")
+        raise UsageError(f"{path} is an inventory of a version that is not known here: {title[:80]!r}")
     found: dict[Digest, int] = {}
     for number, line in enumerate(lines, 2):
         if line.startswith("#") or not line.strip():
@@ -126,7 +126,7 @@ def _parse(path: Path, raw: bytes) -> dict[Digest, int]:
         parsed = _LINE.fullmatch(line.strip())
         if not parsed:
             raise Damaged(
-                f"line {number} of the inventory {path} is damaged: {line[:80]!a}",
+                f"line {number} of the inventory {path} is damaged: {line[:80]!r}",
                 hint="Make it anew on the target: `ollama-ferry inventory > have.txt`.",
             )
         found[Digest.parse(parsed[1])] = int(parsed[2])

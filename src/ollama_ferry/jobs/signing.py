@@ -126,4 +126,4 @@ def _run(words: list[str], text: str, *, asking: bool = False) -> subprocess.Com
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in ((done.stderr or "") + done.stdout).splitlines() if line.strip()]
-    return ascii(lines[-1][:_SAID])[1:-1] if lines else f"it ended with {done.returncode}"
+    return repr(lines[-1][:_SAID])[1:-1] if lines else f"it ended with {done.returncode}"

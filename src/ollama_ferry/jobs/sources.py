@@ -141,6 +141,10 @@ def no_model_in(label: str, contents: Contents) -> ModelNotFound:
     archives = [name for name in contents.ignored_names if has_archive_ending(name)]
     if archives:
         hint = f"There are archives in it: {', '.join(map(repr, archives))}. Unpack it, and import these."
+    elif any(name.lower().endswith((".gguf", ".safetensors")) for name in contents.ignored_names):
+        hint = (
+            "There are weights in it, and no manifest: `ollama create NAME -f Modelfile` makes a model (FROM ./FILE)."
+        )
     elif contents.blobs:
         hint += f" It has {counted(len(contents.blobs), 'blob')}, and no manifest that names them."
     elif contents.ignored:
@@ -162,10 +166,10 @@ def _stores_below(top: Path) -> Iterator[Path]:
             yield Path(folder)
             folders.clear()
             continue
-        # A link to a store on a bigger disk is not gone into, and counts.
-        for name in folders:
-            if os.path.islink(path := os.path.join(folder, name)) and _is_store(path):
-                yield Path(path)
+        # A link to a store on a bigger disk is not gone into, and counts: ~/.ollama, or its models.
+        for path in (os.path.join(folder, name, inner) for name in folders for inner in ("", "models")):
+            if os.path.islink(path.rstrip(os.sep)) or os.path.islink(os.path.dirname(path)):
+                yield from [Path(path)] if _is_store(path) else []
         if len(Path(folder).relative_to(top).parts) >= _DEPTH:
             folders.clear()
 

@@ -80,7 +80,7 @@ class Lock:
             except InvalidName:
                 name = None
             if found is None or name is None or name in models or int(found[3]) >= SIZE_LIMIT:
-                raise Damaged(f"line {number} of the lock {label} is damaged: {line[:100]!a}")
+                raise Damaged(f"line {number} of the lock {label} is damaged: {line[:100]!r}")
             models[name] = Digest.parse(found[2])
         return cls(models, raw.decode("ascii"))
 

@@ -37,6 +37,12 @@ _DENSITY = 12
 SIZE_LIMIT = 2**63
 """Sizes are signed 64-bit numbers upstream; a size at or over this is refused."""
 
+_REENCODE = {
+    "UTF-8 with a mark": """Write it anew without: f=$(mktemp) && tail -c +4 {0} > "$f" && cp "$f" {0}""",
+    "UTF-16": """Write it anew as UTF-8: f=$(mktemp) && iconv -f UTF-16 -t UTF-8 {0} > "$f" && cp "$f" {0}""",
+}
+"""How to write a manifest anew, by what it is encoded in."""
+
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
@@ -48,7 +54,7 @@ class Digest:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.hex):
-            raise Damaged(f"{self.hex[:80]!a} is not the hexadecimal form of a SHA-256")
+            raise Damaged(f"{self.hex[:80]!r} is not the hexadecimal form of a SHA-256")
 
     @classmethod
     def parse(cls, text: str) -> Digest:
@@ -60,7 +66,7 @@ class Digest:
         """
         found = _DIGEST.fullmatch(text)
         if not found:
-            raise Damaged(f"{text[:100]!a} is not a digest (sha256: and 64 hexadecimal digits)")
+            raise Damaged(f"{text[:100]!r} is not a digest (sha256: and 64 hexadecimal digits)")
         return cls(found[1])
 
     @classmethod
@@ -189,6 +195,11 @@ def parse_json(raw: bytes) -> Any:
     Raises:
         Damaged: the bytes are not JSON in UTF-8, nested too deep, or would take much more memory than they are.
     """
+    if encoding := encoding_of(raw):
+        raise Damaged(
+            f"it is text in {encoding}, as PowerShell and editors write it, and Ollama reads UTF-8 without a mark",
+            hint=_REENCODE[encoding].format("FILE"),
+        )
     if len(raw) > _DENSITY_FROM and sum(map(raw.count, (b"[", b"{", b","))) > len(raw) // _DENSITY:
         raise Damaged("it consists of little but brackets, which would take all memory to read")
     try:
@@ -196,6 +207,24 @@ def parse_json(raw: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise Damaged(f"not valid JSON: {reason}") from error
+
+
+def encoding_of(raw: bytes) -> str:
+    """Return what a text is encoded in that an editor or PowerShell has written anew; empty for what may be UTF-8."""
+    if raw.startswith(b"\xef\xbb\xbf"):
+        return "UTF-8 with a mark"
+    return "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+
+
+def reencoding(raw: bytes, file: str) -> str:
+    """Return the lines that make UTF-8 without a mark of a file, which keeps its owner; empty for what may be that.
+
+    Args:
+        raw: what it begins with.
+        file: its name, quoted for a shell.
+    """
+    encoding = encoding_of(raw)
+    return _REENCODE[encoding].format(file) if encoding else ""
 
 
 def remote_host(config: bytes) -> str | None:
@@ -233,8 +262,8 @@ def _descriptor(fields: Any) -> Descriptor:
         raise Damaged("the manifest names a layer without a digest")
     # bool is an int to Python, and not to JSON.
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < SIZE_LIMIT:
-        raise Damaged(f"the manifest gives {digest[:100]!a} the size {str(size)[:40]!a}")
+        raise Damaged(f"the manifest gives {digest[:100]!r} the size {str(size)[:40]!r}")
     if not isinstance(media_type, str) or not isinstance(name, str):
-        raise Damaged(f"the manifest gives {digest[:100]!a} a media type or name that is no text")
+        raise Damaged(f"the manifest gives {digest[:100]!r} a media type or name that is no text")
     # Thousands of layers have the same few media types.
     return Descriptor(Digest.parse(digest), size, sys.intern(media_type), name)

@@ -237,14 +237,14 @@ def _split(text: str) -> tuple[str, str, str, str]:
 def _check_part(kind: str, value: str, *, whole: str) -> None:
     if _PART[kind].fullmatch(value):
         return
-    shown = ascii(whole) if len(whole) <= 200 else ascii(whole[:200]) + "…"
+    shown = repr(whole) if len(whole) <= 200 else repr(whole[:200]) + "…"
     limit = 350 if kind == "host" else 80
     if not value:
         why = f"its {kind} is empty"
     elif len(value) > limit:
         why = f"its {kind} is longer than {limit} characters"
     else:
-        why = f"its {kind} {value!a} may hold only {_ALLOWED[kind]}, the first a letter, a digit or '_'"
+        why = f"its {kind} {value!r} may hold only {_ALLOWED[kind]}, the first a letter, a digit or '_'"
     raise InvalidName(
         f"{shown} is not a model name: {why}",
         hint="A name is [host/][namespace/]model[:tag], for example deepseek-r1:8b or hf.co/org/repo:Q4_K_M.",

@@ -233,7 +233,7 @@ class ServerApi:
 
 def _shown(text: str) -> str:
     """Return a server's words for people: not too many, and none that a terminal obeys."""
-    return ascii(text[:500])[1:-1]
+    return repr(text[:500])[1:-1]
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -192,4 +192,4 @@ def broken(error: BaseException) -> ConnectionBroke:
             return kind(one.strerror)
     if any(isinstance(one, TimeoutError | ReadTimeoutError | ConnectTimeoutError) for one in seen):
         return kind("no answer in time")
-    return kind(ascii(str(seen[-1])[:200])[1:-1] or type(error).__name__)
+    return kind(repr(str(seen[-1])[:200])[1:-1] or type(error).__name__)

@@ -79,7 +79,7 @@ def origin_of(url: str, *, plain: bool) -> Origin:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     if scheme not in _PORTS:
-        raise Damaged(f"the registry points to a URL with the scheme {scheme[:20]!a}, which is not followed")
+        raise Damaged(f"the registry points to a URL with the scheme {scheme[:20]!r}, which is not followed")
     if "@" in parts.netloc or not _HOST.fullmatch(host) or port == 0:
         raise Damaged("the registry points to a URL whose host is none")
     if scheme == "http" and not plain:
@@ -261,7 +261,7 @@ def _proxy_parts(proxy: str) -> urllib.parse.SplitResult:
     except ValueError:
         good = False
     if not good or parts.path not in ("", "/"):
-        where = "" if "@" in proxy else f" {proxy[:100]!a}"
+        where = "" if "@" in proxy else f" {proxy[:100]!r}"
         raise UsageError(
             f"the proxy{where} of the environment is not an http proxy",
             hint="http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with %23, %2F, %3F and %40 for # / ? and @.",

@@ -34,7 +34,7 @@ def ask_helper(name: str, registry: str, environ: Mapping[str, str], seconds: fl
         FerryError: the name is none, the program can't be run, or it fails in another way.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
-        raise FerryError(f"{name[:100]!a} is no name of a credential helper")
+        raise FerryError(f"{name[:100]!r} is no name of a credential helper")
     program = f"docker-credential-{name}"
     answer = _ask(program, registry, environ, seconds)
     if answer is None:
@@ -106,7 +106,7 @@ def _ask(program: str, registry: str, environ: Mapping[str, str], seconds: float
         if "credentials not found" in text.lower():
             return None
         # Helpers tell of an error on stdout; it may hold anything, so it is shown short and escaped.
-        raise FerryError(f"{program} failed to give the login for {registry}: {text.strip()[:200]!a}")
+        raise FerryError(f"{program} failed to give the login for {registry}: {text.strip()[:200]!r}")
     return text
 
 

@@ -257,7 +257,7 @@ class _Blob:
         found = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", text)
         if not found or int(found[1]) != start or int(found[2]) < start:
             raise Damaged(
-                f"{self._what}: asked for the bytes from {start} on, {answer.origin} gives {text[:100]!a}",
+                f"{self._what}: asked for the bytes from {start} on, {answer.origin} gives {text[:100]!r}",
                 digest=str(self._blob.digest),
             )
         if found[3] not in ("*", str(self._blob.size)):

@@ -28,7 +28,7 @@ def explanation(answer: Answer) -> str:
         words = [first[key] for key in ("code", "message") if isinstance(first.get(key), str)]
     except (ConnectionBroke, Damaged, AttributeError, IndexError, KeyError, TypeError):
         return ""
-    return f" ({ascii(': '.join(words)[:300])[1:-1]})" if words else ""
+    return f" ({repr(': '.join(words)[:300])[1:-1]})" if words else ""
 
 
 def registry_refusal(answer: Answer, what: str, login_hint: str, login: str = "") -> FerryError:

@@ -42,7 +42,7 @@ class Address:
         port = int(found[3]) if found and found[3] else DEFAULT_PORT
         if not found or not text or port > 65535:
             raise UsageError(
-                f"{text[:100]!a} is no address to listen on",
+                f"{text[:100]!r} is no address to listen on",
                 hint="For example 192.168.1.5:11435, :11435 for every address, or [::1]:11435.",
             )
         return cls(found[1] or found[2] or "", port)

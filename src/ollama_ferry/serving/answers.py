@@ -76,7 +76,7 @@ class Registry:
             request: the request.
             address: where this server was reached, ``host:port``, for when the Host header does not tell.
         """
-        shown = f"{request.method[:20]} {ascii(request.target[:200])[1:-1]}"
+        shown = f"{request.method[:20]} {repr(request.target[:200])[1:-1]}"
         try:
             host = request.headers.get("host", "")
             if self._only_loopback and not self._token and host:
@@ -218,5 +218,5 @@ def _range_of(request: Request, blob: Descriptor) -> tuple[int, int] | ServedAns
     try:
         return parse_range(asked, blob.size)
     except BadRequest as error:
-        what = f"{blob.kind} blob {blob.digest.short}, {ascii(asked[:60])[1:-1]}"
+        what = f"{blob.kind} blob {blob.digest.short}, {repr(asked[:60])[1:-1]}"
         return failure(error.status, what, "RANGE_INVALID", error.why, ("Content-Range", f"bytes */{blob.size}"))

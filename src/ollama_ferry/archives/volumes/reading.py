@@ -167,7 +167,7 @@ def require_plain_name(name: str) -> None:
         UsageError: it has control characters, a backslash, or bytes that are no UTF-8.
     """
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!a} can't be the name of a file with a sum: a file of sums could not hold it")
+        raise UsageError(f"{name!r} can't be the name of a file with a sum: a file of sums could not hold it")
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -190,7 +190,7 @@ def parse_sums(raw: bytes, label: str) -> dict[str, str]:
     for line in lines:
         found = _SUM.fullmatch(line.removesuffix("\r"))
         if not found:
-            raise Damaged(f"{label} is no file of sums: {line[:80]!a}")
+            raise Damaged(f"{label} is no file of sums: {line[:80]!r}")
         sums[found[2]] = found[1].lower()
     if not sums:
         raise Damaged(f"{label} is empty")

@@ -22,7 +22,7 @@ from ollama_ferry.model.layout import (
     meaning_of,
     why_unusual,
 )
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest, parse_json
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest, encoding_of, parse_json
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from ollama_ferry.wording import exact_size
 
@@ -32,6 +32,8 @@ _MANIFESTS_LIMIT = 16 * 1024 * 1024
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
 _NAMELESS = "unnamed"
+# Files that are none of Ollama's by their names, and may be a blob by their size.
+_SIZES_KEPT = 10_000
 
 
 @dataclass
@@ -83,10 +85,12 @@ class ContentsBuilder:
     Args:
         contents: what is filled.
         lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
+        by_size: any file can be opened later, so that one which is called otherwise may turn out to be a blob.
     """
 
-    def __init__(self, contents: Contents, *, lenient: bool = False) -> None:
+    def __init__(self, contents: Contents, *, lenient: bool = False, by_size: bool = False) -> None:
         self._contents = contents
+        self._by_size = by_size
         self._paths: Paths | None = None if lenient else Paths()
         # Of the image's layer that is being read, for messages and to tell its store from others.
         self._layer = ""
@@ -94,6 +98,8 @@ class ContentsBuilder:
         self._roots: dict[ModelName, str] = {}
         # Further places of a blob with another size; which one is right its manifest tells.
         self._others: dict[Digest, list[tuple[int, int]]] = {}
+        # Files by their sizes: a browser calls blobs data, data(1) and so on, and a manifest may say which it was.
+        self._sized: dict[int, tuple[str, int]] = {}
         self._loose: list[tuple[LoosePath, Manifest]] = []
         self._described: dict[str, ModelName] = {}
 
@@ -130,6 +136,8 @@ class ContentsBuilder:
             return self._if_readable(member, meaning)
         elif meaning is None:
             self._contents.ignore(member.name)
+            if self._by_size and len(self._sized) < _SIZES_KEPT:
+                self._sized.setdefault(member.size, (member.name, member.offset))
         return meaning
 
     @contextmanager
@@ -186,6 +194,10 @@ class ContentsBuilder:
             manifest = _parsed(raw)
             if isinstance(manifest, Manifest) and manifest.layers:
                 self._loose.append((path, manifest))
+            elif isinstance(manifest, Damaged) and encoding_of(raw):
+                self._contents.broken[self._stopgap()] = Damaged(
+                    f"the manifest {member.name[:200]!r} is damaged: {manifest}", hint=manifest.hint
+                )
             else:
                 self._contents.ignore(member.name)
 
@@ -210,6 +222,10 @@ class ContentsBuilder:
             known = self._contents.blobs[digest]
             sizes = wanted.get(digest, set())
             self._contents.blobs[digest] = next((one for one in (known, *others) if one[0] in sizes), known)
+        for digest, sizes in wanted.items():
+            for size in sizes & self._sized.keys() if digest not in self._contents.blobs else ():
+                self._contents.loosely_named[digest], offset = self._sized[size]
+                self._contents.blobs[digest] = size, offset
         for digest in self._contents.loosely_named.keys() - wanted.keys():
             # It may still be what another archive lacks.
             self._contents.ignore(self._contents.loosely_named[digest])
@@ -288,7 +304,7 @@ class ContentsBuilder:
         number = 1
         while True:
             name = ModelName.parse(_NAMELESS if number == 1 else f"{_NAMELESS}-{number}")
-            if name not in self._contents.models:
+            if name not in self._contents.models and name not in self._contents.broken:
                 return name
             number += 1
 

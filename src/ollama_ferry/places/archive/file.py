@@ -249,7 +249,7 @@ class ArchiveFile:
 
 def _zip_contents(reader: ZipReader, *, lenient: bool, exact: bool) -> Contents:
     contents = Contents()
-    builder = ContentsBuilder(contents, lenient=lenient)
+    builder = ContentsBuilder(contents, lenient=lenient, by_size=True)
     others = []
     for member in reader:
         meaning = builder.take(member)

@@ -29,7 +29,7 @@ def read_folder(path: Path) -> ArchiveSource:
         Damaged: there are more files than any folder of models has.
     """
     contents = Contents()
-    builder = ContentsBuilder(contents, lenient=True)
+    builder = ContentsBuilder(contents, lenient=True, by_size=True)
     paths: list[str] = []
     for file, size, kind in _files_below(str(path)):
         name = os.path.relpath(file, path).replace(os.sep, "/")

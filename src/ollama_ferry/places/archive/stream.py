@@ -40,6 +40,8 @@ class ArchiveStream:
         Damaged: it is a zip, which can't be read as a stream, or no archive at all.
     """
 
+    # What passes by can't be had again.
+    _opens_any = False
     _unpacked: Unpacked
     _ahead: ReadAhead | None = None
 
@@ -78,7 +80,7 @@ class ArchiveStream:
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give what is left out, then blobs as they pass by, and at the end the models."""
         with naming(self.label), closing(self):
-            builder = ContentsBuilder(self.contents, lenient=self._lenient)
+            builder = ContentsBuilder(self.contents, lenient=self._lenient, by_size=self._opens_any)
             reader = TarReader(self._unpacked, lenient=self._lenient)
             for member in reader:
                 if reader.comments:
@@ -176,6 +178,8 @@ class ArchiveStream:
 
 class SeekingStream(ArchiveStream):
     """A plain tar in a file: what is not read is skipped by seeking."""
+
+    _opens_any = True
 
     def __init__(self, file: BinaryIO, label: str, *, lenient: bool, exact: bool) -> None:
         self.label = label

@@ -35,7 +35,7 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
     raw, said = found
     wanted = str(reference.digest) if reference.digest else said if said.startswith("sha256:") else ""
     if wanted and wanted != f"sha256:{Digest.of(raw).hex}":
-        raise Damaged(f"{what}: its bytes have the digest {Digest.of(raw)}, and the registry says {wanted[:80]!a}")
+        raise Damaged(f"{what}: its bytes have the digest {Digest.of(raw)}, and the registry says {wanted[:80]!r}")
     try:
         manifest = Manifest.parse(own_form(raw), modified=time.time())
         _ = manifest.blobs

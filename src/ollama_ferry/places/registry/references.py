@@ -86,7 +86,7 @@ def parse_reference(text: str) -> Reference:
     _check_host(host, text)
     for part in parts:
         if not _PART.fullmatch(part):
-            raise _no_reference(text, f"the part {part!a} may hold only letters, digits, '_', '-' and '.'")
+            raise _no_reference(text, f"the part {part!r} may hold only letters, digits, '_', '-' and '.'")
     return Reference(host, repository_at(host, "/".join(parts)), tag, Digest.parse(digest_text) if at else None)
 
 
@@ -107,12 +107,12 @@ class PushTarget:
         host, _, prefix = _without_scheme(text).rstrip("/").partition("/")
         hint = "Name a registry and where in it: registry.lab:5000/models"
         if not re.search(r"[.:\[]", host) and host != "localhost":
-            raise UsageError(f"{text[:200]!a} is no registry: it has neither a dot nor a port", hint=hint)
+            raise UsageError(f"{text[:200]!r} is no registry: it has neither a dot nor a port", hint=hint)
         _check_host(host, text)
         for part in prefix.split("/") if prefix else ():
             if not _STRICT_PART.fullmatch(part):
                 raise UsageError(
-                    f"{text[:200]!a}: a registry takes no {part!a} in a repository",
+                    f"{text[:200]!r}: a registry takes no {part!r} in a repository",
                     hint=f"{hint}\nEach part: a-z, 0-9, and single '.', '_' or '-' between them.",
                     remedies=[Remedy("rename")],
                 )
@@ -138,14 +138,14 @@ class PushTarget:
         """
         path, _, tag = text.partition(":")
         if not _TAG.fullmatch(tag or DEFAULT_TAG):
-            raise UsageError(f"the new name {text[:200]!a}: a registry takes no such tag")
+            raise UsageError(f"the new name {text[:200]!r}: a registry takes no such tag")
         return self._below(path.split("/"), tag or DEFAULT_TAG, text)
 
     def _below(self, parts: list[str], tag: str, whole: str) -> Reference:
         for part in parts:
             if not _STRICT_PART.fullmatch(part):
                 raise UsageError(
-                    f"{whole[:200]!a} can't be pushed under its name: a registry takes no {part!a} in a repository",
+                    f"{whole[:200]!r} can't be pushed under its name: a registry takes no {part!r} in a repository",
                     remedies=[Remedy("rename", "NAME:TAG")],
                 )
         return Reference(self.registry, "/".join(filter(None, [self.prefix, *parts])), tag)
@@ -162,7 +162,7 @@ def check_repository(text: str) -> str:
     """
     if len(text) > _LIMIT or not all(_PART.fullmatch(part) for part in text.split("/")):
         raise UsageError(
-            f"{text[:200]!a} is no repository", hint="For example models/deepseek-r1, without the registry."
+            f"{text[:200]!r} is no repository", hint="For example models/deepseek-r1, without the registry."
         )
     return text
 
@@ -175,20 +175,20 @@ def _without_scheme(text: str) -> str:
         return text
     if scheme.lower() == "http":
         raise UsageError(
-            f"{text[:200]!a}: plain http is asked for in another way",
+            f"{text[:200]!r}: plain http is asked for in another way",
             hint=f"Name it as {rest[:200]}",
             remedies=[Remedy("insecure")],
         )
     if scheme.lower() != "https":
-        raise _no_reference(text, f"{scheme[:20]!a} is no scheme of a registry")
+        raise _no_reference(text, f"{scheme[:20]!r} is no scheme of a registry")
     return rest
 
 
 def _check_host(host: str, text: str) -> None:
     found = _HOST.fullmatch(host)
     if not found or ".." in host or (found[2] and not 0 < int(found[2]) < 65536):
-        raise _no_reference(text, f"{host[:100]!a} is no host, or its port is none")
+        raise _no_reference(text, f"{host[:100]!r} is no host, or its port is none")
 
 
 def _no_reference(text: str, why: str) -> UsageError:
-    return UsageError(f"{text[:200]!a} is not a model in a registry: {why}", hint=_FORM)
+    return UsageError(f"{text[:200]!r} is not a model in a registry: {why}", hint=_FORM)

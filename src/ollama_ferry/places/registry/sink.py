@@ -136,7 +136,7 @@ class RegistrySink:
         with answer:
             said = answer.header("Docker-Content-Digest")
         if said.startswith("sha256:") and said != str(Digest.of(raw)):
-            raise Damaged(f"{what}: it says that it has {said[:80]!a}, and was sent {Digest.of(raw)}")
+            raise Damaged(f"{what}: it says that it has {said[:80]!r}, and was sent {Digest.of(raw)}")
 
 
 def _side_by_side(ask: Callable[[Descriptor], bool], blobs: Iterable[Descriptor]) -> list[bool]:

@@ -59,7 +59,7 @@ class SshConnection:
 
     def __init__(self, host: str, port: int | None, options: SshOptions) -> None:
         if not host or host.startswith("-") or any(c.isspace() or not c.isprintable() for c in host):
-            raise UsageError(f"{host[:100]!a} is no host")
+            raise UsageError(f"{host[:100]!r} is no host")
         if shutil.which(options.command[0]) is None:
             raise UsageError(
                 f"{options.command[0]} is not installed", hint="Install OpenSSH.", remedies=[Remedy("ssh")]
@@ -283,7 +283,7 @@ class Call:
             said = self._stderr.read(_STDERR_LIMIT) or b""
         code = self._process.wait()
         lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-        why = ascii(lines[-1][:300])[1:-1] if lines else f"ssh ended with {code}"
+        why = repr(lines[-1][:300])[1:-1] if lines else f"ssh ended with {code}"
         host = self._line.host
         if "is not recognized" in why or "is not internal or external" in why or b"CommandNotFound" in said:
             return UsageError(

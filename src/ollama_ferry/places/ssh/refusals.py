@@ -107,8 +107,8 @@ def host_refusal(host: str, reason: str) -> FerryError:
         return AlreadyExists(f"the store on {host} is in use by {holder(rest)}", hint="Run it again when that is done.")
     found = _REFUSALS.get(word)
     if found is None:
-        return FerryError(f"{host} refused: {ascii(reason[:200])[1:-1]}")
-    what = ascii(rest[:200])[1:-1]
+        return FerryError(f"{host} refused: {repr(reason[:200])[1:-1]}")
+    what = repr(rest[:200])[1:-1]
     about = f" ({what})" if what else ""
     return found.error(
         found.message.format(host=host, what=what, about=about),
@@ -120,4 +120,4 @@ def host_refusal(host: str, reason: str) -> FerryError:
 def holder(text: str) -> str:
     """Return who has a lock, as the far side tells it (``DATE TIME UTC WHO``), fit for a message."""
     found = re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC) (.{1,300})", text)
-    return f"{ascii(found[2])[1:-1]}, since {found[1]}" if found else "another ollama-ferry"
+    return f"{repr(found[2])[1:-1]}, since {found[1]}" if found else "another ollama-ferry"

@@ -25,7 +25,7 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest
+from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest, reencoding
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.wording import exact_size, quoted
 
@@ -91,7 +91,8 @@ class Store:
         except Damaged as error:
             raise Damaged(
                 f"the manifest of {name} ({path}) is damaged: {error}",
-                hint=f"Run `ollama pull {name}` where the registry can be reached, or restore an archive.",
+                hint=reencoding(raw, quoted(path))
+                or f"Run `ollama pull {name}` where the registry can be reached, or restore an archive.",
             ) from error
 
     def manifest_or_none(self, name: ModelName) -> Manifest | None:
