@@ -167,9 +167,9 @@ def _stores_below(top: Path) -> Iterator[Path]:
             folders.clear()
             continue
         # A link to a store on a bigger disk is not gone into, and counts: ~/.ollama, or its models.
-        for path in (os.path.join(folder, name, inner) for name in folders for inner in ("", "models")):
-            if os.path.islink(path.rstrip(os.sep)) or os.path.islink(os.path.dirname(path)):
-                yield from [Path(path)] if _is_store(path) else []
+        for link in (os.path.join(folder, name) for name in folders):
+            beyond = (link, os.path.join(link, "models")) if os.path.islink(link) else ()
+            yield from (Path(path) for path in beyond if _is_store(path))
         if len(Path(folder).relative_to(top).parts) >= _DEPTH:
             folders.clear()
 
