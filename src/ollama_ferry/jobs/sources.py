@@ -108,7 +108,8 @@ def place_in_folder(path: Path) -> Store | ArchiveSource:
         UsageError: there are several stores.
     """
     with as_started():
-        stores = list(_stores_below(path))
+        # A link may lead to one that is below as well.
+        stores = list({os.path.realpath(store): store for store in _stores_below(path)}.values())
     if len(stores) > 1:
         raise UsageError(
             f"there are {len(stores)} stores in {path}: {', '.join(map(str, stores[:5]))}", hint="Name one of them."
