@@ -228,12 +228,16 @@ class ArchiveFile:
     def _open_streamed(self, digest: Digest, size: int, place: int, offset: int) -> Iterator[Readable]:
         with self._open_again() as file:
             stream = ArchiveStream(file, self.label, lenient=self._lenient)
-            for entry in stream.entries():
-                if isinstance(entry, BlobEntry) and (entry.blob.digest, entry.blob.size) == (digest, size):
-                    while offset and (passed := len(entry.data.read(min(offset, CHUNK)))):
-                        offset -= passed
-                    yield entry.data
-                    return
+            try:
+                for entry in stream.entries():
+                    if isinstance(entry, BlobEntry) and (entry.blob.digest, entry.blob.size) == (digest, size):
+                        while offset and (passed := len(entry.data.read(min(offset, CHUNK)))):
+                            offset -= passed
+                        yield entry.data
+                        return
+            finally:
+                # What reads ahead must be done with the file.
+                stream.close(wait=True)
         raise Damaged(f"{self.label}: the blob {digest} is not in it any more")
 
     @contextmanager
