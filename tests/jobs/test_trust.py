@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,20 @@ def test_signed_lock_vouches_for_a_store_a_stream_or_a_host(
     path.write_text(lock.text.replace("qwen3:8b", "qwen3:9b"))
     with pytest.raises(NotAsLocked, match=r"not the models that lab@example\.org has signed"):
         read_lock(path, allowed)
+
+
+@needs_ssh_keygen
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="acts as root, and as another user")
+def test_signers_that_only_root_may_read_are_asked_for_another_users_store(
+    filled: Store, tmp_path: Path, key: Path, allowed: Path
+) -> None:
+    archive = exported(filled, tmp_path / "signed.tar", sign_with=key)
+    allowed.chmod(0o600)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, 65534, 65534)
+        taken = api.import_archive(archive, store=Path(folder), signers=allowed)
+        assert len(taken.models) == 2
+        assert {path.stat().st_uid for path in Path(folder).rglob("*")} == {65534}
 
 
 @needs_ssh_keygen
