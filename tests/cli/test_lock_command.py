@@ -153,11 +153,16 @@ def test_repair_takes_no_manifest_that_is_not_signed(
 @pytest.mark.parametrize(
     "words",
     [
-        ("lock", "--sign", "key"),
         ("verify", "--signers", "allowed"),
         ("verify", "--lock", "x", "--repair", "y.tar"),
-        ("fetch", "./nowhere"),
     ],
 )
+def test_wrong_calls_are_told_before_a_store_is_looked_for(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = ferry(*words, "--models", tmp_path / "nowhere")
+    assert_one_clear_error(done, 2)
+    assert "nowhere" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("lock", "--sign", "key"), ("fetch", "./nowhere")])
 def test_wrong_calls_get_one_clear_error(models: StoreBuilder, words: tuple[str, ...]) -> None:
     assert_one_clear_error(ferry(*words, "--models", models.root), 2)

@@ -97,10 +97,9 @@ def _verify(asked: _Asked, output: Output) -> None:
         raise UsageError("--changed is about the store here, and repairs nothing: --models DIR names one")
     if place is None:
         with progress("verifying", output) as observer:
-            located = api.find_store(asked.store, observer=observer)
             report = api.verify(
                 models,
-                store=located,
+                store=asked.store,
                 repair=asked.repair,
                 threads=asked.threads,
                 changed=asked.changed,
@@ -108,7 +107,7 @@ def _verify(asked: _Asked, output: Output) -> None:
                 signers=asked.signers,
                 observer=observer,
             )
-        _finish(report, output, store=api.open_store(located))
+        _finish(report, output, store=api.open_store(report.place))
     elif place[1] is api.Means.HOST:
         with progress("verifying", output) as observer:
             report = api.verify(
