@@ -33,7 +33,7 @@ def meaning_of_word(text: str, *, bare: Means = Means.MODEL) -> Means:
 
     In this order: ``-`` is a stream; a path that begins as one, and whatever lies here under that name, is a folder or
     an archive's file; ``ssh://``, ``host:/path``, ``host:`` and ``user@host`` are hosts, other schemes addresses; what
-    ends as archives do is one; ``*``, ``?`` and ``[`` make a pattern.
+    ends as archives do is one, and what ends in a digest a model in a registry; ``*``, ``?`` and ``[`` make a pattern.
 
     Args:
         text: the word.
@@ -50,6 +50,8 @@ def meaning_of_word(text: str, *, bare: Means = Means.MODEL) -> Means:
         return Means.HOST
     if has_archive_ending(text):
         return Means.ARCHIVE
+    if re.search(r"@sha256:[0-9a-f]{64}$", text):
+        return bare
     if "@" in text:
         return Means.HOST
     return Means.PATTERN if any(char in text for char in "*?[") else bare
