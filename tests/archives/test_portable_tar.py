@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import os
 import subprocess
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -384,3 +386,28 @@ def test_long_names_of_others_that_tars_differ_in_do_no_harm(tmp_path: Path) -> 
     require_tools()
     with restoring(".tar", [data]) as (made,):
         assert not difference(MADE.files, made)
+
+
+def test_links_that_pass_are_restored_alike(tmp_path: Path) -> None:
+    """What verify passes with a link beside the models is the same store for five tars."""
+    require_tools()
+    archives = []
+    for form in (tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
+        for link, target in [("var/lib/ollama", "private/ollama"), ("x", "gone/away"), ("x", "./y")]:
+            made = io.BytesIO()
+            with tarfile.open(fileobj=made, mode="w", format=form) as tar:
+                info = tarfile.TarInfo(link)
+                info.type, info.linkname = tarfile.SYMTYPE, target
+                tar.addfile(info)
+                for name, content in MADE.files.items():
+                    info = tarfile.TarInfo(f"var/lib/private/ollama/models/{name}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+            archives.append(made.getvalue())
+            (tmp_path / "x.tar").write_bytes(archives[-1])
+            assert verify_file(tmp_path / "x.tar", threads=1).good
+    with restoring(".tar", archives) as outcomes:
+        for outcome in outcomes:
+            for tool, restored in outcome.items():
+                contents = [content for content in restored.files.values() if content is not None]
+                assert restored.code == 0 and sorted(contents) == sorted(MADE.files.values()), tool
