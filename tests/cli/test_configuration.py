@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from ollama_ferry.cli.commands import COMMANDS
 from ollama_ferry.cli.commands import ferry as group
 from ollama_ferry.cli.configuration import option_of, prepare, read_configuration, variable_of
 from ollama_ferry.cli.sudo import sudo_line
-from support.command_line import assert_one_clear_error, ferry
+from support.command_line import assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder
 
 
@@ -110,3 +111,18 @@ def test_root_is_given_what_is_set_elsewhere(file: Path) -> None:
     environ = {"OLLAMA_FERRY_CONFIG": str(file), "OLLAMA_FERRY_VERBOSE": "1", "OLLAMA_FERRY_QUIET": "0"}
     line = sudo_line(["/usr/bin/true", "export", "a:1"], environ)
     assert line == "sudo /usr/bin/true export a:1 --compress none --have a --have b --verbose"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_the_file_of_a_home_that_is_anothers_is_left_alone(source: StoreBuilder, tmp_path: Path) -> None:
+    source.model("a:1")
+    home = tmp_path / "closed"
+    (home / ".config/ollama-ferry").mkdir(parents=True)
+    (home / ".config/ollama-ferry/config.toml").write_text("[nonsense")
+    home.chmod(0o700)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o005)
+    done = ferry_as_nobody("list", "-q", "--models", source.root, HOME=str(home))
+    assert (done.returncode, done.stdout) == (0, "a:1\n"), done.stderr
+    named = ferry_as_nobody("list", OLLAMA_FERRY_CONFIG=str(home / "c.toml"))
+    assert_one_clear_error(named, 5)

@@ -26,7 +26,7 @@ from typing import Any
 
 import click
 
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import NotPermitted, UsageError
 
 PREFIX = "OLLAMA_FERRY_"
 # These are read from the environment where they are used, for callers in Python too; the first is Ollama's own, then.
@@ -67,6 +67,11 @@ def read_configuration(commands: Iterable[str], environ: Mapping[str, str] = os.
         text = path.read_bytes().decode()
     except (FileNotFoundError, NotADirectoryError):
         return Configuration(path)
+    except PermissionError as error:
+        if not environ.get(PREFIX + "CONFIG"):
+            # The home is another user's, as after `sudo -u`: that file was not meant.
+            return Configuration(path)
+        raise NotPermitted(f"can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}") from error
     document = _parsed(text, path)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ollama_ferry.errors import FerryError
+
 
 def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     """Return the command to copy.
@@ -55,6 +57,11 @@ def _set_elsewhere(arguments: list[str], environ: Mapping[str, str]) -> list[str
     command = ferry.get_command(click.Context(ferry), name)
     if command is None:
         return []
-    words = set_elsewhere(command, prepare(command, name, read_configuration(COMMANDS, environ)), environ)
+    try:
+        values = prepare(command, name, read_configuration(COMMANDS, environ))
+    except FerryError:
+        # That the file can't be read, or means nothing, is the error that is being told.
+        return []
+    words = set_elsewhere(command, values, environ)
     given = {word.partition("=")[0] for word in arguments}
     return words if not given & {word for word in words if word.startswith("--")} else []
