@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ollama_ferry.jobs.sample import write_sample_store
-from support.command_line import ferry, ferry_as_nobody
+from support.command_line import COMMAND, ferry, ferry_as_nobody
 from support.ollama_server import BINARY, Ollama, serving
 from support.served import serve_process
-from support.stores import StoreBuilder, faults_of
+from support.stores import StoreBuilder, faults_of, weights
 from support.tars import everybody
 
 pytestmark = [
@@ -169,6 +170,50 @@ def test_a_server_whose_store_we_cannot_read_takes_a_model(target: Ollama, tmp_p
     again = ferry_as_nobody("import", archive, "--via-server", OLLAMA_HOST=target.address)
     assert again.stdout.count("is there already, the same") == 2, again.stderr
     assert not list((target.models / "blobs").glob("*partial*"))
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_imports_through_one_server_at_once(target: Ollama, tmp_path: Path, count: int) -> None:
+    """Each with models of its own and a blob that all have: the end of one prunes what another one counts on."""
+    archives, expected = [], set()
+    for number in range(count):
+        builder = StoreBuilder(tmp_path / f"source-{number}")
+        for version in (1, 2):
+            layers = [
+                ("model", weights(3_000_000)),
+                ("license", weights(100_000, 10 + number)),
+                ("system", bytes([version])),
+            ]
+            builder.model(f"mine{number}:{version}", layers)
+            expected.add(f"mine{number}:{version}")
+        archives.append(tmp_path / f"{number}.tar")
+        assert ferry("export", "--all", archives[-1], "--models", builder.root).returncode == 0
+    environ = {**os.environ, "OLLAMA_HOST": target.address}
+    running = [
+        subprocess.Popen([*COMMAND, "import", archive, "--via-server"], env=environ, stderr=subprocess.PIPE, text=True)
+        for archive in archives
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert set(target.listed()) == expected
+    assert not faults_of(target.models)
+
+
+def test_tensors_go_to_no_server_that_would_lose_them(target: Ollama, source: StoreBuilder, tmp_path: Path) -> None:
+    layers = [{**source.layer("tensor", weights(1000, seed)), "name": f"layer.{seed}"} for seed in (1, 2)]
+    config = source.layer("config", b'{"model_format":"safetensors"}')
+    config = {**config, "mediaType": "application/vnd.docker.container.image.v1+json"}
+    source.manifest("tensors:1", json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode())
+    archive = tmp_path / "tensors.tar"
+    assert ferry("export", "--all", archive, "--models", source.root).returncode == 0
+    done = ferry("import", archive, "--via-server", OLLAMA_HOST=target.address)
+    if done.returncode == 0:
+        # One with MLX, which keeps the manifest's bytes.
+        assert target.listed()["tensors:1"] == manifest_id(source.root, "tensors:1")
+        return
+    assert "drops the names of tensors" in done.stderr or "requires MLX support" in done.stderr
+    assert target.listed() == {} and not list((target.models / "blobs").glob("sha256-*"))
 
 
 def manifest_id(store: Path, name: str) -> str:
