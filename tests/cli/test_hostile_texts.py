@@ -224,7 +224,7 @@ def test_words_of_a_registry(
     registry: FaultyRegistry, store: StoreBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is said in the end matters here, and not the waits before.
-    monkeypatch.setattr("ollama_ferry.registries.retries.sleep_until", lambda moment, cancel: None)
+    monkeypatch.setattr("ollama_ferry.registries.retries.sleep_until", lambda moment, *_: None)
     in_a_header = "\x1b]0;own\x07\x9b2J\t"
     answers = {
         "manifest": [

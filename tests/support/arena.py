@@ -121,7 +121,8 @@ class Arena:
                 stdin=file if stdin else subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                # Ends what hangs; on a busy machine what is at work takes minutes.
+                timeout=900,
                 check=False,
             )
         return Done(done.returncode, done.stdout, done.stderr, int(told.read_text()))

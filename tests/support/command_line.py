@@ -67,7 +67,8 @@ def ferry_process(*arguments: str | Path, **environ: str) -> subprocess.Complete
         capture_output=True,
         text=True,
         env={**os.environ, **environ},
-        timeout=120,
+        # Ends what hangs; on a busy machine what is at work takes minutes.
+        timeout=900,
         check=False,
     )
 
@@ -125,7 +126,8 @@ def ferry_as_nobody(*arguments: str | Path, **environ: str) -> subprocess.Comple
         text=True,
         # Nobody may write down which lines ran.
         env={**{name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE_")}, **environ},
-        timeout=120,
+        # Ends what hangs; on a busy machine what is at work takes minutes.
+        timeout=900,
         check=False,
     )
 
