@@ -11,7 +11,8 @@
     ├── NotFound               3
     │   ├── ModelNotFound      3   the place holds no such model
     │   ├── StoreNotFound      3   no store where one was looked for
-    │   └── CloudStub          3   the model runs elsewhere: there are no weights to copy
+    │   ├── CloudStub          3   the model runs elsewhere: there are no weights to copy
+    │   └── NotAModel          3   what is there is no model that Ollama could run
     ├── Damaged                4   a manifest, a blob or an archive is not what its digest says
     │   ├── ReadDifferently    4   an archive that not every tar reads in the same way
     │   ├── MissingBlob        4   a manifest names a blob that is not there
@@ -160,6 +161,10 @@ class StoreNotFound(NotFound):
 
 class CloudStub(NotFound):
     """The model's config names a remote host: it has no weights here."""
+
+
+class NotAModel(NotFound):
+    """What is where a model belongs, and is none that Ollama could run."""
 
 
 class Damaged(FerryError):

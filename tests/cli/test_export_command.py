@@ -281,6 +281,7 @@ def test_damaged_manifest(models: StoreBuilder, tmp_path: Path, raw: bytes) -> N
     path = models.manifest_path("broken")
     path.parent.mkdir(parents=True)
     path.write_bytes(raw)
+    os.utime(path, (1, 1))
     done = export(models, "broken", tmp_path / "b.tar")
     assert_one_clear_error(done, 4)
     assert str(path) in done.stderr

@@ -74,7 +74,7 @@ def test_json(broken: StoreBuilder) -> None:
     assert told["problems"] == 2
     assert told["stores"][0]["path"] == str(broken.root) and told["stores"][0]["chosen"]
     assert told["server"]["folder"] is None
-    assert {"severity", "code", "text", "store", "concerns", "mend"} == set(told["findings"][0])
+    assert {"severity", "code", "text", "what_if", "store", "concerns", "mend"} == set(told["findings"][0])
 
 
 def test_warnings_alone_exit_with_0(models: StoreBuilder) -> None:

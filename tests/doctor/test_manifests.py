@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -82,13 +83,32 @@ def test_digests_that_a_server_would_not_find_when_it_tidies(odd: OddStore, tmp_
     assert finding.mend[-1] == "ollama pull dashed:latest"
 
 
-@pytest.mark.parametrize("oddity", ["newer layout", "list of manifests"])
-def test_layout_that_is_not_understood_keeps_every_blob(odd: OddStore, tmp_path: Path, oddity: str) -> None:
-    ODDITIES[oddity](odd)
+def test_list_whose_manifests_are_not_here_keeps_every_blob(odd: OddStore, tmp_path: Path) -> None:
+    ODDITIES["list of manifests"](odd)
+    (inner,) = (path for path in odd.blobs.iterdir() if b"schemaVersion" in path.read_bytes())
+    inner.unlink()
     report = checked(odd.store, tmp_path, later=HOURS)
     assert one(report, "unknown-layout").severity is Severity.WARNING
     finding = one(report, "orphans")
     assert finding.mend == () and "delete nothing" in finding.text
+
+
+def test_both_layouts_and_lists_are_read(odd: OddStore, tmp_path: Path) -> None:
+    for oddity in ("newer layout", "list of manifests"):
+        ODDITIES[oddity](odd)
+    assert only(checked(odd.store, tmp_path, later=HOURS), "newer-layout").severity is Severity.NOTE
+    ODDITIES["orphan"](odd)
+    finding = one(checked(odd.store, tmp_path, later=HOURS), "orphans")
+    assert "1 blob " in finding.text and not any("restart" in line for line in finding.mend)
+
+
+def test_model_of_another_program_is_named(odd: OddStore, tmp_path: Path) -> None:
+    layer = {"mediaType": "application/vnd.docker.ai.gguf.v3", "digest": str(odd.store.blob(b"w")), "size": 1}
+    odd.store.manifest("theirs", json.dumps({"config": {}, "layers": [layer]}).encode())
+    finding = only(checked(odd.store, tmp_path), "no-weights")
+    assert "Docker Model Runner" in finding.text and finding.mend == ()
+    odd.store.model("bare", [("template", b"x")])
+    assert len([f for f in checked(odd.store, tmp_path).findings if f.code == "no-weights"]) == 2
 
 
 def test_metadata_beside_blobs_is_left_alone(odd: OddStore, tmp_path: Path) -> None:

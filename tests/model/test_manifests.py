@@ -160,3 +160,15 @@ def test_arbitrary_documents_are_read_or_damaged(document: dict[str, Any]) -> No
 def test_digest_has_two_forms(text: str) -> None:
     assert str(Digest.parse(text)) == "sha256:" + "0" * 64
     assert Digest.parse(text).file_name == "sha256-" + "0" * 64
+
+
+@pytest.mark.parametrize(("length", "read"), [(511, 512), (512, 512), (1535, 1536), (1536, 1536), (3584, 3584),
+                                              (7680, 7680), (600, 601), (513, 514)])  # fmt: skip
+def test_digest_as_a_server_lists_it(length: int, read: int) -> None:
+    """Go's decoder reads whole buffers, and none more when the JSON has ended."""
+    raw = b'{"config": {}, "layers": [], "x": "' + b"a" * (length - 37) + b'"}'
+    assert len(raw) == length
+    assert Manifest.parse(raw).listed_digest == Manifest.parse(raw).digest
+    manifest = Manifest.parse(raw + b"\n")
+    assert manifest.listed_digest == Digest.of((raw + b"\n")[:read])
+    assert (manifest.listed_digest == manifest.digest) == (length not in (512, 1536, 3584, 7680))

@@ -9,7 +9,7 @@ import pytest
 
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.errors import ModelNotFound, Remedy, StoreNotFound
-from ollama_ferry.jobs.select import select
+from ollama_ferry.jobs.select import Wanted, select
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.locate import Located, locate
 from ollama_ferry.ollama.server import ServerAddress
@@ -70,9 +70,9 @@ def test_model_in_the_store_that_was_not_chosen(tmp_path: Path) -> None:
     user = store(tmp_path / "home/.ollama/models", "mine:1")
     store(tmp_path / "service/.ollama/models", "theirs:1")
     located = locate(system(tmp_path))
-    assert select(located, ["theirs:1"]) == [ModelName.parse("theirs:1")]
+    assert select(located, Wanted(("theirs:1",))).names == (ModelName.parse("theirs:1"),)
     with pytest.raises(ModelNotFound) as caught:
-        select(located, ["mine:1"])
+        select(located, Wanted(("mine:1",)))
     assert str(user) in caught.value.hint
     assert f"--models {user}" in hint_of(caught.value)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ollama_ferry.engine.copy import copy, plan
-from ollama_ferry.engine.events import Event, Noted
+from ollama_ferry.engine.events import Event, Explained
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Digest
@@ -45,7 +45,7 @@ def test_what_a_file_system_does_not_offer_is_done_without(
     store, target, notes = Store(source.root), Store(tmp_path / "target"), []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Noted):
+        if isinstance(event, Explained):
             notes.append(event.text)
 
     before = os.umask(0o077)
@@ -234,7 +234,7 @@ def test_work_grows_in_proportion_to_the_number_of_blobs(tmp_path: Path) -> None
 
 
 def test_folders_that_lead_round_in_a_circle_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_ferry.places.store.store._FOLDERS_LIMIT", 1_000)
+    monkeypatch.setattr("ollama_ferry.places.store.layouts._FOLDERS_LIMIT", 1_000)
     manifests = tmp_path / "store/manifests"
     manifests.mkdir(parents=True)
     for number in range(40):

@@ -35,6 +35,8 @@ def system(tmp_path: Path, answer: str | None = None, **environ: str) -> System:
         ask=telling(answer),
         unit_folders=(tmp_path / "units",),
         service_home=tmp_path / "service",
+        more_folders=(tmp_path / "lib/ollama",),
+        volume_folders=(tmp_path / "volumes",),
     )
 
 

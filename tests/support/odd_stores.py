@@ -308,3 +308,31 @@ ODDITIES: dict[str, Callable[[OddStore], None]] = {
     "manifests to a home": _manifests_to("home"),
 }
 """What can be done to a store, in an order in which each still finds what it changes."""
+
+
+def every_oddity(folder: Path) -> OddStore:
+    """Return a store with what real ones have, all at once; its manifests and blobs are files and folders of its own.
+
+    Three models are whole as :class:`OddStore` makes them; the others are what the rest of this module does to a store.
+    """
+    odd = OddStore(folder)
+    for name in (
+        "refused name", "dashes", "list of manifests", "newer layout", "port and plain", "orphan", "partial",
+        "partial's parts", "tensor", "stray", "finder", "desktop.ini", "notes", "sidecar", "empty manifest",
+        "config is a layer",
+    ):  # fmt: skip
+        ODDITIES[name](odd)
+    os.utime(odd.library / "empty/latest", (1_700_000_000, 1_700_000_000))
+    odd.store.model("stub", [], config={"remote_host": "https://ollama.com:443", "remote_model": "x"})
+    odd.store.model("lost", [("model", b"lost"), ("template", b"t")])
+    odd.store.blob_path(odd.store.blob(b"lost")).unlink()
+    odd.store.model("flipped", [("model", b"flipped")])
+    odd.store.blob_path(odd.store.blob(b"flipped")).write_bytes(b"FLIPPED")
+    layer = {"mediaType": "application/vnd.cncf.model.weight.v1.raw", "digest": str(odd.store.blob(b"pack")), "size": 4}
+    odd.store.manifest("packed", json.dumps({"config": {}, "layers": [layer]}).encode())
+    return odd
+
+
+CARRIED = {"good:latest", "good:8b", "hf.co/org/repo:Q4", "localhost:5000/library/two:1", "two:1", "new:latest",
+           "listed:latest", "dashed:latest", "confused:latest"}  # fmt: skip
+"""The models of :func:`every_oddity` that can be carried."""

@@ -46,6 +46,7 @@ from ollama_ferry.api.stores import free_bytes as free_bytes
 from ollama_ferry.api.stores import has_model as has_model
 from ollama_ferry.api.stores import inventory as inventory
 from ollama_ferry.api.stores import open_store as open_store
+from ollama_ferry.api.stores import prune as prune
 from ollama_ferry.api.stores import take_inventory as take_inventory
 from ollama_ferry.api.stores import write_sample_store as write_sample_store
 from ollama_ferry.api.words import Means as Means
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from ollama_ferry.doctor.findings import Finding as Finding
     from ollama_ferry.doctor.findings import Severity as Severity
     from ollama_ferry.doctor.machine import MachineReport as MachineReport
+    from ollama_ferry.engine.plan import NotCarried as NotCarried
     from ollama_ferry.jobs.deliveries import Sent as Sent
     from ollama_ferry.jobs.export import Exported as Exported
     from ollama_ferry.jobs.export_plan import PlannedExport as PlannedExport
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.list_ import Listing as Listing
     from ollama_ferry.jobs.list_ import ModelSummary as ModelSummary
     from ollama_ferry.jobs.list_ import Shown as Shown
+    from ollama_ferry.jobs.prune import Pruned as Pruned
     from ollama_ferry.jobs.push import Pushed as Pushed
     from ollama_ferry.jobs.report import Fault as Fault
     from ollama_ferry.jobs.report import Problem as Problem
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from ollama_ferry.model.names import ModelName as ModelName
     from ollama_ferry.ollama.locate import Located as Located
     from ollama_ferry.places.store.store import Store as Store
+    from ollama_ferry.places.store.unnamed import UnnamedFile as UnnamedFile
     from ollama_ferry.serving.server import Served as Served
 
 _DEFINED_IN = {
@@ -102,8 +106,10 @@ _DEFINED_IN = {
     "Manifest": "model.manifests.Manifest",
     "ModelName": "model.names.ModelName",
     "ModelSummary": "jobs.list_.ModelSummary",
+    "NotCarried": "engine.plan.NotCarried",
     "PlannedExport": "jobs.export_plan.PlannedExport",
     "Problem": "jobs.report.Problem",
+    "Pruned": "jobs.prune.Pruned",
     "Pushed": "jobs.push.Pushed",
     "Report": "jobs.report.Report",
     "Sent": "jobs.deliveries.Sent",
@@ -113,6 +119,7 @@ _DEFINED_IN = {
     "Shown": "jobs.list_.Shown",
     "Store": "places.store.store.Store",
     "StoreSeen": "doctor.choice.StoreSeen",
+    "UnnamedFile": "places.store.unnamed.UnnamedFile",
     "Verdict": "jobs.report.Verdict",
     "VolumeVerdict": "archives.volumes.checking.VolumeVerdict",
 }

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 from ollama_ferry.archives.kinds import Compression, Kind
 from ollama_ferry.engine.events import StoreChosen
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import Remedy, UsageError
 from ollama_ferry.wording import read_size
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.run import Run
+    from ollama_ferry.jobs.select import Wanted
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.renames import Renames
     from ollama_ferry.ollama.locate import Located
@@ -54,6 +55,28 @@ def dry_run_of(job: Callable[P, R], name: str) -> Callable[P, R]:
 def texts_of(models: Names) -> list[str]:
     """Return names and patterns as a list."""
     return [models] if isinstance(models, str) else list(models)
+
+
+def wanted_of(models: Names, *, everything: bool = False, exclude: Names = (), all_by_default: bool = False) -> Wanted:
+    """Read which models are meant.
+
+    Args:
+        models: names and patterns.
+        everything: all of the place; ``models`` stays empty.
+        exclude: names and patterns of models that are not meant.
+        all_by_default: whether nothing named means all.
+
+    Raises:
+        UsageError: models were named and all asked for, or neither.
+    """
+    from ollama_ferry.jobs.select import Wanted
+
+    texts = tuple(texts_of(models))
+    if everything and texts:
+        raise UsageError("name models, or ask for all, and not both", remedies=[Remedy("everything")])
+    if not everything and not texts and not all_by_default:
+        raise UsageError("name models, or ask for all", remedies=[Remedy("everything")])
+    return Wanted(texts, everything or not texts, tuple(texts_of(exclude)))
 
 
 def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:

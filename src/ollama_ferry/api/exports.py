@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, path_of, paths_of, texts_of
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, path_of, paths_of, wanted_of
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
@@ -29,6 +29,9 @@ def export(
     *,
     store: StoreLike = None,
     everything: bool = False,
+    exclude: Names = (),
+    keep_going: bool | None = None,
+    rename: str | None = None,
     compress: str = "auto",
     threads: int = 0,
     have: PathLike | Iterable[PathLike] = (),
@@ -49,14 +52,14 @@ def export(
             ``NAME-TAG.tar.gz`` of the one model, in the current folder.
         store: the models folder; None finds it as the command does.
         everything: export every model of the store; ``models`` stays empty.
+        exclude: names and patterns of models that are not meant, whatever ``models`` or ``everything`` say.
+        keep_going: leave out damaged models (of a stream or volumes, all is hashed first); None: but for named ones.
+        rename: the name that the one model gets in the archive.
         compress: ``auto``, ``none``, ``fast`` or ``best``.
         threads: how many threads pack; 0 is one a core, up to 8.
-        have: files that tell what the target has, which is left out: what :func:`inventory` returned there, or
-            archives that were imported there.
-        split: write volumes ``ARCHIVE.001`` and so on of at most this size: bytes, or a text such as ``4G`` or
-            ``fat32``.
-        ask: with ``split``, called with what is wanted where a medium is full; returns when the next one is in. Another
-            thread may call it.
+        have: files that tell what the target has, which is left out: of :func:`inventory`, or archives imported there.
+        split: write volumes ``ARCHIVE.001`` and so on of at most this size: bytes, or a text such as ``4G``, ``fat32``.
+        ask: with ``split``, called where a medium is full, on any thread; returns when the next one is in.
         stream_format: of a stream: ``tar``, ``tar.gz`` or ``tar.zst``.
         replace: whether a file that is there may be replaced.
         sign_with: a key of OpenSSH that signs the models: beside the archive in ``ARCHIVE.sig``, and in its index.
@@ -73,16 +76,13 @@ def export(
     from ollama_ferry.jobs.export import export_to_file, export_to_stream
 
     run = Run(observer, cancel)
-    if split is not None and archive is not None and not isinstance(archive, str | os.PathLike):
-        raise UsageError("a stream has no volumes: split needs a path")
-    if ask is not None and split is None:
-        raise UsageError("only volumes go on several media: ask needs split")
-    options = export_options(compress, threads, replace, split, sign_with, sha256)
-    job = _prepared(models, archive, store, options, have, stream_format, everything, run)
-    if isinstance(archive, str | os.PathLike) or archive is None:
-        assert job.path is not None  # noqa: S101 -- only a stream has none
+    _check_volumes(archive, split, ask)
+    options = export_options(compress, threads, replace, split, sign_with, sha256, hash_first=bool(keep_going))
+    asked = _Asked(models, everything, exclude, keep_going, rename)
+    job = _prepared(asked, archive, store, options, have, stream_format, run)
+    if job.path is not None:
         return export_to_file(job.store, job.planned, job.path, options, ask=ask, run=run)
-    return export_to_stream(job.store, job.planned, archive, job.kind, options, run=run)
+    return export_to_stream(job.store, job.planned, cast("ByteStream", archive), job.kind, options, run=run)
 
 
 def plan_export(
@@ -91,6 +91,9 @@ def plan_export(
     *,
     store: StoreLike = None,
     everything: bool = False,
+    exclude: Names = (),
+    keep_going: bool | None = None,
+    rename: str | None = None,
     compress: str = "auto",
     have: PathLike | Iterable[PathLike] = (),
     split: int | str | None = None,
@@ -116,10 +119,20 @@ def plan_export(
 
     options = export_options(compress, split=split)
     target = _STREAM if stream else archive
-    job = _prepared(models, target, store, options, have, stream_format, everything, Run(observer))
+    asked = _Asked(models, everything, exclude, keep_going, rename)
+    job = _prepared(asked, target, store, options, have, stream_format, Run(observer))
     if job.path is not None:
         check_output(job.path, job.store)
     return foresee_export(job.planned, job.path, job.kind, options, place=job.store.label, store=job.store)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    models: Names
+    everything: bool
+    exclude: Names
+    keep_going: bool | None
+    rename: str | None
 
 
 @dataclass(frozen=True)
@@ -140,6 +153,8 @@ def export_options(
     split: int | str | None = None,
     sign_with: PathLike | None = None,
     sha256: bool = False,
+    *,
+    hash_first: bool = False,
 ) -> ExportOptions:
     """Read how an archive is written.
 
@@ -158,35 +173,44 @@ def export_options(
         fixed_time=source_date_epoch(os.environ.get("SOURCE_DATE_EPOCH")),
         sign_with=path_of(sign_with),
         summed=sha256,
+        hash_first=hash_first,
     )
 
 
+def _check_volumes(archive: object, split: object, ask: object) -> None:
+    if split is not None and archive is not None and not isinstance(archive, str | os.PathLike):
+        raise UsageError("a stream has no volumes: split needs a path")
+    if ask is not None and split is None:
+        raise UsageError("only volumes go on several media: ask needs split")
+
+
 def _prepared(
-    models: Names,
+    asked: _Asked,
     archive: object,
     store: StoreLike,
     options: ExportOptions,
     have: PathLike | Iterable[PathLike],
     stream_format: str,
-    everything: bool,
     run: Run,
 ) -> _Prepared:
     """Find the models, and decide where they go."""
     from ollama_ferry.jobs.export import plan_export
+    from ollama_ferry.jobs.export_plan import plan_renamed
     from ollama_ferry.jobs.inventory import read_inventories
     from ollama_ferry.jobs.select import select
     from ollama_ferry.places.store.store import Store
 
-    texts = texts_of(models)
-    if everything == bool(texts):
-        raise UsageError("name models to export, or ask for everything, and not both", remedies=[Remedy("everything")])
+    wanted = wanted_of(asked.models, everything=asked.everything, exclude=asked.exclude)
     files = paths_of(have)
     inventory = read_inventories(files) if files else None
     located = located_store(store, run)
     place = Store(located.root)
-    names = select(located, texts, everything=everything)
-    path, kind = _target(archive, stream_format, names)
-    return _Prepared(place, plan_export(place, names, inventory), path, kind)
+    if asked.rename is not None:
+        planned = plan_renamed(place, wanted, asked.rename, inventory)
+    else:
+        planned = plan_export(place, select(located, wanted), inventory, keep_going=asked.keep_going)
+    path, kind = _target(archive, stream_format, [model.name for model in planned.models])
+    return _Prepared(place, planned, path, kind)
 
 
 def _target(archive: object, stream_format: str, names: list[ModelName]) -> tuple[Path | None, Kind]:

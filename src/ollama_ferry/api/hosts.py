@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from ollama_ferry.api.arguments import (
     texts_of,
     texts_or_locked,
     trust_of,
+    wanted_of,
 )
 from ollama_ferry.api.words import is_path
 from ollama_ferry.engine.events import Cancel, Observer, ignore
@@ -29,8 +30,11 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
 
 if TYPE_CHECKING:
+    from ollama_ferry.engine.carried import Chosen
     from ollama_ferry.jobs.deliveries import Sent
     from ollama_ferry.jobs.import_ import Imported
+    from ollama_ferry.jobs.select import Wanted
+    from ollama_ferry.jobs.send import SendOptions
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.places.ssh.place import SshPlace
 
@@ -93,6 +97,9 @@ def send(
     models: Names,
     targets: str | Iterable[str],
     *,
+    everything: bool = False,
+    exclude: Names = (),
+    link: bool = False,
     store: StoreLike = None,
     archive: PathLike | None = None,
     ssh: Ssh | None = None,
@@ -110,6 +117,9 @@ def send(
         models: one name or several; patterns are taken too.
         targets: one or several: ``user@host``, ``host:/path/to/models``, ``ssh://user@host:port/path``, or a folder as
             ``/media/stick/models``.
+        everything: send every model of the store; ``models`` stays empty.
+        exclude: names and patterns of models that are not meant, whatever ``models`` or ``everything`` say.
+        link: let a folder on the same file system share the blobs' blocks with the store, where it can: no copies.
         store: the models folder; None finds it as the command does.
         archive: the path of an archive that can be searched, or of a folder, to send out of instead; ``models`` may be
             empty then, which sends all.
@@ -129,9 +139,13 @@ def send(
     Raises:
         FerryError: nothing could be sent to anybody: a model is not there or not whole, or a target is none.
     """
+    from ollama_ferry.jobs.send import SendOptions
+
     run = Run(observer, cancel)
     trust = _trust_of_sent(models, targets, archive, lock, signers)
-    return _send(models, targets, store, archive, ssh, replace, verify_existing, trust, dry_run=dry_run, run=run)
+    wanted = _wanted(models, everything, exclude, trust, all_by_default=archive is not None)
+    options = SendOptions(replace, verify_existing, trust, link=link)
+    return _send(wanted, targets, store, archive, ssh, options, dry_run=dry_run, run=run)
 
 
 plan_send = dry_run_of(send, "plan_send")
@@ -139,8 +153,10 @@ plan_send = dry_run_of(send, "plan_send")
 
 def fetch(
     source: str,
-    models: Names,
+    models: Names = (),
     *,
+    everything: bool = False,
+    exclude: Names = (),
     store: StoreLike = None,
     ssh: Ssh | None = None,
     rename: Renaming = None,
@@ -157,6 +173,8 @@ def fetch(
     Args:
         source: ``user@host``, ``host:/path/to/models``, ``ssh://user@host:port/path``, or a folder.
         models: one name or several; patterns are taken too.
+        everything: fetch every model that is there; ``models`` stays empty.
+        exclude: names and patterns of models that are not meant, whatever ``models`` or ``everything`` say.
         store: the models folder, which need not exist; None finds it as the command does.
         ssh: how the host is called.
         rename: the name that the one model gets here.
@@ -177,7 +195,16 @@ def fetch(
     """
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
     return _fetch(
-        source, models, store, ssh, rename, replace, verify_existing, trust, dry_run=dry_run, run=Run(observer, cancel)
+        source,
+        _wanted(models, everything, exclude, trust),
+        store,
+        ssh,
+        rename,
+        replace,
+        verify_existing,
+        trust,
+        dry_run=dry_run,
+        run=Run(observer, cancel),
     )
 
 
@@ -204,7 +231,7 @@ def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
 
 def _fetch(
     source: str,
-    models: Names,
+    wanted: Wanted,
     store: StoreLike,
     ssh: Ssh | None,
     rename: Renaming,
@@ -221,7 +248,7 @@ def _fetch(
     from ollama_ferry.jobs.sources import whole_folder
     from ollama_ferry.places.store.store import Store
 
-    options = import_options(texts_or_locked(models, trust), rename, replace, verify_existing, trust=trust)
+    options = import_options(wanted.texts, rename, replace, verify_existing, trust=trust, exclude=wanted.exclude)
     target = Store(located_target(store, run).root)
     host = Host.parse(source)
     with ExitStack() as stack:
@@ -255,54 +282,63 @@ def _trust_of_sent(
 
 
 def _send(
-    models: Names,
+    wanted: Wanted,
     targets: str | Iterable[str],
     store: StoreLike,
     archive: PathLike | None,
     ssh: Ssh | None,
-    replace: bool,
-    verify_existing: bool,
-    trust: Trust,
+    options: SendOptions,
     *,
-    dry_run: bool,
+    dry_run: bool = False,
     run: Run,
 ) -> list[Sent]:
     from ollama_ferry.engine.ports import Inspectable
+    from ollama_ferry.jobs.damaged import keeping_going
     from ollama_ferry.jobs.select import pick, select
-    from ollama_ferry.jobs.send import SendOptions, send
+    from ollama_ferry.jobs.send import send
     from ollama_ferry.jobs.send_targets import FolderTarget, SendTarget, SshTarget
     from ollama_ferry.jobs.sources import open_searchable
     from ollama_ferry.places.store.store import Store
 
-    texts = texts_or_locked(models, trust)
-    with ExitStack() as stack:
+    hosts = [Host.parse(target) for target in texts_of(targets)]
+    with ExitStack() as opened:
         source: Inspectable
         if archive is not None:
             if store is not None:
                 raise UsageError("a store and an archive were named to send out of: one of them is too many")
             path = Path(archive).expanduser()
-            source = stack.enter_context(open_searchable(path, run, what_for="send"))
-            names = pick(source, texts, source.label) if texts else list(source.names())
+            source = opened.enter_context(open_searchable(path, run, what_for="send"))
+            chosen = pick(source, wanted)
         else:
             located = located_store(store, run)
-            source, names = Store(located.root), select(located, texts)
-        places: list[SendTarget] = []
-        hosts = [Host.parse(target) for target in texts_of(targets)]
-        for host in hosts:
-            if host.name:
-                places.append(SshTarget(open_host(stack, host, ssh), wait=len(hosts) == 1))
-            else:
-                places.append(FolderTarget(Path(host.path).expanduser()))
-        options = SendOptions(replace, verify_existing, trust)
-        return send(source, names, places, options, dry_run=dry_run, run=run)
+            source, chosen = Store(located.root), select(located, wanted)
+
+        def attempt(some: Chosen) -> list[Sent]:
+            # A line that was broken off for a damaged blob is of no more use.
+            with ExitStack() as stack:
+                places: list[SendTarget] = []
+                for host in hosts:
+                    if host.name:
+                        places.append(SshTarget(open_host(stack, host, ssh), wait=len(hosts) == 1))
+                    else:
+                        link_from = source if options.link and isinstance(source, Store) else None
+                        places.append(FolderTarget(Path(host.path).expanduser(), link_from=link_from))
+                return send(source, some, places, options, dry_run=dry_run, run=run)
+
+        return keeping_going(source, chosen, run, attempt)
 
 
-def _survey_for(place: SshPlace, texts: Iterable[str]) -> None:
+def _wanted(models: Names, everything: bool, exclude: Names, trust: Trust, *, all_by_default: bool = False) -> Wanted:
+    texts = texts_or_locked(models, trust)
+    return wanted_of(texts, everything=everything, exclude=exclude, all_by_default=all_by_default)
+
+
+def _survey_for(place: SshPlace, texts: Collection[str]) -> None:
     """Find out what is there of some models in as few calls as can be."""
     from ollama_ferry.engine.inspect import resolve
     from ollama_ferry.model.names import ModelName, is_id, is_pattern
 
-    if any(is_pattern(text) or is_id(text) for text in texts):
+    if not texts or any(is_pattern(text) or is_id(text) for text in texts):
         place.take_survey()
         return
     names = [ModelName.parse(text) for text in texts]

@@ -181,6 +181,7 @@ def import_options(
     *,
     lenient: bool = False,
     trust: Trust | None = None,
+    exclude: Names = (),
 ) -> ImportOptions:
     """Read what is to be imported.
 
@@ -195,7 +196,15 @@ def import_options(
     for text in texts:
         if not is_pattern(text):
             ModelName.parse(text)
-    return ImportOptions(texts, renames_of(rename), replace, verify_existing, lenient=lenient, trust=trust or NO_TRUST)
+    return ImportOptions(
+        texts,
+        renames_of(rename),
+        replace,
+        verify_existing,
+        lenient=lenient,
+        trust=trust or NO_TRUST,
+        exclude=tuple(texts_of(exclude)),
+    )
 
 
 def _import_from_media(

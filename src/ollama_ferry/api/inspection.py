@@ -8,7 +8,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, paths_of, texts_of, trust_of
+from ollama_ferry.api.arguments import (
+    Names,
+    PathLike,
+    StoreLike,
+    located_store,
+    paths_of,
+    texts_of,
+    trust_of,
+    wanted_of,
+)
 from ollama_ferry.api.hosts import Host, Ssh, open_host
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
@@ -17,12 +26,13 @@ from ollama_ferry.errors import Remedy, UsageError
 if TYPE_CHECKING:
     from ollama_ferry.archives.unpacking import Input
     from ollama_ferry.archives.volumes.checking import VolumeVerdict
+    from ollama_ferry.engine.carried import Chosen
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.list_ import Listing, Shown
     from ollama_ferry.jobs.report import Report
+    from ollama_ferry.jobs.select import Wanted
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.lock import Lock
-    from ollama_ferry.model.names import ModelName
     from ollama_ferry.places.store.store import Store
 
 
@@ -53,11 +63,12 @@ def list_models(
     Raises:
         FerryError: the place can't be read.
     """
+    from ollama_ferry.engine.carried import passed_over
     from ollama_ferry.jobs.list_ import Listing, matching, survey
 
     texts = texts_of(models)
     with _place(store, archive, host, ssh, Run(observer, cancel)) as place:
-        return Listing(place.label, tuple(matching(survey(place), texts, place.label)))
+        return Listing(place.label, tuple(matching(survey(place), texts, place.label)), passed_over(place))
 
 
 def names_at_once(archive: PathLike) -> list[str]:
@@ -95,7 +106,7 @@ def show(
         FerryError: there is no such model, its manifest is damaged, or the place can't be read.
     """
     from ollama_ferry.jobs.list_ import show_model
-    from ollama_ferry.jobs.select import pick, select
+    from ollama_ferry.jobs.select import Wanted, pick, select
     from ollama_ferry.model.names import is_pattern
 
     if is_pattern(model):
@@ -103,10 +114,10 @@ def show(
     run = Run(observer, cancel)
     if archive is None and host is None:
         store = located_store(store, run)
-        (name,) = select(store, [model])
+        (name,) = select(store, Wanted((model,))).names
     with _place(store, archive, host, ssh, run) as place:
         if archive is not None or host is not None:
-            (name,) = pick(place, [model], place.label)
+            (name,) = pick(place, Wanted((model,))).names
         return show_model(place, name)
 
 
@@ -143,13 +154,13 @@ def lock(
     if sign_with is not None and output is None:
         raise UsageError("a signature goes beside a file, and none was named", remedies=[Remedy("output")])
     run = Run(observer, cancel)
-    texts = texts_of(models)
+    wanted = wanted_of(models, all_by_default=True)
     if archive is None and host is None:
         store = located_store(store, run)
-        names = select(store, texts, everything=not texts)
+        names = select(store, wanted).names
     with _place(store, archive, host, ssh, run) as place:
         if archive is not None or host is not None:
-            names = pick(place, texts, place.label) if texts else list(place.names())
+            names = pick(place, wanted).names
         found = lock_of(place, names)
     if output is not None:
         write_lock(found, Path(output), Path(sign_with) if sign_with is not None else None, replace=replace)
@@ -159,6 +170,7 @@ def lock(
 def verify(
     models: Names = (),
     *,
+    exclude: Names = (),
     archive: PathLike | Input | None = None,
     store: StoreLike = None,
     host: str | None = None,
@@ -175,6 +187,7 @@ def verify(
 
     Args:
         models: names and patterns of models of the store or the host; none takes all.
+        exclude: names and patterns of models that are not meant.
         archive: the path of an archive or a folder to verify instead of a store, or a binary stream of a tar.
         store: the models folder; None finds it as the command does.
         host: a host to verify instead, which hashes its own blobs: ``user@host``, ``host:/path/to/models``.
@@ -202,17 +215,18 @@ def verify(
         raise UsageError("only a store is repaired, or asked for what was changed")
     if archives and (lock is not None or changed):
         raise UsageError("a store is held to a lock, or asked for what was changed, or repaired: one after the other")
+    wanted = wanted_of(models, exclude=exclude, all_by_default=True)
     if archives:
-        return _verify_and_repair(texts, store, archives, signers, threads, run)
+        return _verify_and_repair(wanted, store, archives, signers, threads, run)
     if signers is not None and lock is None and archive is None:
         raise UsageError("of a store or a host the lock is signed, and none was named", remedies=[Remedy("lock")])
     path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
     if archive is not None:
-        return _verify_archive(archive, texts, threads, trust, run)
+        return _verify_archive(archive, wanted, threads, trust, run)
     if host is not None:
-        return _verify_host(host, texts, ssh, trust, run)
-    return _verify_store(texts, store, threads, changed, trust, run)
+        return _verify_host(host, wanted, ssh, trust, run)
+    return _verify_store(wanted, store, threads, changed, trust, run)
 
 
 def verify_volumes(
@@ -237,14 +251,14 @@ def verify_volumes(
     return check(Path(sums).expanduser(), run=Run(observer, cancel))
 
 
-def _verify_archive(archive: PathLike | Input, texts: list[str], threads: int, trust: Trust, run: Run) -> Report:
+def _verify_archive(archive: PathLike | Input, wanted: Wanted, threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.verify import verify_file, verify_stream
     from ollama_ferry.places.archive.stream import ArchiveStream
 
     path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
     if path is not None and path.is_dir():
-        return _verify_folder(path, texts, threads, trust, run)
-    if texts:
+        return _verify_folder(path, wanted, threads, trust, run)
+    if wanted.texts or wanted.exclude:
         raise UsageError("an archive is verified as a whole: name no model of it")
     if path is not None:
         return verify_file(path, trust=trust, threads=threads, run=run)
@@ -252,19 +266,19 @@ def _verify_archive(archive: PathLike | Input, texts: list[str], threads: int, t
     return verify_stream(ArchiveStream(archive, "the stream", on_read=run.advanced, exact=True), trust=trust, run=run)
 
 
-def _verify_folder(folder: Path, texts: list[str], threads: int, trust: Trust, run: Run) -> Report:
+def _verify_folder(folder: Path, wanted: Wanted, threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.select import pick
     from ollama_ferry.jobs.sources import contents_of, no_model_in, place_in_folder
     from ollama_ferry.jobs.verify import verify_place
 
     place = place_in_folder(folder)
-    names = pick(place, texts, place.label) if texts else list(place.names())
-    if not names:
+    if not any(place.names()):
         raise no_model_in(place.label, contents_of(place))
-    return verify_place(place, names, trust=trust, threads=threads, run=run)
+    return verify_place(place, pick(place, wanted), trust=trust, threads=threads, run=run)
 
 
-def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run: Run) -> Report:
+def _verify_host(host: str, wanted: Wanted, ssh: Ssh | None, trust: Trust, run: Run) -> Report:
+    from ollama_ferry.engine.carried import Chosen
     from ollama_ferry.jobs.select import pick
     from ollama_ferry.jobs.verify import verify_place
 
@@ -273,21 +287,21 @@ def _verify_host(host: str, texts: list[str], ssh: Ssh | None, trust: Trust, run
         run.phase(f"connecting to {place.label}")
         place.take_survey()
         run.phase()
-        names = pick(place, texts, place.label) if texts else list(place.names())
-        return verify_place(place, names, trust=trust, run=run)
+        chosen = pick(place, wanted) if any(place.names()) else Chosen(())
+        return verify_place(place, chosen, trust=trust, run=run)
 
 
-def _verify_store(texts: list[str], store: StoreLike, threads: int, changed: bool, trust: Trust, run: Run) -> Report:
+def _verify_store(wanted: Wanted, store: StoreLike, threads: int, changed: bool, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.remembered import Remembered
     from ollama_ferry.jobs.verify import verify_place
 
-    place, names = _models_of(texts, store, run)
+    place, chosen = _models_of(wanted, store, run)
     remembered = Remembered(place) if changed else None
-    return verify_place(place, names, trust=trust, threads=threads, remembered=remembered, run=run)
+    return verify_place(place, chosen, trust=trust, threads=threads, remembered=remembered, run=run)
 
 
 def _verify_and_repair(
-    texts: list[str], store: StoreLike, archives: list[Path], signers: PathLike | None, threads: int, run: Run
+    wanted: Wanted, store: StoreLike, archives: list[Path], signers: PathLike | None, threads: int, run: Run
 ) -> Report:
     from ollama_ferry.jobs.repair import verify_and_repair
     from ollama_ferry.places.archive.file import ArchiveFile
@@ -297,21 +311,25 @@ def _verify_and_repair(
         if not archive.is_dir():
             with ArchiveFile(archive):
                 pass
-    place, names = _models_of(texts, store, run)
+    place, chosen = _models_of(wanted, store, run)
 
     def trust_in(archive: Path) -> Trust:
         return trust_of(None, signers, archive=archive, part=True)
 
-    return verify_and_repair(place, names, archives, trust_in=trust_in, threads=threads, run=run)
+    return verify_and_repair(place, chosen, archives, trust_in=trust_in, threads=threads, run=run)
 
 
-def _models_of(texts: list[str], store: StoreLike, run: Run) -> tuple[Store, list[ModelName]]:
+def _models_of(wanted: Wanted, store: StoreLike, run: Run) -> tuple[Store, Chosen]:
+    from ollama_ferry.engine.carried import Chosen, passed_over
     from ollama_ferry.jobs.select import select
     from ollama_ferry.places.store.store import Store
 
     located = located_store(store, run)
     place = Store(located.root)
-    return place, select(located, texts) if texts else list(place.names())
+    if wanted.everything and not any(place.names()):
+        # An empty store is whole.
+        return place, Chosen((), left_out=passed_over(place))
+    return place, select(located, wanted)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ollama_ferry.api.arguments import (
     Names,
@@ -22,18 +23,21 @@ from ollama_ferry.api.arguments import (
     texts_of,
     texts_or_locked,
     trust_of,
+    wanted_of,
 )
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, Remedy, UsageError
 
 if TYPE_CHECKING:
+    from ollama_ferry.engine.carried import Chosen
     from ollama_ferry.engine.ports import Inspectable
     from ollama_ferry.jobs.export import Exported
     from ollama_ferry.jobs.export_plan import PlannedExport
     from ollama_ferry.jobs.import_ import Imported
     from ollama_ferry.jobs.pull import Fleet
     from ollama_ferry.jobs.push import Pushed
+    from ollama_ferry.jobs.select import Wanted
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.names import ModelName
     from ollama_ferry.places.registry.references import Reference
@@ -46,6 +50,8 @@ def push(
     *,
     store: StoreLike = None,
     archive: PathLike | None = None,
+    everything: bool = False,
+    exclude: Names = (),
     rename: str | None = None,
     replace: bool = False,
     mount_from: Iterable[str] = (),
@@ -72,8 +78,7 @@ def push(
         oci: send manifests of OCI's type, for registries and tools that take no other; a pull gives back the same ID.
         insecure: plain http instead of https.
         ca_file: certificates of authorities that are trusted besides the system's.
-        cert: the client's certificate.
-        key: its key, where that is another file.
+        cert, key: the client's certificate, and its key where that is another file.
         rate: bytes a second at the most, also as a text such as ``20M``; 0 is no limit.
         dry_run: find out what would be sent; nothing is.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
@@ -85,6 +90,7 @@ def push(
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; a model is there only when it is whole.
     """
+    from ollama_ferry.jobs.damaged import keeping_going
     from ollama_ferry.jobs.push import PushOptions
     from ollama_ferry.jobs.push import push as push_models
     from ollama_ferry.places.registry.references import PushTarget, check_repository
@@ -93,8 +99,10 @@ def push(
     access = _access(insecure, ca_file, cert, key, rate)
     registry = PushTarget.parse(target)
     options = PushOptions(rename, replace, tuple(map(check_repository, mount_from)), oci)
-    with _pushed_from(models, store, archive, run) as (source, names):
-        return push_models(source, names, registry, options, access, dry_run=dry_run, run=run)
+    wanted = wanted_of(models, everything=everything, exclude=exclude, all_by_default=archive is not None)
+    with _pushed_from(wanted, store, archive, run) as (source, chosen):
+        how: dict[str, Any] = {"target": registry, "options": options, "access": access, "dry_run": dry_run, "run": run}
+        return keeping_going(source, chosen, run, partial(push_models, source, **how))
 
 
 plan_push = dry_run_of(push, "plan_push")
@@ -213,19 +221,18 @@ def plan_pull(
 
 @contextmanager
 def _pushed_from(
-    models: Names, store: StoreLike, archive: PathLike | None, run: Run
-) -> Iterator[tuple[Inspectable, list[ModelName]]]:
+    wanted: Wanted, store: StoreLike, archive: PathLike | None, run: Run
+) -> Iterator[tuple[Inspectable, Chosen]]:
     from ollama_ferry.jobs.select import pick, select
     from ollama_ferry.jobs.sources import open_searchable
     from ollama_ferry.places.store.store import Store
 
-    texts = texts_of(models)
     if archive is None:
         located = located_store(store, run)
-        yield Store(located.root), select(located, texts)
+        yield Store(located.root), select(located, wanted)
         return
     with open_searchable(Path(archive).expanduser(), run, what_for="push") as source:
-        yield source, pick(source, texts, source.label) if texts else list(source.names())
+        yield source, pick(source, wanted)
 
 
 def _pull_into_store(

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, texts_of
+from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, wanted_of
 from ollama_ferry.engine.events import Observer, ignore
 from ollama_ferry.engine.run import Run
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def serve(
     models: Names = (),
     *,
+    exclude: Names = (),
     archive: PathLike | None = None,
     store: StoreLike = None,
     listen: str = "127.0.0.1:11435",
@@ -31,6 +32,7 @@ def serve(
 
     Args:
         models: names and patterns of the models to serve; none serves all.
+        exclude: names and patterns of models that are not served, whatever ``models`` say.
         archive: the path of an archive to serve out of, instead of a store.
         store: the models folder; None finds it as the command does.
         listen: ``ADDRESS:PORT``; port 0 takes a free one.
@@ -49,15 +51,15 @@ def serve(
     from ollama_ferry.serving.server import Server, log_nothing
     from ollama_ferry.serving.tokens import check_token
 
-    texts = texts_of(models)
+    wanted = wanted_of(models, exclude=exclude, all_by_default=True)
     address = Address.parse(listen)
     secret = check_token(token) if token else ""
     with ExitStack() as stack:
         if archive is not None:
-            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), texts))
+            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), wanted))
         else:
             located = located_store(store, Run(observer))
-            to_serve = serve_store(located, texts, everything=not texts)
+            to_serve = serve_store(located, wanted)
         server = stack.enter_context(Server(to_serve.served_models, address, token=secret, log=log or log_nothing))
         host = outward(address, server.host, server.port)
         yield Serving(

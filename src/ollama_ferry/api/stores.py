@@ -14,6 +14,7 @@ from ollama_ferry.engine.run import Run
 if TYPE_CHECKING:
     from ollama_ferry.doctor.machine import MachineReport
     from ollama_ferry.jobs.inventory import Inventory
+    from ollama_ferry.jobs.prune import Pruned
     from ollama_ferry.model.names import ModelName
     from ollama_ferry.ollama.locate import Located
     from ollama_ferry.places.store.store import Store
@@ -93,7 +94,7 @@ def has_model(text: str, store: StoreLike = None) -> bool:
 def covers_any(text: str, names: Iterable[ModelName]) -> bool:
     """Return whether a text means one of some models: a name, or a pattern."""
     from ollama_ferry.errors import InvalidName
-    from ollama_ferry.jobs.import_choices import covers
+    from ollama_ferry.jobs.select import covers
     from ollama_ferry.model.names import is_pattern
 
     try:
@@ -149,6 +150,43 @@ def doctor(store: PathLike | None = None, *, observer: Observer = ignore) -> Mac
     system = this_system()
     Run(observer).explain(f"platform {system.platform}, home {shown(system.home)}")
     return check_machine(system, path_of(store))
+
+
+def prune(
+    store: StoreLike = None,
+    *,
+    yes: bool = False,
+    undo: bool = False,
+    empty: bool = False,
+    observer: Observer = ignore,
+) -> Pruned:
+    """List what no model of a store names, and put it into a trash folder on the same disk.
+
+    Args:
+        store: the models folder; None finds it as the command does.
+        yes: do it; otherwise nothing is changed.
+        undo: put back all that is in the trash instead.
+        empty: empty the trash instead, for good, with ``yes``.
+        observer: called with the events of :mod:`ollama_ferry.engine.events`.
+
+    Returns:
+        What may go, what stays and why, and what was done.
+
+    Raises:
+        AlreadyExists: another process writes into the store, or prunes it.
+        NotFound: there is no trash.
+        NotPermitted: the store can't be looked into, or written.
+    """
+    from ollama_ferry.jobs import prune as job
+    from ollama_ferry.places.store.store import Store
+
+    run = Run(observer)
+    place = Store(located_store(store, run).root)
+    if undo:
+        return job.undo(place, run=run)
+    if empty:
+        return job.empty(place, run=run) if yes else job.look_into_trash(place)
+    return job.prune(place, run=run) if yes else job.find(place)
 
 
 def as_owner(line: str, folder: PathLike) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "lock": "Print exactly which models these are, for import, pull, send and verify to be held to.",
     "inventory": "Print what this machine has, so that an export elsewhere can leave it out.",
     "kit": "Write this program beside the models, for a machine without a network.",
+    "prune": "Put what no model names into a trash folder, and back.",
     "doctor": "Find what is wrong with Ollama's models on this machine.",
     "config": "Show what variables and the file of options set.",
     "demo": "Try everything out on a small sample; needs no Ollama.",

@@ -56,6 +56,9 @@ def _print(report: MachineReport, output: Output) -> None:
         _print_finding(finding)
         following = findings[number + 1] if number + 1 < len(findings) else None
         if following is None or _kind(following) != _kind(finding):
+            if finding.what_if and not output.quiet:
+                _print_wrapped(finding.what_if)
+                say()
             for more in report.omitted:
                 if (more.code, more.store, more.severity) == _kind(finding):
                     say(f"  ... and {more.count} more like this; run doctor again when these are mended")
@@ -85,7 +88,10 @@ def _print_stores(report: MachineReport) -> None:
     elif report.server_folder:
         say(f"the server at {report.server} uses {report.server_folder}, which is none of these")
     else:
-        say(f"no server at {report.server} told its folder: none answers, or it has no model")
+        why = (
+            "names no folder: it has no model, or only tensor and cloud models" if report.answered else "did not answer"
+        )
+        say(f"the server at {report.server} {why}")
     chosen = next((store for store in report.stores if store.chosen), None)
     if chosen is not None:
         say(f"ollama-ferry uses {shown(chosen.path)}")
@@ -100,13 +106,16 @@ def _row(store: StoreSeen) -> tuple[str, ...]:
 
 
 def _print_finding(finding: Finding) -> None:
-    width = _width()
     say(f"{finding.severity.value.upper()}: {finding.code}", fg=_COLOURS[finding.severity.value], bold=True)
-    for line in textwrap.wrap(finding.text, width - 2, break_long_words=False, break_on_hyphens=False):
-        say(f"  {line}")
+    _print_wrapped(finding.text)
     for line in _mend(finding):
         say(f"    {line}")
     say()
+
+
+def _print_wrapped(text: str) -> None:
+    for line in textwrap.wrap(text, _width() - 2, break_long_words=False, break_on_hyphens=False):
+        say(f"  {line}")
 
 
 def _mend(finding: Finding) -> tuple[str, ...]:
@@ -144,6 +153,7 @@ def _fields(report: MachineReport) -> dict[str, object]:
                 "severity": finding.severity.value,
                 "code": finding.code,
                 "text": finding.text,
+                "what_if": finding.what_if or None,
                 "store": finding.store or None,
                 "concerns": list(finding.concerns),
                 "mend": list(_mend(finding)),

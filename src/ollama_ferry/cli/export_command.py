@@ -18,9 +18,11 @@ from ollama_ferry.cli.kit_command import kit_fields, print_kit
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
+    all_option,
     complete_models,
     compress_option,
     dry_run_option,
+    exclude_option,
     force_option,
     models_and_archive,
     output_options,
@@ -29,7 +31,15 @@ from ollama_ferry.cli.options import (
     threads_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, blobs_fields, stdout_is_terminal, took
+from ollama_ferry.cli.output import (
+    Output,
+    blobs_fields,
+    left_out_fields,
+    require_undamaged,
+    stdout_is_terminal,
+    tell_left_out,
+    took,
+)
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
@@ -47,6 +57,9 @@ class _Asked:
 
     words: tuple[str, ...]
     everything: bool
+    exclude: tuple[str, ...]
+    keep_going: bool | None
+    rename: str | None
     dry_run: bool
     replace: bool
     compress: str
@@ -63,7 +76,14 @@ class _Asked:
 
 @click.command("export")
 @click.argument("words", nargs=-1, metavar="MODEL... [ARCHIVE]", shell_complete=complete_models)
-@click.option("--all", "everything", is_flag=True, help="Export every model of the store.")
+@all_option("Export every model of the store.")
+@exclude_option
+@click.option(
+    "--keep-going/--no-keep-going",
+    default=None,
+    help="Leave out damaged models, name them, and end with exit code 4.  [default: for --all and patterns]",
+)
+@click.option("--as", "rename", metavar="NAME", help="Give the one model another name in the archive.")
 @dry_run_option("Print what would be packed; write nothing.")
 @force_option("Replace ARCHIVE if it is there.")
 @compress_option(
@@ -139,6 +159,9 @@ def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Out
                 None if archive == "-" else archive,
                 store=asked.store,
                 everything=asked.everything,
+                exclude=asked.exclude,
+                keep_going=asked.keep_going,
+                rename=asked.rename,
                 compress=asked.compress,
                 have=asked.have,
                 split=asked.split,
@@ -160,6 +183,9 @@ def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Out
             sys.stdout.buffer if archive == "-" else archive,
             store=asked.store,
             everything=asked.everything,
+            exclude=asked.exclude,
+            keep_going=asked.keep_going,
+            rename=asked.rename,
             compress=asked.compress,
             threads=asked.threads,
             have=asked.have,
@@ -177,6 +203,8 @@ def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Out
         print_exported(done, output, kit=kit)
     elif not output.quiet:
         _print_done(done, err=True)
+        tell_left_out(done.not_carried, output, "export")
+    require_undamaged(done.not_carried, "exported")
 
 
 def _check(asked: _Asked, texts: list[str], archive: str | None, output: Output) -> None:
@@ -218,6 +246,7 @@ def print_exported(done: Exported, output: Output, *, verb: str = "exported", ki
         _print_done(done, err=False, verb=verb)
         if kit is not None:
             print_kit(kit)
+    tell_left_out(done.not_carried, output, "export")
 
 
 def _print_plan(planned: PlannedExport, output: Output) -> None:
@@ -232,12 +261,13 @@ def _print_plan(planned: PlannedExport, output: Output) -> None:
                     {"path": file.path, "size": file.size, "shared_with": list(map(str, file.shared_with))}
                     for file in planned.files
                 ],
-                "left_out": blobs_fields(planned.left_out),
+                "left_out": [*blobs_fields(planned.left_out), *left_out_fields(planned.not_carried)],
                 "total": planned.size,
                 "expected_archive_size": planned.expected_size,
             }
         )
         return
+    tell_left_out(planned.not_carried, output, "export")
     print_table(
         ("FILE", "BYTES", "SHARED WITH"),
         [(file.path, f"{file.size:,}", ", ".join(map(str, file.shared_with)) or "-") for file in planned.files],
@@ -311,7 +341,7 @@ def _fields(done: Exported) -> dict[str, object]:
         "volumes": [{"path": str(v.path), "size": v.size, "sha256": v.sha256} for v in done.volumes],
         "models": [str(name) for name in done.models],
         "blobs": blobs_fields(done.blobs),
-        "left_out": blobs_fields(done.left_out),
+        "left_out": [*blobs_fields(done.left_out), *left_out_fields(done.not_carried)],
         "blob_size": done.blob_size,
         "seconds": round(done.seconds, 3),
     }

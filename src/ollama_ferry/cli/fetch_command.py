@@ -11,8 +11,10 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
+    all_option,
     checksum_option,
     dry_run_option,
+    exclude_option,
     force_option,
     lock_option,
     output_options,
@@ -29,6 +31,8 @@ from ollama_ferry.errors import UsageError
 @click.command("fetch")
 @click.argument("source")
 @click.argument("models", nargs=-1, metavar="MODEL...")
+@all_option("Fetch every model that is there.")
+@exclude_option
 @rename_option
 @dry_run_option("Say what would be fetched; write nothing.")
 @force_option()
@@ -41,6 +45,8 @@ from ollama_ferry.errors import UsageError
 def command(
     source: str,
     models: tuple[str, ...],
+    everything: bool,
+    exclude: tuple[str, ...],
     rename: str | None,
     dry_run: bool,
     replace: bool,
@@ -59,7 +65,7 @@ def command(
       ollama-ferry fetch user@server deepseek-r1:8b
       ollama-ferry fetch /media/stick/models 'qwen3:*'
     """
-    if not models and lock is None:
+    if not models and lock is None and not everything:
         raise UsageError("no model was named", hint=f"`ollama-ferry list {source}` shows what is there.")
     means = api.meaning_of_word(source, bare=api.Means.HOST)
     if means is api.Means.ARCHIVE:
@@ -71,6 +77,8 @@ def command(
         done = api.fetch(
             source,
             models,
+            everything=everything,
+            exclude=exclude,
             store=store,
             ssh=ssh,
             rename=rename,

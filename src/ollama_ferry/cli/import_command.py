@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +26,25 @@ from ollama_ferry.cli.options import (
     signers_option,
     store_option,
 )
-from ollama_ferry.cli.output import Output, amount, blobs_fields, manifest_fields, present, resumed, took
+from ollama_ferry.cli.output import (
+    Output,
+    amount,
+    blobs_fields,
+    left_out_fields,
+    manifest_fields,
+    present,
+    require_undamaged,
+    resumed,
+    tell_left_out,
+    took,
+)
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel, Observer
-from ollama_ferry.errors import FATAL_FOR_ALL, Damaged, FerryError, NotFound, NotPermitted, Remedy, UsageError
-from ollama_ferry.wording import counted, human_size
+from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, NotFound, NotPermitted, Remedy, UsageError
+from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Given, Imported, Located
@@ -211,6 +221,7 @@ def _import_all(asked: _Asked, output: Output) -> None:
             done.append(_import_one(archive, models, target, asked, output))
             if not output.as_json:
                 _print_done(done[-1], output, dry_run=asked.dry_run)
+            tell_left_out(done[-1].not_carried, output, "import")
         except FerryError as error:
             failed.append(error)
             if number == len(judged) - 1 or isinstance(error, FATAL_FOR_ALL):
@@ -235,7 +246,7 @@ def _import_all(asked: _Asked, output: Output) -> None:
             hint=failed[-1].hint,
             remedies=failed[-1].remedies,
         )
-    refuse_left_out(done)
+    require_undamaged([lost for one in done for lost in one.not_carried], "imported")
 
 
 def _judged(asked: _Asked, observer: Observer) -> list[tuple[Path, tuple[str, ...]]]:
@@ -245,17 +256,6 @@ def _judged(asked: _Asked, observer: Observer) -> list[tuple[Path, tuple[str, ..
     one_name = any("=" not in text for text in asked.rename)
     judged = api.judge_archives(asked.archives, asked.models, one_name=one_name, observer=observer)
     return [(one.path, one.models) for one in judged if one.has_models]
-
-
-def refuse_left_out(done: Sequence[Imported]) -> None:
-    """End with exit code 4 where models of an archive could not be taken: the others have been.
-
-    Raises:
-        Damaged: some could not.
-    """
-    lines = [f"{one.archive}: {why}" for one in done for _, why in one.left_out]
-    if lines:
-        raise Damaged(f"{counted(len(lines), 'model')} could not be taken, the others were", hint="\n".join(lines[:20]))
 
 
 def _import_one(archive: Path, models: tuple[str, ...], target: Located, asked: _Asked, output: Output) -> Imported:
@@ -320,6 +320,8 @@ def print_imported(done: Imported, output: Output, *, dry_run: bool = False, ver
         output.document({"store": str(done.store), **({"dry_run": True} if dry_run else {}), **_fields(done)})
     else:
         _print_done(done, output, dry_run=dry_run, verb=verb)
+    tell_left_out(done.not_carried, output, verb)
+    require_undamaged(done.not_carried, "would " + verb if dry_run else f"{verb}ed")
 
 
 def _print_done(done: Imported, output: Output, *, dry_run: bool, verb: str = "import") -> None:
@@ -370,9 +372,9 @@ def _fields(done: Imported) -> dict[str, object]:
         ],
         "blobs": blobs_fields(done.blobs),
         "present": blobs_fields(done.present),
+        "left_out": left_out_fields(done.not_carried),
         "size": done.size,
         "resumed": done.resumed,
-        "left_out": [{"name": str(name), "error": why} for name, why in done.left_out],
         "ignored": done.ignored,
         "seconds": round(done.seconds, 3),
     }

@@ -9,7 +9,7 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
-from ollama_ferry.cli.output import Output, stdout_is_terminal
+from ollama_ferry.cli.output import Output, left_out_fields, stdout_is_terminal, tell_left_out
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
@@ -38,7 +38,15 @@ def command(words: tuple[str, ...], ssh: api.Ssh, store: Path | None, output: Ou
         listing = api.list_models(texts, store=store, archive=archive, host=host, ssh=ssh, observer=observer)
     if output.as_json:
         key = "store" if archive is None else "archive"
-        output.document({key: listing.place, "models": [_fields(summary) for summary in listing.models]})
+        output.document(
+            {
+                key: listing.place,
+                "models": [_fields(summary) for summary in listing.models],
+                "left_out": left_out_fields(listing.not_carried),
+            }
+        )
+    tell_left_out(listing.not_carried, output, "export")
+    if output.as_json:
         return
     if not listing.models:
         output.note(f"no models in {listing.place}")

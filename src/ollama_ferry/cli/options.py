@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ollama_ferry import api
 from ollama_ferry.cli.output import Output
-from ollama_ferry.errors import UsageError
+from ollama_ferry.errors import FerryError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,11 +111,24 @@ _rate_option = click.option(
     help="Bytes a second at the most: 20M, 500k.",
 )
 
+
+def complete_stores(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a store's folder: those of this machine, and whatever folder it is."""
+    try:
+        located = api.find_store()
+        stores = [str(path) for path in (located.root, *located.others)]
+    except (FerryError, OSError):
+        stores = []
+    known = [CompletionItem(path) for path in stores if path.startswith(incomplete)]
+    return known or [CompletionItem(incomplete, type="dir")]
+
+
 store_option = click.option(
     "--models",
     "store",
     # Whether it may be read is found out later, and reported with the line that runs the command as root.
     type=_Folder(path_type=Path, readable=False),
+    shell_complete=complete_stores,
     metavar="DIR",
     help="The store: the folder that holds manifests/ and blobs/.  [default: OLLAMA_MODELS, else what a running "
     "server says, else Ollama's default folders]",
@@ -133,6 +147,19 @@ signers_option = click.option(
     metavar="FILE",
     help="Only what somebody of this file of allowed signers (ssh-keygen) has signed.  [default: OLLAMA_FERRY_SIGNERS]",
 )
+
+exclude_option = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Not these models: a name or a quoted pattern; may be repeated.",
+)
+
+
+def all_option(help_text: str) -> Callable[[F], F]:
+    """Add ``--all``."""
+    return click.option("--all", "everything", is_flag=True, help=help_text)
+
 
 rename_option = click.option(
     "--as",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.terminal import say, say_json, say_json_line
+from ollama_ferry.errors import Damaged
 from ollama_ferry.wording import counted, human_rate, human_size
 
 if TYPE_CHECKING:
-    from ollama_ferry.api import Descriptor, Manifest
+    from ollama_ferry.api import Descriptor, Manifest, NotCarried
+
+_LEFT_OUT_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,34 @@ def stdout_is_terminal() -> bool:
 def blobs_fields(blobs: Iterable[Descriptor]) -> list[dict[str, object]]:
     """Return what JSON documents say of blobs."""
     return [{"digest": str(blob.digest), "size": blob.size} for blob in blobs]
+
+
+def left_out_fields(left_out: Iterable[NotCarried]) -> list[dict[str, object]]:
+    """Return what JSON documents say of what can't be carried."""
+    return [{"name": one.name, "error": one.why.message} for one in left_out]
+
+
+def tell_left_out(left_out: Sequence[NotCarried], output: Output, command: str) -> None:
+    """Say on stderr what can't be carried, and what could be done about it."""
+    for one in left_out[:_LEFT_OUT_SHOWN]:
+        hint = hint_of(one.why, command)
+        output.note(f"left out: {one.why.message}" + (f" ({hint.rstrip('.')})" if hint and "\n" not in hint else ""))
+    if len(left_out) > _LEFT_OUT_SHOWN:
+        output.note(f"left out: {len(left_out) - _LEFT_OUT_SHOWN} more")
+
+
+def require_undamaged(left_out: Sequence[NotCarried], done: str) -> None:
+    """End with the exit code of damage where damaged models were left out.
+
+    Raises:
+        Damaged: there are some.
+    """
+    damaged = sum(one.damaged for one in left_out)
+    if damaged:
+        raise Damaged(
+            f"{done} without {counted(damaged, 'damaged model')}",
+            hint="The others are whole. `ollama-ferry doctor` says what is wrong in a store.",
+        )
 
 
 def manifest_fields(manifest: Manifest) -> dict[str, object]:

@@ -14,15 +14,26 @@ from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
     RegistryOptions,
+    all_option,
     complete_archived,
     complete_models,
     dry_run_option,
+    exclude_option,
     force_option,
     output_options,
     registry_options,
     store_option,
 )
-from ollama_ferry.cli.output import Output, amount, blobs_fields, present, took
+from ollama_ferry.cli.output import (
+    Output,
+    amount,
+    blobs_fields,
+    left_out_fields,
+    present,
+    require_undamaged,
+    tell_left_out,
+    took,
+)
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import InvalidName, UsageError
@@ -39,6 +50,8 @@ class _Asked:
     words: tuple[str, ...]
     archive: Path | None
     models: tuple[str, ...]
+    everything: bool
+    exclude: tuple[str, ...]
     rename: str | None
     dry_run: bool
     replace: bool
@@ -58,6 +71,8 @@ class _Asked:
     shell_complete=complete_archived,
     help="The same as MODEL; may be repeated.",
 )
+@all_option("Push every model of the store, or of ARCHIVE.")
+@exclude_option
 @click.option("--as", "rename", metavar="NAME", help="Call the one model NAME[:TAG] below the prefix.")
 @dry_run_option("Say what would be sent; send nothing.")
 @force_option()
@@ -88,10 +103,10 @@ def command(access: RegistryOptions, output: Output, **asked: Any) -> None:
 
 def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
     texts = [*asked.words[:-1], *asked.models]
-    if not texts and len(asked.words) < 2 and asked.archive is None and may_ask(output):
+    if not texts and not asked.everything and len(asked.words) < 2 and asked.archive is None and may_ask(output):
         texts = pick_models(api.list_models(store=asked.store), "Which models are to be pushed?")
         asked = replace(asked, words=asked.words or expanded(ask_for("To which registry?")))
-    if not asked.words or not (texts or asked.archive is not None):
+    if not asked.words or not (texts or asked.everything or asked.archive is not None):
         raise UsageError(
             "push takes models and a registry", hint="ollama-ferry push deepseek-r1:8b registry.lab:5000/models"
         )
@@ -105,6 +120,8 @@ def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
             done = api.push(
                 texts,
                 target,
+                everything=asked.everything,
+                exclude=asked.exclude,
                 store=asked.store,
                 archive=asked.archive,
                 rename=asked.rename,
@@ -122,6 +139,8 @@ def _push(asked: _Asked, access: RegistryOptions, output: Output) -> None:
         output.document(_fields(done, dry_run=asked.dry_run))
     else:
         _print_done(done, output, dry_run=asked.dry_run)
+    tell_left_out(done.not_carried, output, "push")
+    require_undamaged(done.not_carried, "pushed")
 
 
 def _print_done(done: Pushed, output: Output, *, dry_run: bool) -> None:
@@ -166,6 +185,7 @@ def _fields(done: Pushed, *, dry_run: bool) -> dict[str, object]:
         "blobs": blobs_fields(done.blobs),
         "mounted": blobs_fields(done.mounted),
         "present": blobs_fields(done.present),
+        "left_out": left_out_fields(done.not_carried),
         "size": done.size,
         "seconds": round(done.seconds, 3),
     }

@@ -16,8 +16,10 @@ from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
 from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
+    all_option,
     complete_models,
     dry_run_option,
+    exclude_option,
     force_option,
     lock_option,
     output_options,
@@ -26,11 +28,19 @@ from ollama_ferry.cli.options import (
     store_option,
     with_ferry_option,
 )
-from ollama_ferry.cli.output import Output, resumed, stdout_is_terminal
+from ollama_ferry.cli.output import (
+    Output,
+    left_out_fields,
+    require_undamaged,
+    resumed,
+    stdout_is_terminal,
+    tell_left_out,
+)
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
+from ollama_ferry.engine.events import Observer
 from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.wording import human_rate, human_size
 
@@ -40,6 +50,8 @@ if TYPE_CHECKING:
 
 @click.command("send")
 @click.argument("words", nargs=-1, metavar="MODEL... TARGET...", shell_complete=complete_models)
+@all_option("Send every model of the store; all words are targets then.")
+@exclude_option
 @dry_run_option("Say what would be sent; send nothing.")
 @force_option()
 @click.option(
@@ -49,6 +61,11 @@ if TYPE_CHECKING:
     help="Let the target hash what it has already, and replace damaged blobs.",
 )
 @click.option("--from", "archive", type=FILE, metavar="ARCHIVE", help="Send out of an archive or a folder instead.")
+@click.option(
+    "--link",
+    is_flag=True,
+    help="Let a folder on the same file system share the blobs with the store (reflinks or hard links): no copies.",
+)
 @ssh_options
 @lock_option
 @signers_option
@@ -57,10 +74,13 @@ if TYPE_CHECKING:
 @output_options
 def command(
     words: tuple[str, ...],
+    everything: bool,
+    exclude: tuple[str, ...],
     dry_run: bool,
     replace: bool,
     verify_existing: bool,
     archive: Path | None,
+    link: bool,
     ssh: api.Ssh,
     lock: Path | None,
     signers: Path | None,
@@ -80,19 +100,14 @@ def command(
       ollama-ferry send deepseek-r1:8b /media/stick/models
       ollama-ferry send --from ./models.tar.gz user@server
     """
-    if archive is None and lock is None and may_ask(output):
+    if archive is None and lock is None and not everything and may_ask(output):
         words = _asked_for(words, store)
-    if len(words) < 2 and not (words and (lock or archive)):
+    if len(words) < 2 and not (words and (lock or archive or everything)):
         raise UsageError("send takes models and where they go", hint="ollama-ferry send deepseek-r1:8b user@server")
     with progress("sending", output) as observer:
-        if archive is None:
-            source: Path | Located | None = api.find_store(store, observer=observer)
-            known = partial(api.has_model, store=source)
-        else:
-            source = store
-            listed = api.list_models(archive=archive, observer=observer).models
-            known = partial(api.covers_any, names=[model.name for model in listed])
-        models, targets = models_and_targets(words, known, optional=lock is not None or archive is not None)
+        source = api.find_store(store, observer=observer) if archive is None else store
+        known = _nothing if everything else _known(source, archive, observer)
+        models, targets = models_and_targets(words, known, optional=bool(everything or lock or archive))
         if with_ferry and any(api.Host.parse(target).name for target in targets):
             raise UsageError("--with-ferry goes with folders: a host gets the program by pip, or as a file by scp")
         done = api.send(
@@ -100,6 +115,9 @@ def command(
             targets,
             store=source,
             archive=archive,
+            everything=everything,
+            exclude=exclude,
+            link=link,
             ssh=ssh,
             replace=replace,
             verify_existing=verify_existing,
@@ -113,6 +131,19 @@ def command(
                 if sent.error is None:
                     api.write_kit(sent.root, observer=observer)
     _print_outcome(done, output, dry_run=dry_run)
+
+
+def _nothing(word: str) -> bool:
+    """Return that a word is no model: where all are sent, each is a target."""
+    return False
+
+
+def _known(source: Path | Located | None, archive: Path | None, observer: Observer) -> Callable[[str], bool]:
+    """Return what tells whether a word means a model of the store, or of the archive."""
+    if archive is None:
+        return partial(api.has_model, store=source)
+    names = [model.name for model in api.list_models(archive=archive, observer=observer).models]
+    return partial(api.covers_any, names=names)
 
 
 def _asked_for(words: tuple[str, ...], store: Path | None) -> tuple[str, ...]:
@@ -171,9 +202,12 @@ def _target(word: str, models: Sequence[str]) -> str:
 
 def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
     """Print what became of each target, and end with the first failure's exit code."""
+    left_out = done[0].not_carried if done else ()
     failed = [sent.error for sent in done if sent.error is not None]
     if output.as_json:
-        output.document({"dry_run": dry_run, "targets": [_fields(sent) for sent in done]})
+        output.document(
+            {"dry_run": dry_run, "targets": [_fields(sent) for sent in done], "left_out": left_out_fields(left_out)}
+        )
     elif len(done) > 1 or not failed:
         print_table(
             ("TARGET", "STORE", "RESULT", "MOVED" if not dry_run else "TO MOVE", "SPEED"),
@@ -185,6 +219,7 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
         )
         if stdout_is_terminal() and not dry_run and not output.quiet:
             _print_next(done)
+    tell_left_out(left_out, output, "send")
     if len(failed) == 1 and len(done) == 1:
         raise failed[0]
     if failed:
@@ -194,6 +229,7 @@ def _print_outcome(done: list[Sent], output: Output, *, dry_run: bool) -> None:
         )
         error.exit_code = failed[0].exit_code  # type: ignore[misc]
         raise error
+    require_undamaged(left_out, "sent")
 
 
 def _print_next(done: list[Sent]) -> None:

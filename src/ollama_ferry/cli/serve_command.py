@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import complete_archived, complete_models, output_options, place_of, store_option
-from ollama_ferry.cli.output import Output, manifest_fields
+from ollama_ferry.cli.options import (
+    all_option,
+    complete_archived,
+    complete_models,
+    exclude_option,
+    output_options,
+    place_of,
+    store_option,
+)
+from ollama_ferry.cli.output import Output, left_out_fields, manifest_fields, tell_left_out
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import UsageError
@@ -31,6 +39,7 @@ class _Asked:
 
     words: tuple[str, ...]
     everything: bool
+    exclude: tuple[str, ...]
     models: tuple[str, ...]
     listen: str
     token: str | None
@@ -39,7 +48,8 @@ class _Asked:
 
 @click.command("serve")
 @click.argument("words", nargs=-1, metavar="[ARCHIVE] [MODEL...]", shell_complete=complete_models)
-@click.option("--all", "everything", is_flag=True, help="Serve every model of the store.")
+@all_option("Serve every model of the store.")
+@exclude_option
 @click.option(
     "--model",
     "models",
@@ -86,6 +96,7 @@ def _serve(asked: _Asked, output: Output) -> None:
         progress("serving", output) as observer,
         api.serve(
             models,
+            exclude=asked.exclude,
             archive=archive,
             store=asked.store,
             listen=asked.listen,
@@ -124,8 +135,7 @@ def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
 
 
 def _print_begun(served: Serving, output: Output) -> None:
-    for one in served.left_out:
-        output.note(f"left out: {one.why}")
+    tell_left_out(served.left_out, output, "serve")
     if served.only_here:
         output.note("note: only this machine reaches that; for others, --listen :11435 or an address of this machine's")
     elif not served.token_needed:
@@ -168,7 +178,7 @@ def _fields(served: Serving) -> dict[str, object]:
             }
             for model in served.models
         ],
-        "left_out": [{"name": str(one.name), "error": str(one.why)} for one in served.left_out],
+        "left_out": left_out_fields(served.left_out),
     }
 
 

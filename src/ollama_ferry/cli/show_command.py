@@ -45,7 +45,9 @@ def _print(shown: Shown) -> None:
     manifest = shown.manifest
     size = f"{human_size(manifest.size)} in {counted(len(shown.layers), 'blob')}"
     say(f"{shown.name}")
-    say(f"  ID        {manifest.digest.short}")
+    listed = manifest.listed_digest
+    other = f" (ollama list prints {listed.short}: it does not read the end)" if listed != manifest.digest else ""
+    say(f"  ID        {manifest.digest.short}{other}")
     say(f"  size      {size}, {human_size(shown.own_size)} of it its own")
     if manifest.modified is not None:
         say(f"  modified  {datetime.fromtimestamp(manifest.modified).astimezone():%Y-%m-%d %H:%M:%S %Z}")
@@ -86,6 +88,7 @@ def _fields(shown: Shown, place: str) -> dict[str, object]:
         place: shown.place,
         "manifest": shown.path,
         **manifest_fields(shown.manifest),
+        "listed_id": shown.manifest.listed_digest.short,
         "modified": shown.manifest.modified,
         "layers": [
             {

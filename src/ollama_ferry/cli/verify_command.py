@@ -12,7 +12,9 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
+    all_option,
     complete_models,
+    exclude_option,
     lock_option,
     open_stdin,
     output_options,
@@ -21,7 +23,7 @@ from ollama_ferry.cli.options import (
     store_option,
     threads_option,
 )
-from ollama_ferry.cli.output import Output, took
+from ollama_ferry.cli.output import Output, left_out_fields, tell_left_out, took
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
@@ -37,6 +39,8 @@ class _Asked:
     """The command's words and options."""
 
     words: tuple[str, ...]
+    everything: bool
+    exclude: tuple[str, ...]
     repair: tuple[Path, ...]
     threads: int
     changed: bool
@@ -48,6 +52,8 @@ class _Asked:
 
 @click.command("verify")
 @click.argument("words", nargs=-1, metavar="[PLACE | SUMS] [MODEL...]", shell_complete=complete_models)
+@all_option("Every model of the store, as without a word.")
+@exclude_option
 @click.option(
     "--repair",
     multiple=True,
@@ -85,6 +91,8 @@ def command(output: Output, **asked: Any) -> None:
 
 def _verify(asked: _Asked, output: Output) -> None:
     words = asked.words
+    if asked.everything and len(words) > 1:
+        raise UsageError("--all verifies every model; name none beside it")
     if words and words[0].endswith(".sha256"):
         if len(words) > 1 or asked.repair or asked.lock or asked.signers or asked.changed:
             raise UsageError("verify takes one file of sums, and nothing else")
@@ -99,6 +107,7 @@ def _verify(asked: _Asked, output: Output) -> None:
         with progress("verifying", output) as observer:
             report = api.verify(
                 models,
+                exclude=asked.exclude,
                 store=asked.store,
                 repair=asked.repair,
                 threads=asked.threads,
@@ -151,6 +160,7 @@ def _finish(report: Report, output: Output, *, store: Store | None) -> None:
         output.document(_fields(report))
     else:
         _print(report, output)
+    tell_left_out(report.not_carried, output, "export")
     if not report.good:
         bad = sum(not model.good for model in report.models)
         what = f"{bad} of {counted(len(report.models), 'model')}"
@@ -247,6 +257,7 @@ def _fields(report: Report) -> dict[str, object]:
         "unnamed": [_problem_fields(problem) for problem in report.unnamed],
         "blobs": report.blobs,
         "size": report.size,
+        "left_out": left_out_fields(report.not_carried),
         "repaired": report.repaired,
         **({"signed_by": report.signed_by} if report.signed_by else {}),
         **({"unchanged": report.unchanged} if report.unchanged is not None else {}),

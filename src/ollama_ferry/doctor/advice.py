@@ -26,7 +26,9 @@ from ollama_ferry.wording import quoted
 
 # Of a user to whom the one that is there does not belong, with the number behind it.
 _STAGING = re.compile(rf"({re.escape(STAGING)}|{re.escape(SSH_STAGING)})(-[0-9]+)?")
-_IN_BLOBS = re.compile(r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh)?(-[0-9]+)?|lost\+found")
+_IN_BLOBS = re.compile(
+    r"sha256[-:][0-9a-f]{64}(-partial(-[0-9]+)?|\.tmp)?|\.ollama-ferry(-ssh|-trash)?(-[0-9]+)?|lost\+found"
+)
 _IN_MANIFESTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*|\.ollama-ferry-manifest|lost\+found")
 
 

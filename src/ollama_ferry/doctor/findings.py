@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from ollama_ferry.doctor.what_if import WHAT_IF
 from ollama_ferry.wording import counted, quoted
 
 LISTED_AT_MOST = 10
@@ -44,6 +45,11 @@ class Finding:
     store: str = ""
     concerns: tuple[str, ...] = ()
     mend: tuple[str, ...] = ()
+
+    @property
+    def what_if(self) -> str:
+        """What such a finding means for whoever moves models; empty where docs/what-if.md has no line of it."""
+        return WHAT_IF.get(self.code, ("", ""))[1]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class MachineReport:
         stores: the stores on this machine, the chosen one first.
         server: the address that was asked.
         server_folder: the models folder that the server told, printable; None where none answered, or had a model.
+        answered: whether a server answered at that address, with a folder or without.
         findings: what was found, what matters most first.
         omitted: what was counted only.
     """
@@ -41,6 +42,7 @@ class MachineReport:
     server_folder: str | None
     findings: tuple[Finding, ...]
     omitted: tuple[Omitted, ...]
+    answered: bool = False
 
     def count(self, severity: Severity) -> int:
         """Return how many findings of a severity there are, those that were counted only among them."""
@@ -88,7 +90,9 @@ def check_machine(
     check_service(listed, findings)
     answer = listed.answer
     folder = shown(answer.folder) if answer.folder else None
-    return MachineReport(tuple(seen), str(answer.address), folder, findings.sorted(), findings.omitted())
+    return MachineReport(
+        tuple(seen), str(answer.address), folder, findings.sorted(), findings.omitted(), answer.answered
+    )
 
 
 def _check_store(one: Candidate, listed: Candidates, system: System, findings: Findings, now: float) -> Held | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -15,17 +14,13 @@ from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, ManifestFile, S
 from ollama_ferry.doctor.findings import Severity, and_more
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
-from ollama_ferry.errors import Damaged, InvalidName
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest, parse_json
+from ollama_ferry.engine.inspect import with_listed
+from ollama_ferry.errors import FerryError, InvalidName
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.strays import is_systems_own, may_be_stray
+from ollama_ferry.places.store.layouts import BEING_WRITTEN, name_of
 from ollama_ferry.wording import counted, human_size, quoted, shown
-
-_BEING_WRITTEN = 60.0
-# What systems put beside files, and nobody misses.
-_JUNK = re.compile(r"\.DS_Store|\._.*|desktop\.ini|(eh)?thumbs\.db", re.IGNORECASE)
-# What sync tools and editors put beside files; some of it is a valid tag.
-_COPY = re.compile(r".*(\.sync-conflict-|conflicted copy|\.(bak|tmp|swp|orig|part)$).*", re.IGNORECASE)
-_LIST_TYPES = ("application/vnd.ollama.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 
 
 @dataclass
@@ -57,8 +52,11 @@ def check_manifests(subject: Subject, blobs: Blobs | None, visit: Visit) -> Mode
         look: called with every file and folder.
     """
     check = _Manifests(subject)
-    check.layouts()
     # Which blobs are wrong for one model and right for another is known only when all manifests are read.
+    if subject.store.has_newer_layout:
+        check.add_newer_layout()
+        for file in visit_manifests(str(subject.store.newer_manifests_folder), visit, subject.closed):
+            check.add(file, newer=True)
     for file in visit_manifests(str(subject.store.manifests_folder), visit, subject.closed):
         check.add(file)
     if check.files >= ENTRIES_AT_MOST:
@@ -81,21 +79,19 @@ class _Manifests:
 
     # -- files
 
-    def layouts(self) -> None:
-        """Tell of a layout that is not understood, whose manifests may name any blob."""
-        folder = self.subject.root / "manifests-v2"
-        if not os.path.lexists(folder):
-            return
-        self.subject.not_understood += 1
+    def add_newer_layout(self) -> None:
+        """Tell that a newer server keeps its manifests here; an older one deletes the blobs that only these name."""
+        folder = self.subject.store.newer_manifests_folder
+        self.subject.tidying_hurts = True
         self.subject.add(
-            Severity.WARNING,
-            "unknown-layout",
-            f"{shown(folder)} is there: a newer Ollama keeps manifests in a layout that this version of ollama-ferry "
-            "does not understand. What it names is not known, so nothing here is said to be unused.",
+            Severity.NOTE,
+            "newer-layout",
+            f"{shown(folder)} is where a newer Ollama keeps manifests. ollama-ferry reads it, and writes models there. "
+            "A server that does not know it deletes at its start what only these manifests name.",
             [str(folder)],
         )
 
-    def add(self, file: ManifestFile) -> None:
+    def add(self, file: ManifestFile, *, newer: bool = False) -> None:
         """Look at a file where a manifest belongs."""
         self.files += 1
         if not file.there:
@@ -103,21 +99,24 @@ class _Manifests:
             return
         name: ModelName | None = None
         with suppress(InvalidName):
-            name = ModelName.from_path(file.parts)
+            name = name_of(file.parts, newer=newer, normal=self.subject.store.has_newer_layout)
         # To open a pipe would wait for ever.
         if not file.regular:
             self._is_none(file.path)
             return
         try:
             raw = _read(file.path)
-            manifest = Manifest.parse(raw)
+            store = self.subject.store
+            manifest = with_listed(Manifest.parse(raw), store.blob_size, store)
             needed = manifest.blobs
+            if newer:
+                self.seen.named.add(manifest.digest.hex)
         except PermissionError:
             # A model that can't be read is one all the same.
             if name is not None:
-                self.seen.names[name.key].append(name)
+                self._name(name)
             self.subject.closed(file.path)
-        except (Damaged, OSError) as error:
+        except (FerryError, OSError) as error:
             self._unreadable(file, name, error)
         else:
             self._take(file, name, manifest, needed)
@@ -127,19 +126,19 @@ class _Manifests:
     ) -> None:
         self.seen.named.update(blob.digest.hex for blob in needed)
         self.whole.append((name, manifest))
-        if _is_list(manifest.raw):
+        if manifest.listed:
             self.subject.not_understood += 1
             self.subject.add(
                 Severity.WARNING,
                 "unknown-layout",
-                f"{shown(file.path)} is a list of manifests, which this version of ollama-ferry does not understand. "
-                "What it names is not known, so nothing here is said to be unused.",
+                f"{shown(file.path)} is a list of manifests, none of which is here. What they name is not known, so "
+                "nothing here is said to be unused.",
                 [file.path],
             )
         if name is None:
             self._refused_name(file, manifest)
             return
-        self.seen.names[name.key].append(name)
+        self._name(name)
         self.seen.largest = max(self.seen.largest, manifest.size)
         if manifest.loses_blobs:
             self.subject.tidying_hurts = True
@@ -153,6 +152,11 @@ class _Manifests:
                 if may_pull(self.subject, name)
                 else [],
             )
+
+    def _name(self, name: ModelName) -> None:
+        """Count a model; one that both layouts have is one."""
+        if name not in self.seen.names[name.key]:
+            self.seen.names[name.key].append(name)
 
     def _dangling(self, path: str) -> None:
         self.subject.not_understood += 1
@@ -172,19 +176,20 @@ class _Manifests:
         self._no_manifests.add(path, 0, 0.0)
         self.subject.stops_tidying = True
 
-    def _unreadable(self, file: ManifestFile, name: ModelName | None, error: Damaged | OSError) -> None:
+    def _unreadable(self, file: ManifestFile, name: ModelName | None, error: FerryError | OSError) -> None:
         """Tell of a file whose bytes are no manifest, or can't be read."""
         subject = self.subject
-        # Beside x, what is called x.meta belongs to it.
-        beside = any(map(os.path.isfile, _beginnings(file.path)))
-        if name is None or beside or any(kind.fullmatch(file.parts[-1]) for kind in (_JUNK, _COPY)):
+        beside: set[str] = set()
+        with suppress(OSError):
+            beside = set(os.listdir(os.path.dirname(file.path)))
+        if name is None or may_be_stray(file.parts[-1], beside):
             self._is_none(file.path)
             return
-        self.seen.names[name.key].append(name)
+        self._name(name)
         subject.not_understood += 1
         with suppress(OSError):
             status = os.stat(file.path)
-            if not status.st_size and subject.now - status.st_mtime < _BEING_WRITTEN:
+            if not status.st_size and subject.now - status.st_mtime < BEING_WRITTEN:
                 text = f"The manifest of {shown(str(name))} is empty and seconds old: it is being written."
                 subject.add(Severity.NOTE, "being-written", text, [str(name), file.path])
                 return
@@ -205,10 +210,12 @@ class _Manifests:
     def _refused_name(self, file: ManifestFile, manifest: Manifest) -> None:
         """Tell of a model whose name no server of today takes; earlier ones did."""
         self.subject.stops_tidying = True
-        lines: list[str] = []
+        path = quoted("/".join(file.parts))
+        elsewhere = f"ollama-ferry export {path} --as NAME --models {quoted(self.subject.root)}"
+        lines = ["# To take it elsewhere under another name:", elsewhere]
         target = self._free_path(file)
         if target and self.subject.advice.removable([file.path]):
-            lines = [
+            lines += [
                 "# To give it a name that is taken, here an invented one:",
                 with_sudo(f"mkdir -p {quoted(os.path.dirname(target))}", self.subject.store.manifests_folder),
                 with_sudo(move(file.path, target), os.path.dirname(file.path)),
@@ -239,7 +246,7 @@ class _Manifests:
             return
         paths = files.paths()
         one = files.count == 1
-        junk = [path for path in paths if _JUNK.fullmatch(os.path.basename(path)) or not _has_bytes(path)]
+        junk = [path for path in paths if is_systems_own(os.path.basename(path)) or not _has_bytes(path)]
         lines = self.subject.advice.remove(junk, os.path.dirname(paths[0]))
         lines += self.subject.advice.set_aside(path for path in paths if path not in junk)
         if files.count > len(paths):
@@ -268,14 +275,6 @@ def _has_bytes(path: str) -> bool:
         return False
 
 
-def _beginnings(path: str) -> Iterator[str]:
-    """Give the paths that a path is, without one ending after the other: ``x.tar`` and ``x`` for ``x.tar.gz``."""
-    folder, base = os.path.split(path)
-    while "." in base:
-        base = base.rpartition(".")[0]
-        yield os.path.join(folder, base)
-
-
 def _is_taken(part: str, number: int) -> bool:
     """Return whether Ollama takes a part of a name, counted from the host."""
     parts = ["x"] * 4
@@ -289,9 +288,3 @@ def _is_taken(part: str, number: int) -> bool:
 
 def _invented(part: str) -> str:
     return f"renamed-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"
-
-
-def _is_list(raw: bytes) -> bool:
-    """Return whether a manifest is a list of manifests, one for each kind of machine."""
-    document = parse_json(raw)
-    return "manifests" in document or document.get("mediatype") in _LIST_TYPES

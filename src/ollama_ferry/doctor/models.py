@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ollama_ferry.doctor.contents import Blobs
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, and_more
 from ollama_ferry.doctor.subject import Subject
+from ollama_ferry.engine.inspect import runs_at
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest, parse_json
 from ollama_ferry.model.names import ModelName
@@ -114,6 +115,16 @@ class _Models:
                 + (" Another model needs it as it is: this model's manifest may be wrong." if disputed else ""),
                 [str(name), *paths[:LISTED_AT_MOST]],
                 _repair(self._subject) if disputed else bring_back(self._subject, name, paths),
+            )
+
+        bare = manifest.lacks_weights and not lacking and not runs_at(self._subject.store, manifest)
+        if manifest.stranger or bare:
+            self._subject.add(
+                Severity.WARNING,
+                "no-weights",
+                f"{shown(str(name))} is {manifest.stranger or 'a model without weights'}: none of its layers is what "
+                "Ollama reads weights from. It is listed, and does not run.",
+                [str(name)],
             )
 
     def _config(self, name: ModelName, config: Descriptor) -> None:

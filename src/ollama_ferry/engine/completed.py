@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
-from ollama_ferry.engine.ports import Inspectable, LeavesBlobsOut, Readable
-from ollama_ferry.errors import Damaged
+from ollama_ferry.engine.ports import Inspectable, LeavesBlobsOut, PassesOver, Readable
+from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
@@ -31,6 +31,10 @@ class Completed:
 
     def names(self) -> Iterator[ModelName]:
         return self.place.names()
+
+    def passed_over(self) -> Iterator[tuple[str, FerryError]]:
+        if isinstance(self.place, PassesOver):
+            yield from self.place.passed_over()
 
     def manifest(self, name: ModelName) -> Manifest:
         return self.place.manifest(name)

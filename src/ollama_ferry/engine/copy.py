@@ -15,7 +15,7 @@ from ollama_ferry.engine.plan import Plan, PlannedModel, blobs_of
 from ollama_ferry.engine.ports import Expects, Holder, Prepares, Resumes, Sink, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.verified import Verified
-from ollama_ferry.errors import Damaged, Vanished
+from ollama_ferry.errors import Damaged, FerryError, Vanished
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.wording import exact_size
@@ -124,7 +124,7 @@ def copy(
     return Copied(tuple(sorted(pending.published)), tuple(moved), planned.present)
 
 
-def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: Run) -> Plan:
+def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: Run, *, leave_out: bool = False) -> Plan:
     """Plan and copy; anew where a blob that was counted on has gone meanwhile, as when a server starts and prunes.
 
     Args:
@@ -132,6 +132,7 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
         source: where it comes from.
         sink: where it goes.
         run: notified of every step; stops the copy at the next chunk.
+        leave_out: leave out the models whose blobs turn out damaged, but for those that the plan requires.
 
     Returns:
         The plan that was followed.
@@ -140,16 +141,24 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
         Vanished: blobs have gone each time.
         FerryError: as for :func:`copy`.
     """
+    damaged: dict[Digest, FerryError] = {}
+
+    def pass_over(error: Damaged) -> None:
+        if not error.digest:
+            raise error
+        damaged[Digest.parse(error.digest)] = error
+
     for attempts_left in reversed(range(_ATTEMPTS)):
         planned = make_plan()
+        damaged.clear()
         try:
-            copy(planned, source, sink, run)
+            copy(planned, source, sink, run, pass_over=pass_over if leave_out else None)
             break
         except Vanished as error:
             if not attempts_left:
                 raise
             run.note(f"{error}; copying it again")
-    return planned
+    return planned.without(damaged) if damaged else planned
 
 
 def _copy_blob(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) -> None:

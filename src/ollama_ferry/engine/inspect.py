@@ -6,11 +6,20 @@ that every place answers by the same rule. No blob is read but a config.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from ollama_ferry.engine.plan import blobs_of
 from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable, Source
-from ollama_ferry.errors import CloudStub, Damaged, ModelNotFound, UsageError
-from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFESTS_LIMIT, Descriptor, Manifest, remote_host
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotAModel, UsageError
+from ollama_ferry.model.manifests import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    MANIFESTS_LIMIT,
+    Descriptor,
+    Digest,
+    Manifest,
+    remote_host,
+)
 from ollama_ferry.model.names import ModelName, is_id, nearest
 
 
@@ -71,7 +80,7 @@ def leaves_out(place: object, blob: Descriptor) -> bool:
 
 def manifests_of(
     place: Source, names: Iterable[ModelName]
-) -> tuple[dict[ModelName, Manifest], dict[ModelName, Damaged]]:
+) -> tuple[dict[ModelName, Manifest], dict[ModelName, FerryError]]:
     """Read the manifests of some models.
 
     Returns:
@@ -81,12 +90,12 @@ def manifests_of(
         NotPermitted: they can't be read at all.
     """
     whole: dict[ModelName, Manifest] = {}
-    broken: dict[ModelName, Damaged] = {}
+    broken: dict[ModelName, FerryError] = {}
     left = MANIFESTS_LIMIT
     for name in names:
         try:
             manifest = place.manifest(name)
-            _ = manifest.blobs
+            blobs_of(name, manifest)
             left -= len(manifest.raw)
             if left < 0:
                 raise Damaged(
@@ -94,11 +103,27 @@ def manifests_of(
                 )
         except ModelNotFound:
             continue
-        except Damaged as error:
+        except (Damaged, NotAModel) as error:
             broken[name] = error
         else:
             whole[name] = manifest
     return whole, broken
+
+
+def with_listed(manifest: Manifest, size_of: Callable[[Digest], int | None], place: Source) -> Manifest:
+    """Take those manifests of a list that a place has; any other manifest is returned as it is."""
+    found: dict[Digest, bytes] = {}
+    for digest in manifest.listed:
+        size = size_of(digest)
+        if size is not None and size <= MANIFEST_LIMIT:
+            raw = b""
+            with place.open(Descriptor(digest, size)) as data:
+                while len(raw) <= size and (chunk := data.read(size + 1)):
+                    raw += chunk
+            if Digest.of(raw) != digest:
+                raise Damaged(f"the manifest {digest} is damaged, which a list of manifests names", digest=str(digest))
+            found[digest] = raw
+    return manifest.with_listed(found) if manifest.listed else manifest
 
 
 def require_blob(place: Inspectable, blob: Descriptor, name: ModelName | None = None) -> None:
@@ -126,15 +151,20 @@ def require_whole(place: Inspectable, name: ModelName, manifest: Manifest) -> No
         CloudStub: the model runs elsewhere.
         MissingBlob, Unfinished, Damaged: a blob is not there, not all there, or of another size.
     """
-    for blob in manifest.blobs:
+    for blob in blobs_of(name, manifest):
         if not leaves_out(place, blob):
             require_blob(place, blob, name)
     host = runs_at(place, manifest)
     if host:
-        raise CloudStub(
-            f"{name} is a cloud model: it runs at {host} and has no weights here to copy",
-            hint="Every machine that can reach that host has it by `ollama pull` or `ollama run`.",
-        )
+        raise cloud_stub(name, host)
+
+
+def cloud_stub(name: ModelName, host: str) -> CloudStub:
+    """Return the error for a model that runs at a host."""
+    return CloudStub(
+        f"{name} is a cloud model: it runs at {host} and has no weights here to copy",
+        hint="Every machine that can reach that host has it by `ollama pull` or `ollama run`.",
+    )
 
 
 def runs_at(place: Inspectable, manifest: Manifest) -> str | None:

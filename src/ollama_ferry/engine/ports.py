@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ollama_ferry.engine.plan import Plan
-from ollama_ferry.errors import Damaged
+from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 
@@ -313,6 +313,15 @@ class KeepsUnfinished(Protocol):
 
     def unfinished_downloads(self, digest: Digest | None = None) -> list[str]:
         """Return the names of unfinished downloads: all of them, or those of one blob."""
+        ...
+
+
+@runtime_checkable
+class PassesOver(Protocol):
+    """A source that may have things where models are that are none: files of other programs, names that are none."""
+
+    def passed_over(self) -> Iterator[tuple[str, FerryError]]:
+        """Give what is there and not among the names: what it is called, and why it is none."""
         ...
 
 

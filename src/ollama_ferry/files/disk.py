@@ -30,6 +30,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where a file may not grow."""
 
 
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
 class Disk:
     """The file system, call by call: a name is looked up in a folder that is open, and no link is followed."""
 
@@ -100,7 +103,12 @@ class Disk:
             # On macOS fsync() leaves them in the drive's cache.
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
         except (ImportError, AttributeError, OSError):
-            os.fsync(fd)
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                # Some file systems (FUSE, object stores) know no such call, and do it at the closing.
+                if error.errno not in _NO_SYNC:
+                    raise
 
     def sync_folder(self, folder: Folder) -> None:
         """Wait until a folder's names are safe, where the system has a call for it."""

@@ -9,7 +9,7 @@ from queue import Empty, Full, Queue
 from threading import Thread
 from typing import ParamSpec, Protocol, runtime_checkable
 
-from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.engine.ports import Prepares, Readable, Sink
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Cancelled, Damaged, FerryError, Vanished, exhaustion_of
@@ -38,6 +38,7 @@ class Sent:
         resumed: those.
         seconds: how long it took.
         error: why it failed, or None.
+        not_carried: what was asked for by a pattern, or as all, and can't be sent to anybody.
     """
 
     target: str
@@ -49,6 +50,7 @@ class Sent:
     resumed: int = 0
     seconds: float = 0.0
     error: FerryError | None = None
+    not_carried: tuple[NotCarried, ...] = ()
 
 
 @runtime_checkable

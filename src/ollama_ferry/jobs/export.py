@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,14 +21,16 @@ from ollama_ferry.archives.volumes.reading import (
     volume_size,
 )
 from ollama_ferry.archives.volumes.writing import PendingVolumes
+from ollama_ferry.engine.carried import Chosen, carried
 from ollama_ferry.engine.copy import copy, plan
-from ollama_ferry.engine.inspect import require_whole
-from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.pinned import Pinned
+from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.jobs.damaged import how_to_mend, without_damaged
 from ollama_ferry.jobs.export_outputs import ByteStream, StreamOutput, publish_sum, sum_beside
 from ollama_ferry.jobs.signing import sign
 from ollama_ferry.jobs.trust import publish_signature
@@ -36,7 +38,7 @@ from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.sink import ArchiveOutput, ArchiveSink
-from ollama_ferry.places.store.store import Store, mending
+from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import human_size
 
 # How many frames are packed to foretell an archive's size. Weights are even, so few are enough.
@@ -55,6 +57,8 @@ class ExportOptions:
         fixed_time: the time of every entry, in seconds since the epoch; None takes the manifests'.
         sign_with: the key that signs the models, beside the archive and in its index; None signs nothing.
         summed: find out the SHA-256 of the archive while it is written, and put it beside it, as ``sha256sum`` would.
+        hash_first: hash all blobs before the first byte of a stream or a volume is written, which can't be taken back,
+            so that models with damaged ones are left out.
     """
 
     compression: Compression = Compression.AUTO
@@ -64,6 +68,7 @@ class ExportOptions:
     fixed_time: int | None = None
     sign_with: Path | None = None
     summed: bool = False
+    hash_first: bool = False
 
     @property
     def pack_threads(self) -> int:
@@ -91,6 +96,7 @@ class Exported:
         stored: how many bytes were stored as they are, because packing them would not pay.
         foregone: how many bytes packing these would have saved, about.
         automatic: whether it was left to the program what to pack.
+        not_carried: what was asked for by a pattern, or as all, and can't be carried.
     """
 
     path: Path | None
@@ -105,6 +111,7 @@ class Exported:
     stored: int = 0
     foregone: int = 0
     automatic: bool = False
+    not_carried: tuple[NotCarried, ...] = ()
 
     @property
     def sums_path(self) -> Path | None:
@@ -121,21 +128,29 @@ class Exported:
         return sum(blob.size for blob in self.blobs)
 
 
-def plan_export(store: Inspectable, names: Iterable[ModelName], have: Holder | None = None) -> Plan:
+def plan_export(
+    store: Inspectable,
+    chosen: Chosen | Iterable[ModelName],
+    have: Holder | None = None,
+    *,
+    keep_going: bool | None = None,
+) -> Plan:
     """Find out what goes into an archive, and check that all of it is there.
 
     Args:
         store: where the models are.
-        names: the models.
+        chosen: the models; of names alone, each has to go into it.
         have: tells what the target has already, which is left out; None for nothing.
+        keep_going: whether damaged models are left out; None leaves out those that were not named in full.
 
     Raises:
-        ModelNotFound, CloudStub, Damaged: a model can't be copied.
+        ModelNotFound, CloudStub, Damaged: a model can't be copied that was named, or none can.
     """
-    planned = plan(store, have, names)
-    for model in planned.models:
-        require_whole(store, model.name, model.manifest)
-    return planned
+    chosen = Chosen.of(chosen)
+    found = carried(store, chosen, keep_going=keep_going)
+    planned = plan(Pinned(store, found.manifests), have, found.manifests)
+    required = frozenset(() if keep_going else chosen.in_full if keep_going is None else chosen.names)
+    return replace(planned, not_carried=found.left_out, required=required)
 
 
 def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:
@@ -211,11 +226,24 @@ def export_to_file(
     kind = kind_named(path)
     if isinstance(store, Store):
         check_output(path, store)
-    signature = _signature(planned, options)
     if options.split is not None:
-        return _export_to_volumes(store, planned, path, kind, options, signature, ask, disk, run)
+        planned = without_damaged(store, planned, run, threads=options.threads) if options.hash_first else planned
+        return _export_to_volumes(store, planned, path, kind, options, ask, disk, run)
     if options.summed:
         require_plain_name(path.name)
+    try:
+        return _export_to_file(store, planned, path, kind, options, disk, run)
+    except Damaged as error:
+        # All that is damaged is found at once, so that there is no third time.
+        planned = without_damaged(store, planned, run, threads=options.threads, error=error)
+        run.note(f"{error}; writing the archive anew, without the models that need damaged blobs")
+    return _export_to_file(store, planned, path, kind, options, disk, run)
+
+
+def _export_to_file(
+    store: Inspectable, planned: Plan, path: Path, kind: Kind, options: ExportOptions, disk: Disk | None, run: Run
+) -> Exported:
+    signature = _signature(planned, options)
     with PendingFile(path, replace=options.replace, disk=disk, summed=options.summed) as file:
         _, least = _foretold(store, planned, kind, options)
         require_space(path.parent, least, f"the archive {path.name}")
@@ -251,12 +279,12 @@ def _export_to_volumes(
     path: Path,
     kind: Kind,
     options: ExportOptions,
-    signature: str,
     ask: Ask | None,
     disk: Disk | None,
     run: Run,
 ) -> Exported:
     assert options.split is not None  # noqa: S101 -- whoever calls has looked
+    signature = _signature(planned, options)
     if os.path.lexists(path) and not options.replace:
         raise AlreadyExists(f"{path} is there already, in one piece", hint="Name another file, or remove that one.")
     names = Volumes(path)
@@ -272,7 +300,8 @@ def _export_to_volumes(
         if ask is None:
             here = sum(names.path(number).stat().st_size for number in names.numbers())
             require_space(path.parent, least - here - size, f"the archive {path.name}")
-        sink = _write(store, planned, volumes, kind, options, signature, run)
+        # The thread that writes may be waiting for a medium.
+        sink = _write(store, planned, volumes, kind, options, signature, run, give_up=run.cancel.set)
         run.phase("waiting for the disk")
         volumes.publish()
         run.phase()
@@ -295,6 +324,7 @@ def export_to_stream(
         FerryError: it could not be done; what was written is of no use.
     """
     run = run or Run()
+    planned = without_damaged(store, planned, run, threads=options.threads) if options.hash_first else planned
     output = StreamOutput(stream, summed=options.summed)
     sink = _write(store, planned, output, kind, options, _signature(planned, options), run)
     try:
@@ -312,6 +342,8 @@ def _write(
     options: ExportOptions,
     signature: str,
     run: Run,
+    *,
+    give_up: Callable[[], None] | None = None,
 ) -> ArchiveSink:
     sink = ArchiveSink(
         output,
@@ -325,8 +357,8 @@ def _write(
         copy(planned, store, sink, run)
         sink.close()
     except BaseException as error:
-        # The thread that writes may be waiting for a medium.
-        run.cancel.set()
+        if give_up is not None:
+            give_up()
         sink.abandon()
         if isinstance(error, Damaged) and not error.hint:
             error.hint = _how_to_mend(store, planned, error)
@@ -336,11 +368,9 @@ def _write(
 
 def _how_to_mend(store: Inspectable, planned: Plan, error: Damaged) -> str:
     """Say how the blob that an error is about is got rid of."""
-    if not isinstance(store, Store):
-        return ""
     for digest, models in planned.needed_by.items():
         if str(digest) == error.digest:
-            return mending(models[0].name, store.blob_path(digest))
+            return how_to_mend(store, models[0].name, digest)
     return ""
 
 
@@ -373,6 +403,7 @@ def _exported(
         stored=sink.stored,
         foregone=sink.foregone,
         automatic=options.compression is Compression.AUTO and kind is not Kind.TAR,
+        not_carried=planned.not_carried,
     )
 
 

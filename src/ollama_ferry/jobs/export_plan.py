@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ollama_ferry.archives.kinds import Kind
-from ollama_ferry.engine.plan import Plan, PlannedModel
+from ollama_ferry.engine.copy import plan
+from ollama_ferry.engine.inspect import require_whole
+from ollama_ferry.engine.pinned import Pinned
+from ollama_ferry.engine.plan import NotCarried, Plan, PlannedModel
+from ollama_ferry.engine.ports import Holder
+from ollama_ferry.jobs.claims import require_one
 from ollama_ferry.jobs.export import ExportOptions, expected_size
 from ollama_ferry.jobs.list_ import layers_in_use
+from ollama_ferry.jobs.select import Wanted, pick
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
@@ -43,6 +49,7 @@ class PlannedExport:
         files: all that goes into it.
         expected_size: about how many bytes it would take; None where samples would have to be fetched from far away.
         volumes: about how many volumes that makes; 0 where it is not split.
+        not_carried: what was asked for by a pattern, or as all, and can't be carried.
     """
 
     path: Path | None
@@ -54,11 +61,30 @@ class PlannedExport:
     files: tuple[PlannedFile, ...]
     expected_size: int | None
     volumes: int = 0
+    not_carried: tuple[NotCarried, ...] = ()
 
     @property
     def size(self) -> int:
         """The bytes of all files before packing."""
         return sum(file.size for file in self.files)
+
+
+def plan_renamed(store: Store, wanted: Wanted, rename: str, have: Holder | None = None) -> Plan:
+    """Plan an archive of one model under another name, as one whose own Ollama does not take any more needs it.
+
+    Raises:
+        UsageError: it is not one model.
+        ModelNotFound, CloudStub, Damaged: it can't be carried.
+    """
+    name = ModelName.parse(rename)
+    manifest = store.refused_manifest(wanted.texts[0]) if len(wanted.texts) == 1 else None
+    if manifest is None:
+        chosen = pick(store, wanted)
+        require_one(chosen.names, store.label)
+        manifest = store.manifest(chosen.names[0])
+    require_whole(store, name, manifest)
+    planned = plan(Pinned(store, {name: manifest}), have, [name])
+    return replace(planned, required=frozenset({name}))
 
 
 def foresee_export(
@@ -96,4 +122,5 @@ def foresee_export(
         tuple(files),
         expected,
         -(-(expected or 0) // options.split) if options.split else 0,
+        planned.not_carried,
     )

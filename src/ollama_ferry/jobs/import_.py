@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ollama_ferry.archives.unpacking import Input
+from ollama_ferry.engine.carried import carried
 from ollama_ferry.engine.completed import Completed
 from ollama_ferry.engine.copy import Copied, copy_whole, plan
 from ollama_ferry.engine.events import Started
-from ollama_ferry.engine.inspect import leaves_out, require_blob
+from ollama_ferry.engine.inspect import cloud_stub, leaves_out, require_blob, runs_at
 from ollama_ferry.engine.pinned import Pinned
-from ollama_ferry.engine.plan import Plan, blobs_of, left_out_error
+from ollama_ferry.engine.plan import NotCarried, Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, ModelNotFound
+from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, ModelNotFound, NotAModel
 from ollama_ferry.files.disk import Disk, require_space
-from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions, covers
-from ollama_ferry.jobs.select import pick
+from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions
+from ollama_ferry.jobs.select import covers, pick
 from ollama_ferry.jobs.sources import contents_of, first_of, no_model_in, whole_folder
 from ollama_ferry.jobs.trust import TrustedStream
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
@@ -48,6 +50,7 @@ class Imported:
         ignored_names: the first few of these.
         seconds: how long it took.
         resumed: how many bytes of the blobs that moved an earlier run had moved.
+        not_carried: what was asked for by a pattern, or as all, and can't be carried.
     """
 
     archive: str
@@ -59,7 +62,12 @@ class Imported:
     ignored_names: tuple[str, ...]
     seconds: float
     resumed: int = 0
-    left_out: tuple[tuple[ModelName, str], ...] = ()
+    not_carried: tuple[NotCarried, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        """What can't be carried: its name, and why."""
+        return tuple((one.name, one.why.message) for one in self.not_carried)
 
     @property
     def size(self) -> int:
@@ -202,10 +210,12 @@ def import_source(
 
         def make_plan() -> Plan:
             planned = chosen.without_unchanged(plan(pinned, sink, pinned.names()))
+            planned = replace(planned, required=frozenset(chosen.required))
             _require_blobs(source, planned)
             return planned
 
-        planned = copy_whole(make_plan, pinned, sink, run)
+        planned = copy_whole(make_plan, pinned, sink, run, leave_out=not chosen.all_required)
+    chosen.leave_out(planned)
     return _result(source.label, chosen, planned, contents, run)
 
 
@@ -223,6 +233,13 @@ def _import_stream(
         if not chosen.wants(name, manifest):
             return None
         chosen.nameless = stream.contents.nameless
+        try:
+            blobs_of(name, manifest)
+        except NotAModel as error:
+            if any(not is_pattern(text) and covers(text, name, manifest) for text in options.only):
+                raise
+            chosen.not_carried.append(NotCarried(str(name), error))
+            return None
         options.trust.require(name, manifest, stream.label)
         taken[name] = manifest
         return chosen.take(name, manifest)
@@ -239,6 +256,8 @@ def _import_stream(
                 lacking.hint = missing_hint(linked=target is not None)
             raise
     if not chosen.models and not chosen.conflicts:
+        if chosen.not_carried:
+            raise chosen.not_carried[0].why
         raise _nothing_found(stream.label, stream.contents, options.only)
     done = f"imported: {', '.join(map(str, copied.models))}" if copied.models else ""
     chosen.refuse_conflicts(done=done)
@@ -247,6 +266,9 @@ def _import_stream(
         error = _nothing_found(stream.label, stream.contents, missing)
         error.message += f" ({done})" if done else ""
         raise error
+    chosen.not_carried += [
+        NotCarried(str(name), error) for name, error in sorted(stream.contents.broken.items()) if chosen.wants(name)
+    ]
     return _result(stream.label, chosen, copied, stream.contents, run)
 
 
@@ -260,23 +282,22 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     contents = contents_of(source)
     if not any(name not in contents.broken for name in source.names()):
         raise _nothing_found(source.label, contents, options.only)
-    named = {ModelName.parse(text).key for text in options.only if not is_pattern(text)}
-    picked = [
-        name
-        for name in (pick(source, options.only, source.label) if options.only else source.names())
-        # What was asked for by name, and can't be had, is an error: whoever reads its manifest raises it.
-        if name not in contents.broken or name.key in named
-    ]
-    whole = [name for name in source.names() if name not in contents.broken]
-    manifests = {name: source.manifest(name) for name in {*picked, *(whole if options.trust.signers else ())}}
-    trust = options.trust.signed(contents.signature)
-    trust.check({name: manifests[name] for name in picked}, manifests, source.label)
-    chosen = Choices(store, options, source.label, contents.nameless)
+    asked = pick(source, options.wanted)
+    found = carried(source, asked, check=partial(_require_carried, source, store))
+    manifests = dict(found.manifests)
+    whole = manifests
+    if options.trust.signers:
+        whole = {name: source.manifest(name) for name in source.names() if name not in contents.broken}
+    options.trust.signed(contents.signature).check(manifests, whole, source.label)
+    chosen = Choices(store, options, source.label, contents.nameless, not_carried=list(found.left_out))
+    chosen.all_required = not (manifests.keys() - asked.in_full) or _is_archive(source)
     taken: dict[ModelName, Manifest] = {}
-    for name in picked:
+    for name in manifests:
         target = chosen.take(name, manifests[name])
         if target is not None:
             taken[target] = manifests[name]
+            if name in asked.in_full:
+                chosen.required.add(target)
     chosen.refuse_conflicts(done="nothing was imported")
     return chosen, Pinned(source, taken)
 
@@ -300,6 +321,29 @@ def _completed(
         return opened
 
     return Completed(source, open_others)
+
+
+def _require_carried(source: Inspectable, store: Store, name: ModelName, manifest: Manifest) -> None:
+    """Check that a model has weights, and in a store or a host what this store lacks of it.
+
+    What an archive lacks is told of the archive: it is damaged, or counts on its target.
+
+    Raises:
+        CloudStub: it runs elsewhere.
+        MissingBlob, Damaged: a blob is not there as it should be.
+    """
+    if not _is_archive(source):
+        for blob in manifest.blobs:
+            if not store.has(blob):
+                require_blob(source, blob, name)
+    host = runs_at(source, manifest)
+    if host:
+        raise cloud_stub(name, host)
+
+
+def _is_archive(source: Inspectable) -> bool:
+    """Return whether what a source lacks is told of an archive, with where it may come from."""
+    return isinstance(first_of(source), ArchiveSource)
 
 
 def _require_blobs(source: Inspectable, planned: Plan) -> None:
@@ -359,5 +403,5 @@ def _result(label: str, chosen: Choices, done: Plan | Copied, contents: Contents
         ignored_names=tuple(contents.ignored_names),
         seconds=run.seconds,
         resumed=run.resumed,
-        left_out=tuple((name, str(error)) for name, error in sorted(contents.broken.items()) if chosen.wants(name)),
+        not_carried=tuple(chosen.not_carried),
     )

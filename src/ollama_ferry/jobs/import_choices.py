@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Container
 from dataclasses import dataclass, field, replace
 
-from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.errors import Remedy, UsageError
 from ollama_ferry.jobs.claims import Claims, ExistingModel, require_one
+from ollama_ferry.jobs.select import Wanted, covers
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Manifest
-from ollama_ferry.model.names import ModelName, Spelling, is_id, is_pattern, match
+from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.store.pulled import Pull, pulls_into
 from ollama_ferry.places.store.store import Store
@@ -28,6 +29,7 @@ class ImportOptions:
         verify_existing: hash blobs that are here already before they count as here.
         lenient: take an archive that not every tar reads in the same way; what is published is hashed all the same.
         trust: what the models have to be.
+        exclude: names and patterns of models that are not taken.
     """
 
     only: tuple[str, ...] = ()
@@ -37,6 +39,12 @@ class ImportOptions:
     verify_existing: bool = False
     lenient: bool = False
     trust: Trust = NO_TRUST
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is asked for of a place that can be searched."""
+        return Wanted(self.only, not self.only, self.exclude)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,9 @@ class Choices:
     label: str
     nameless: Collection[ModelName] = ()
     models: dict[ModelName, ImportedModel] = field(default_factory=dict)
+    not_carried: list[NotCarried] = field(default_factory=list)
+    required: set[ModelName] = field(default_factory=set)
+    all_required: bool = True
     _asked_for: list[ModelName] = field(default_factory=list)
     _spelling: Spelling = field(init=False)
     _claims: Claims = field(init=False)
@@ -87,7 +98,8 @@ class Choices:
 
     def wants(self, name: ModelName, manifest: Manifest | None = None) -> bool:
         """Return whether a model of a stream is asked for."""
-        return not self.options.only or any(covers(text, name, manifest) for text in self.options.only)
+        asked_for = not self.options.only or any(covers(text, name, manifest) for text in self.options.only)
+        return asked_for and not self.options.wanted.excludes(name)
 
     def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
         """Decide on a model that is asked for.
@@ -137,6 +149,12 @@ class Choices:
                 left.append(model)
         return replace(planned, models=tuple(left))
 
+    def leave_out(self, planned: Plan) -> None:
+        """Forget the models that a plan has left out in the end, for their blobs were damaged."""
+        self.not_carried += planned.not_carried
+        for lost in planned.not_carried:
+            self.models.pop(ModelName.parse(lost.name), None)
+
     @property
     def conflicts(self) -> bool:
         """Whether a model could not be taken so far."""
@@ -152,11 +170,3 @@ class Choices:
             AlreadyExists: one is there under its name, and is another one.
         """
         self._claims.raise_conflicts(f"from {self.label}: {done}" if done else f"from {self.label}")
-
-
-def covers(text: str, name: ModelName, manifest: Manifest | None = None) -> bool:
-    """Return whether a name or a pattern means a model, or an ID where its manifest is known."""
-    if is_pattern(text):
-        return bool(match(text, [name]))
-    same = manifest is not None and is_id(text) and manifest.digest.hex.startswith(text.lower())
-    return same or ModelName.parse(text).key == name.key

@@ -10,7 +10,7 @@ from ollama_ferry.archives.volumes.foreign import foreign_volumes
 from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, ModelNotFound, UsageError
-from ollama_ferry.jobs.import_choices import covers
+from ollama_ferry.jobs.select import covers
 from ollama_ferry.jobs.sources import open_contents
 from ollama_ferry.model.names import ModelName, is_id
 from ollama_ferry.wording import counted

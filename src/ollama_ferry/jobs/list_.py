@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ollama_ferry.engine.inspect import leaves_out, manifests_of, require_whole, runs_at
+from ollama_ferry.engine.plan import NotCarried
 from ollama_ferry.engine.ports import Inspectable
-from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotAModel
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName, is_pattern, match
 from ollama_ferry.places.store.store import Store
@@ -42,10 +43,12 @@ class Listing:
     Attributes:
         place: what it is called; of a store its folder.
         models: its models, sorted by name.
+        not_carried: what is there and can't be named, or is no model.
     """
 
     place: str
     models: tuple[ModelSummary, ...]
+    not_carried: tuple[NotCarried, ...] = ()
 
 
 def survey(store: Inspectable) -> list[ModelSummary]:
@@ -67,7 +70,7 @@ def survey(store: Inspectable) -> list[ModelSummary]:
             require_whole(store, name, manifest)
         except CloudStub:
             remote = runs_at(store, manifest) or ""
-        except Damaged as error:
+        except (Damaged, NotAModel) as error:
             problem = str(error)
         left_out = sum(blob.size for blob in manifest.blobs if leaves_out(store, blob))
         summaries.append(ModelSummary(name, manifest, own, problem, remote, left_out))

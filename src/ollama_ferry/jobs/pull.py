@@ -104,7 +104,7 @@ def pull_into_store(
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
     """
     run, fleet = run or Run(), fleet or Fleet()
-    options = replace(options, pulling=True)
+    options = replace(options, pulling=True, only=tuple(map(str, references)))
     if options.trust.expected is not None and (here := _here(references, store, options, run)) is not None:
         return here
     wait_at_random(fleet.jitter, run)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
+from ollama_ferry.engine.carried import Chosen, carried
 from ollama_ferry.engine.copy import copy, plan
-from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.pinned import Pinned
-from ollama_ferry.engine.plan import PlannedModel
+from ollama_ferry.engine.plan import NotCarried, PlannedModel
 from ollama_ferry.engine.ports import Inspectable, Source
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Vanished
@@ -71,6 +71,7 @@ class Pushed:
         mounted: the blobs that the registry took from other repositories of its own.
         present: the blobs that were there.
         seconds: how long it took.
+        not_carried: what was asked for by a pattern, or as all, and can't be carried.
     """
 
     target: str
@@ -79,6 +80,7 @@ class Pushed:
     mounted: list[Descriptor] = field(default_factory=list)
     present: list[Descriptor] = field(default_factory=list)
     seconds: float = 0.0
+    not_carried: tuple[NotCarried, ...] = ()
 
     @property
     def size(self) -> int:
@@ -88,7 +90,7 @@ class Pushed:
 
 def push(
     source: Inspectable,
-    names: Iterable[ModelName],
+    chosen: Chosen | Iterable[ModelName],
     target: PushTarget,
     options: PushOptions,
     access: Access,
@@ -100,7 +102,7 @@ def push(
 
     Args:
         source: where they are.
-        names: the models, spelt as there.
+        chosen: the models, spelt as there; of names alone, each has to be pushed.
         target: where they go.
         options: how.
         access: how the registry is talked to.
@@ -113,11 +115,10 @@ def push(
     """
     run = run or Run()
     keep_freed_buffers()
-    wanted = plan(source, None, names).models
-    for model in wanted:
-        require_whole(source, model.name, model.manifest)
+    found = carried(source, Chosen.of(chosen))
+    wanted = plan(Pinned(source, found.manifests), None, found.manifests).models
     places = _places(wanted, target, options)
-    done = Pushed(str(target))
+    done = Pushed(str(target), not_carried=found.left_out)
     with Client(target.registry, access, run) as client:
         repositories = _repositories(wanted, places, client, oci=options.oci)
         _refuse_conflicts(repositories, places, options)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from ollama_ferry.engine.carried import Chosen
 from ollama_ferry.engine.copy import copy
 from ollama_ferry.engine.events import Started
 from ollama_ferry.engine.plan import Plan
@@ -30,7 +31,7 @@ from ollama_ferry.places.store.store import Store
 
 def verify_and_repair(
     store: Store,
-    names: Iterable[ModelName],
+    chosen: Chosen | Iterable[ModelName],
     archives: Iterable[Path],
     *,
     trust_in: Callable[[Path], Trust] = lambda archive: NO_TRUST,
@@ -41,7 +42,7 @@ def verify_and_repair(
 
     Args:
         store: the store.
-        names: the models, spelt as there.
+        chosen: the models, spelt as there.
         archives: where good blobs may be; one that can't be read is noted, and the next one is tried.
         trust_in: tells what the models of an archive have to be where a manifest is taken from it.
         threads: how many hash at once; 0 is one a core, up to 8.
@@ -55,7 +56,7 @@ def verify_and_repair(
         FerryError: the store can't be read, or not be written.
     """
     run = run or Run()
-    report = first = verify_place(store, names, threads=threads, run=run)
+    report = first = verify_place(store, chosen, threads=threads, run=run)
     for archive in archives:
         if report.good:
             break

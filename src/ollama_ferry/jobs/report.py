@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from ollama_ferry.engine.plan import NotCarried
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.wording import exact_size
@@ -21,6 +22,7 @@ class Fault(Enum):
     UNREADABLE = "not readable"
     MANIFEST = "no valid manifest"
     PRUNED = "to lose its blobs"
+    NO_MODEL = "no model that Ollama could run"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Report:
         repaired: how many blobs and manifests were replaced by good ones; None where that was not asked for.
         signed_by: who has signed the models; empty where nobody was asked for.
         unchanged: how many blobs were not hashed, for they were not changed since they were; None where all are hashed.
+        not_carried: what is there and can't be named, or is no model; nothing is said of its blobs.
     """
 
     place: str
@@ -89,6 +92,7 @@ class Report:
     repaired: int | None = None
     signed_by: str = ""
     unchanged: int | None = None
+    not_carried: tuple[NotCarried, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -104,11 +108,13 @@ class Models:
         manifests: those whose manifest can be read.
         broken: what is wrong with the others.
         left_out: blobs that the place lacks on purpose; nothing is said of these.
+        runs_elsewhere: tells whether a model is a cloud stub, which has no weights.
     """
 
     manifests: Mapping[ModelName, Manifest]
     broken: Mapping[ModelName, Problem]
     left_out: Collection[Digest] = ()
+    runs_elsewhere: Callable[[Manifest], object] = lambda manifest: True
 
     def needed(self) -> dict[Digest, Descriptor]:
         """Return the blobs that the models name."""
@@ -167,6 +173,8 @@ class Models:
             if manifest.loses_blobs:
                 text = "its manifest writes digests as sha256-<hex>: a server that starts deletes its blobs"
                 own.append(Problem(Fault.PRUNED, text))
+            if manifest.lacks_weights and not self.runs_elsewhere(manifest):
+                own.append(Problem(Fault.NO_MODEL, "no layer of it is weights that Ollama reads"))
             yield Verdict(name, manifest, tuple(own), sum(blob.digest in self.left_out for blob in manifest.blobs))
         for name, problem in self.broken.items():
             yield Verdict(name, None, (problem,))

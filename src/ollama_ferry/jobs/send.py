@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
+from ollama_ferry.engine.carried import Chosen, carried
 from ollama_ferry.engine.copy import copy_whole, plan
-from ollama_ferry.engine.inspect import require_whole
+from ollama_ferry.engine.inspect import manifests_of
 from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.engine.ports import Inspectable
@@ -29,16 +30,18 @@ class SendOptions:
         replace: whether a model of the same name and another content may be replaced.
         checksum: let the target hash what it has already before it counts as there.
         trust: what the models have to be.
+        link: let folders on the same file system share the blobs' blocks with the store, where they can.
     """
 
     replace: bool = False
     checksum: bool = False
     trust: Trust = NO_TRUST
+    link: bool = False
 
 
 def send(
     source: Inspectable,
-    names: Iterable[ModelName],
+    chosen: Chosen | Iterable[ModelName],
     targets: Iterable[SendTarget],
     options: SendOptions,
     *,
@@ -49,7 +52,7 @@ def send(
 
     Args:
         source: where the models are: a store, an archive that can be searched, a folder.
-        names: the models, spelt as there.
+        chosen: the models, spelt as there; of names alone, each has to be sent.
         targets: where they go.
         options: how.
         dry_run: find out what would be sent, and send nothing.
@@ -59,19 +62,17 @@ def send(
         What became of each target, in the order given.
 
     Raises:
-        ModelNotFound, Damaged: a model can't be sent at all.
+        ModelNotFound, CloudStub, Damaged: a model can't be sent at all that was named, or none can.
         Cancelled: it was given up.
     """
     run = run or Run()
     keep_freed_buffers()
-    wanted = plan(source, None, names)
-    manifests = {model.name: model.manifest for model in wanted.models}
+    found = carried(source, Chosen.of(chosen))
+    wanted = plan(Pinned(source, found.manifests), None, found.manifests)
     # An archive's signature is of all that is in it.
-    whole = manifests if options.trust.signature is None else {name: source.manifest(name) for name in source.names()}
-    options.trust.check(manifests, whole, source.label)
-    for model in wanted.models:
-        require_whole(source, model.name, model.manifest)
-    deliveries = [Delivery(target, Sent(target.label)) for target in targets]
+    whole = found.manifests if options.trust.signature is None else manifests_of(source, source.names())[0]
+    options.trust.check(found.manifests, whole, source.label)
+    deliveries = [Delivery(target, Sent(target.label, not_carried=found.left_out)) for target in targets]
     twice = [label for label, count in Counter(delivery.sent.target for delivery in deliveries).items() if count > 1]
     if twice:
         raise UsageError(f"{twice[0]} was named twice as a target")

@@ -101,12 +101,13 @@ class SshTarget:
 class FolderTarget:
     """A store in a folder of this machine, such as one on a stick."""
 
-    def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
+    def __init__(self, root: Path, *, disk: Disk | None = None, link_from: Store | None = None) -> None:
         self.label = str(root)
         self.far = False
         # The lock of a folder does not tell whether it was free at once, and to look again costs little.
         self.waited = True
         self._disk = disk
+        self._link_from = link_from
         self._store = Store(root)
         self._verify_existing = False
 
@@ -122,7 +123,13 @@ class FolderTarget:
 
     def sink(self, stack: ExitStack, run: Run) -> Sink:
         return stack.enter_context(
-            StoreSink(self._store, disk=self._disk, verify_existing=self._verify_existing, run=run)
+            StoreSink(
+                self._store,
+                disk=self._disk,
+                verify_existing=self._verify_existing,
+                link_from=self._link_from,
+                run=run,
+            )
         )
 
     def tidy_up(self, run: Run) -> None:

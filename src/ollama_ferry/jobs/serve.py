@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ferry.engine.inspect import meant
-from ollama_ferry.engine.ports import Inspectable, Searchable
+from ollama_ferry.engine.plan import NotCarried
+from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import ModelNotFound
-from ollama_ferry.jobs.select import pick, select
+from ollama_ferry.jobs.select import Wanted, pick, select
 from ollama_ferry.jobs.sources import open_searchable
-from ollama_ferry.model.names import ModelName, is_pattern
 from ollama_ferry.ollama.locate import Located
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.addresses import is_loopback
 from ollama_ferry.serving.page import pull_line, rename_line
-from ollama_ferry.serving.served_models import NotServable, ServedModel, ServedModels, choose
+from ollama_ferry.serving.served_models import ServedModel, ServedModels, choose
 from ollama_ferry.serving.server import Server
 
 
@@ -33,7 +32,7 @@ class ToServe:
     """
 
     served_models: ServedModels
-    left_out: tuple[NotServable, ...]
+    left_out: tuple[NotCarried, ...]
     place: str
 
 
@@ -52,7 +51,7 @@ class Serving:
 
     server: Server
     served_models: ServedModels
-    left_out: tuple[NotServable, ...]
+    left_out: tuple[NotCarried, ...]
     place: str
     host: str
     token_needed: bool
@@ -90,51 +89,41 @@ class Serving:
         self.server.wait()
 
 
-def serve_store(located: Located, texts: Sequence[str], *, everything: bool = False) -> ToServe:
+def serve_store(located: Located, wanted: Wanted) -> ToServe:
     """Choose models of a store to serve.
 
     Args:
         located: the store.
-        texts: names and patterns; a model that is named in full must be whole.
-        everything: take every model; ``texts`` are not looked at.
+        wanted: which; a model that is named in full must be whole.
 
     Raises:
         FerryError: a named model is not there or not whole, or nothing can be served.
     """
     store = Store(located.root)
-    names = select(located, texts, everything=everything)
-    models, left_out = choose(store, names, () if everything else _in_full(store, texts))
+    models, left_out = choose(store, select(located, wanted))
     return ToServe(ServedModels(store, models), tuple(left_out), store.label)
 
 
 @contextmanager
-def serve_archive(path: Path, only: Sequence[str]) -> Iterator[ToServe]:
+def serve_archive(path: Path, only: Wanted) -> Iterator[ToServe]:
     """Choose models of an archive to serve, which is open until the block ends; see :func:`choose_of_archive`."""
     with choose_of_archive(path, only) as (source, models, left_out):
         yield ToServe(ServedModels(source, models), tuple(left_out), source.label)
 
 
 @contextmanager
-def choose_of_archive(
-    path: Path, only: Sequence[str]
-) -> Iterator[tuple[Inspectable, list[ServedModel], list[NotServable]]]:
+def choose_of_archive(path: Path, only: Wanted) -> Iterator[tuple[Inspectable, list[ServedModel], list[NotCarried]]]:
     """Find the models of an archive that can be served; it is open until the block ends.
 
     Args:
         path: the archive's file.
-        only: names and patterns of the models to serve; none takes all.
+        only: which of them.
 
     Raises:
         UsageError: it is packed and has no index: nothing in it can be found.
         FerryError: it can't be read, or a named model is not there or not whole, or nothing can be served.
     """
     with open_searchable(path, Run(), what_for="serve", shared=True) as source:
-        names = pick(source, only, source.label) if only else list(source.names())
-        if not names:
+        if not any(source.names()):
             raise ModelNotFound(f"{path} holds no model")
-        yield source, *choose(source, names, _in_full(source, only))
-
-
-def _in_full(place: Searchable, texts: Iterable[str]) -> set[ModelName]:
-    """Return the models that were named, and not only meant by a pattern."""
-    return {meant(place, text) for text in texts if not is_pattern(text)}
+        yield source, *choose(source, pick(source, only))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
+from ollama_ferry.engine.carried import Chosen
 from ollama_ferry.engine.events import Started
-from ollama_ferry.engine.inspect import manifests_of
+from ollama_ferry.engine.inspect import manifests_of, runs_at
 from ollama_ferry.engine.ports import BlobEntry, Inspectable, KeepsUnfinished
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, ReadDifferently
@@ -37,7 +38,7 @@ class HashesItself(Protocol):
 
 def verify_place(
     place: Inspectable,
-    names: Iterable[ModelName],
+    chosen: Chosen | Iterable[ModelName],
     *,
     trust: Trust = NO_TRUST,
     threads: int = 0,
@@ -48,7 +49,7 @@ def verify_place(
 
     Args:
         place: the place; nothing in it is changed.
-        names: the models, spelt as they are there.
+        chosen: the models, spelt as they are there.
         trust: what the models have to be.
         threads: how many hash at once; 0 is one a core.
         remembered: which blobs of this store need not be hashed, for they were not changed since they were; None hashes
@@ -59,7 +60,8 @@ def verify_place(
         NotPermitted, Cancelled: it could not be done.
     """
     run = run or Run()
-    models = _models(place, names)
+    chosen = Chosen.of(chosen)
+    models = _models(place, chosen.names)
     signed_by = trust.check(models.manifests, models.manifests, place.label)
     unfinished = place.unfinished_downloads if isinstance(place, KeepsUnfinished) else lambda digest: False
     problems = models.absent(place.blob_size, unfinished)
@@ -74,7 +76,7 @@ def verify_place(
     else:
         problems |= _hashed_and_remembered(remembered, to_hash, threads, run)
     report = models.report(place.label, to_hash, problems, run.seconds, signed_by)
-    return replace(report, unchanged=len(unchanged) if remembered is not None else None)
+    return replace(report, unchanged=len(unchanged) if remembered is not None else None, not_carried=chosen.left_out)
 
 
 def _hashed_and_remembered(
@@ -166,7 +168,8 @@ def verify_stream(stream: ArchiveStream, *, total: int = 0, trust: Trust = NO_TR
 
 def _models(place: Inspectable, names: Iterable[ModelName]) -> Models:
     manifests, broken = manifests_of(place, names)
-    return Models(manifests, {name: Problem(Fault.MANIFEST, str(error)) for name, error in broken.items()})
+    damaged = {name: Problem(Fault.MANIFEST, str(error)) for name, error in broken.items()}
+    return Models(manifests, damaged, runs_elsewhere=lambda manifest: runs_at(place, manifest))
 
 
 def _models_in(contents: Contents, label: str) -> Models:

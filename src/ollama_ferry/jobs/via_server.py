@@ -79,7 +79,7 @@ class ModelOnServer:
     @property
     def same_id(self) -> bool:
         """Whether the server has kept the manifest's bytes; up to 0.12 it writes them anew, and the ID changes."""
-        return self.id == self.manifest.digest.hex
+        return self.id in (self.manifest.digest.hex, self.manifest.listed_digest.hex)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def import_via_server(
         FerryError: it could not pull; nothing temporary stays, and it keeps what it has of a blob for the next time.
     """
     run = run or Run()
-    with choose_of_archive(path, options.only) as (source, models, left_out):
+    with choose_of_archive(path, options.wanted) as (source, models, left_out):
         taken = {model.name: model.manifest for model in models}
         contents = contents_of(source)
         options.trust.signed(contents.signature).check(taken, contents.models, source.label)
@@ -340,8 +340,10 @@ def _without_leftovers(api: ServerApi) -> dict[ModelName, str]:
     return found
 
 
-def _ids(manifest: Manifest) -> tuple[str, str]:
+def _ids(manifest: Manifest) -> tuple[str, ...]:
     """Return what a server may call a model: the SHA-256 of its manifest as it is, and as servers up to 0.12 write it.
+
+    Of the one as it is, a server may read not quite all; see :attr:`Manifest.listed_digest`.
 
     Source: ``PullModel`` in ``server/images.go`` and ``Manifest`` in ``server/manifest.go`` of Ollama 0.12: a manifest
     is read into a struct and written by Go's ``json.Marshal``, which leaves out the names of tensors: then it is
@@ -358,7 +360,7 @@ def _ids(manifest: Manifest) -> tuple[str, str]:
     try:
         config, layers = layer(read["config"]), [layer(entry) for entry in read["layers"]]
     except (KeyError, TypeError, AttributeError):
-        return manifest.digest.hex, manifest.digest.hex
+        return manifest.digest.hex, manifest.listed_digest.hex
     document = {
         "schemaVersion": read.get("schemaVersion", 0),
         "mediaType": read.get("mediaType", ""),
@@ -368,7 +370,7 @@ def _ids(manifest: Manifest) -> tuple[str, str]:
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return manifest.digest.hex, Digest.of(text.encode("utf-8", "surrogatepass")).hex
+    return manifest.digest.hex, manifest.listed_digest.hex, Digest.of(text.encode("utf-8", "surrogatepass")).hex
 
 
 class _Arrived:

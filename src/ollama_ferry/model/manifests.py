@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +43,19 @@ _REENCODE = {
     "UTF-16": """Write it anew as UTF-8: f=$(mktemp) && iconv -f UTF-16 -t UTF-8 {0} > "$f" && cp "$f" {0}""",
 }
 """How to write a manifest anew, by what it is encoded in."""
+_LIST_TYPES = ("application/vnd.ollama.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
+_GO_READS = 512
+_OLLAMAS = "application/vnd.ollama.image."
+_WEIGHTS = (f"{_OLLAMAS}model", f"{_OLLAMAS}tensor", f"{_OLLAMAS}embed")
+# What other programs keep in registries, by the beginning of the media types of their configs and layers: the
+# ModelPack specification, Docker Model Runner's, Helm's, and plain files of oras.
+_OTHERS = {
+    "application/vnd.cncf.model.": "a ModelPack artifact",
+    "application/vnd.docker.ai.": "a model of Docker Model Runner",
+    "application/vnd.cncf.helm.": "a Helm chart",
+    "application/vnd.docker.image.rootfs.": "a container image",
+    "application/vnd.oci.image.layer.": "an artifact of plain files or a container image",
+}
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
@@ -123,6 +137,8 @@ class Manifest:
         modified: when the place got it, in seconds since the epoch; None where the place can't tell.
         loses_blobs: a server that starts deletes blobs of this model, for some digest is not written ``sha256:<hex>``
             (``deleteUnusedLayers`` in ``server/images.go`` of Ollama compares digests as text).
+        listed: where it is a list of manifests, one for each runner, the digests of those whose bytes are not known;
+            :meth:`with_listed` takes them (``manifest/manifest.go`` of Ollama's pull request 16590).
     """
 
     raw: bytes
@@ -130,6 +146,7 @@ class Manifest:
     layers: tuple[Descriptor, ...]
     modified: float | None = field(default=None, compare=False)
     loses_blobs: bool = field(default=False, compare=False)
+    listed: tuple[Digest, ...] = ()
 
     @classmethod
     def parse(cls, raw: bytes, *, modified: float | None = None) -> Manifest:
@@ -149,6 +166,9 @@ class Manifest:
             raise Damaged("the manifest's config is not an object")
         if layers is not None and not isinstance(layers, list):
             raise Damaged("the manifest's layers are not a list")
+        children = document.get("manifests")
+        if children is not None or document.get("mediatype") in _LIST_TYPES:
+            return cls._of_list(raw, children, modified)
         return cls(
             raw=raw,
             # Ollama skips a config without a digest; a layer without one it can't resolve.
@@ -161,10 +181,73 @@ class Manifest:
             ),
         )
 
+    @classmethod
+    def _of_list(cls, raw: bytes, children: Any, modified: float | None) -> Manifest:
+        """Read a list of manifests; those that stand in it whole are taken as they are."""
+        if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
+            raise Damaged("the manifest's list of manifests is none")
+        listed: list[Digest] = []
+        layers: list[Descriptor] = []
+        for child in children:
+            blobs = [*(child.get("layers") or ()), *filter(None, [child.get("config")])]
+            if not blobs and isinstance(child.get("digest"), str):
+                listed.append(Digest.parse(child["digest"]))
+            layers += map(_descriptor, blobs)
+        return cls(raw, None, tuple(layers), modified, listed=tuple(listed))
+
+    def with_listed(self, found: Mapping[Digest, bytes]) -> Manifest:
+        """Return the list with those of its manifests that are there, which are blobs of the model as well.
+
+        A server pulls only those for the runners that it has.
+
+        Raises:
+            Damaged: one of them is none.
+        """
+        layers = list(self.layers)
+        for digest in self.listed:
+            if digest in found:
+                child = Manifest.parse(found[digest])
+                layers += (Descriptor(digest, len(found[digest]), "manifest"), *child.blobs)
+        return replace(self, layers=tuple(layers), listed=() if found else self.listed)
+
+    @property
+    def stranger(self) -> str:
+        """What it is, where it is no model of Ollama's but another program's artifact; empty for a model.
+
+        Ollama takes layers by their media types (``GetModel`` in ``server/images.go``).
+        """
+        types = [layer.media_type for layer in self.layers]
+        if any(kind.startswith(_OLLAMAS) for kind in types):
+            return ""
+        for kind in (*types, self.config.media_type if self.config else ""):
+            for beginning, what in _OTHERS.items():
+                if kind.startswith(beginning):
+                    return what
+        return ""
+
+    @property
+    def lacks_weights(self) -> bool:
+        """Whether its layers say what they are, and none is weights that Ollama reads."""
+        types = [layer.media_type for layer in self.layers]
+        return all(types) and not any(kind.startswith(_WEIGHTS) for kind in types)
+
     @cached_property
     def digest(self) -> Digest:
         """The SHA-256 of the bytes; its first twelve digits are the ID that ``ollama list`` prints."""
         return Digest.of(self.raw)
+
+    @property
+    def listed_digest(self) -> Digest:
+        """What a server takes for the digest, and ``ollama list`` prints the beginning of.
+
+        It hashes what Go's decoder reads of the file, which fills its buffer and stops when the JSON has ended: a
+        newline behind JSON of 512, 1536, 3584 or 7680 bytes is not read (``ParseNamedManifest`` of Ollama;
+        ``Decoder.refill`` in ``encoding/json`` of Go).
+        """
+        end, buffer = len(self.raw.rstrip()), _GO_READS
+        while buffer < end:
+            buffer = 2 * buffer + _GO_READS
+        return self.digest if buffer >= len(self.raw) else Digest.of(self.raw[:buffer])
 
     @cached_property
     def blobs(self) -> tuple[Descriptor, ...]:

@@ -139,6 +139,14 @@ class Spelling:
         return name
 
 
+def printed_forms(path: str) -> set[str]:
+    """Return how somebody may write the name that a manifest's path is, whether Ollama takes that name or not."""
+    above, _, tag = path.rpartition("/")
+    short = above.removeprefix(f"{DEFAULT_HOST}/").removeprefix(f"{DEFAULT_NAMESPACE}/")
+    forms = {path, f"{above}:{tag}", f"{short}:{tag}"}
+    return forms | {short} if tag == DEFAULT_TAG else forms
+
+
 def is_pattern(text: str) -> bool:
     """Return whether a text is a pattern (``*``, ``?``, ``[...]``); none of these occurs in a name."""
     return any(c in text for c in "*?[")

@@ -14,9 +14,13 @@ from enum import Enum
 from pathlib import Path
 
 from ollama_ferry.files.permissions import PASS, WRITE, User, access_list, user_named, user_numbered
+from ollama_ferry.ollama.desktop import desktop_database, desktop_models
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
 from ollama_ferry.ollama.service import Service, read_service
 from ollama_ferry.wording import shown
+
+# Of more volumes the first ones are looked into.
+_VOLUMES_AT_MOST = 1000
 
 
 def _own_number() -> int | None:
@@ -34,6 +38,8 @@ class System:
         ask: asks the server at an address for its models folder.
         unit_folders: where systemd looks for units and their drop-ins.
         service_home: where Ollama's service on Linux has its home.
+        more_folders: where packages of distributions keep models.
+        volume_folders: where Docker and Podman keep volumes.
         uid: the number of the user that this process acts as; None where users have none.
     """
 
@@ -43,6 +49,10 @@ class System:
     ask: Callable[[ServerAddress], ServerAnswer] = ask_server
     unit_folders: tuple[Path, ...] = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
     service_home: Path = Path("/usr/share/ollama")
+    more_folders: tuple[Path, ...] = (Path("/var/lib/ollama/models"), Path("/var/lib/ollama"))
+    volume_folders: tuple[Path, ...] = tuple(
+        map(Path, ("/var/lib/docker/volumes", "/var/lib/containers/storage/volumes"))
+    )
     uid: int | None = field(default_factory=_own_number)
 
     @property
@@ -78,7 +88,9 @@ class StoreOrigin(Enum):
     SERVER = "a server that is believed"
     UNIT = "the service's unit"
     SERVICE = "the home of the service's user"
+    DESKTOP = "the desktop app's settings"
     DEFAULT = "Ollama's defaults"
+    VOLUME = "a container's volume"
     DOUBTED = "a server that is not believed"
 
 
@@ -203,12 +215,33 @@ def default_folders(system: System, service: Service | None) -> list[tuple[Path,
         theirs = StoreOrigin.SERVICE if service.home is None else StoreOrigin.DEFAULT
         folders.append((system.service_home / ".ollama/models", "the Linux service's folder", theirs))
         folders.append((Path("/var/snap/ollama/common/models"), "the snap's folder", StoreOrigin.DEFAULT))
+    desktop = desktop_models(desktop_database(system.platform, system.home, system.environ))
+    if desktop is not None:
+        folders.append((desktop, "the desktop app is set to use it", StoreOrigin.DESKTOP))
     folders.append((system.home / ".ollama/models", "this user's folder", StoreOrigin.DEFAULT))
     caller = _caller_of_sudo(system)
     if caller is not None and caller.home is not None:
         why = f"the folder of {shown(caller.name)}, who called sudo"
         folders.append((caller.home / ".ollama/models", why, StoreOrigin.DEFAULT))
+    if system.platform == "linux":
+        folders += [(folder, "a distribution's folder", StoreOrigin.DEFAULT) for folder in system.more_folders]
+        folders += [(folder, "a volume of a container", StoreOrigin.VOLUME) for folder in _volumes(system)]
     return folders
+
+
+def _volumes(system: System) -> list[Path]:
+    """Return the stores in volumes of Docker and Podman, those of this user among them; only what is there."""
+    own = system.home / ".local/share"
+    found: list[Path] = []
+    for folder in (*system.volume_folders, own / "docker/volumes", own / "containers/storage/volumes"):
+        try:
+            names = sorted(os.listdir(folder))[:_VOLUMES_AT_MOST]
+        except OSError:
+            continue
+        for name in names:
+            places = (folder / name / "_data/models", folder / name / "_data")
+            found += [path for path in places if state_of(path) is State.STORE]
+    return found
 
 
 def named_by_environment(system: System) -> Path | None:
@@ -220,6 +253,8 @@ def named_by_environment(system: System) -> Path | None:
 def state_of(path: Path) -> State:
     """Tell what is at a folder that may be a store."""
     manifests, blobs = path / "manifests", path / "blobs"
+    if not os.path.lexists(manifests) and os.path.isdir(path / "manifests-v2"):
+        manifests = path / "manifests-v2"
     try:
         # The service's home is 0750: looking into it fails before anything below it is known to be there.
         os.stat(manifests)

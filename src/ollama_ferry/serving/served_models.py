@@ -7,14 +7,15 @@ of different hosts must not meet in one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from ollama_ferry.engine.carried import Chosen, carried
 from ollama_ferry.engine.inspect import leaves_out, require_whole
-from ollama_ferry.engine.plan import blobs_of, left_out_error
+from ollama_ferry.engine.plan import NotCarried, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable, Readable
-from ollama_ferry.errors import Damaged, FerryError, MissingBlob, UsageError
+from ollama_ferry.errors import Damaged, MissingBlob, UsageError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.wording import exact_size
@@ -141,44 +142,24 @@ class ServedModels:
         return self._source.open(blob, offset)
 
 
-@dataclass(frozen=True)
-class NotServable:
-    """A model that was meant by a pattern, or by all, and can't be served."""
-
-    name: ModelName
-    why: FerryError
-
-
-def choose(
-    place: Inspectable, names: Iterable[ModelName], required: Container[ModelName] = ()
-) -> tuple[list[ServedModel], list[NotServable]]:
+def choose(place: Inspectable, chosen: Chosen) -> tuple[list[ServedModel], list[NotCarried]]:
     """Find the models that can be served.
 
     Args:
         place: where they are.
-        names: which to serve.
-        required: those that must be whole; others that are not are left out.
+        chosen: which to serve; those that were named must be whole, others that are not are left out.
 
     Raises:
-        FerryError: a required model is not whole, or none is.
+        FerryError: a model that was named is not whole, or none is.
     """
-    served: list[ServedModel] = []
-    left_out: list[NotServable] = []
-    for name in names:
-        try:
-            manifest = place.manifest(name)
-            blobs_of(name, manifest)
-            require_whole(place, name, manifest)
-            if lacking := [blob for blob in manifest.blobs if leaves_out(place, blob)]:
-                raise left_out_error(f"{name}: {place.label}", lacking)
-            served.append(ServedModel.of(name, manifest))
-        except FerryError as error:
-            if name in required:
-                raise
-            left_out.append(NotServable(name, error))
-    if not served and left_out:
-        raise left_out[0].why
-    return served, left_out
+
+    def check(name: ModelName, manifest: Manifest) -> None:
+        require_whole(place, name, manifest)
+        if lacking := [blob for blob in manifest.blobs if leaves_out(place, blob)]:
+            raise left_out_error(f"{name}: {place.label}", lacking)
+
+    found = carried(place, chosen, check=check)
+    return [ServedModel.of(name, manifest) for name, manifest in found.manifests.items()], list(found.left_out)
 
 
 def _digest(text: str) -> Digest | None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.engine.hashing import sha256_of
-from ollama_ferry.engine.inspect import not_found, require_blob
+from ollama_ferry.engine.inspect import not_found, require_blob, with_listed
 from ollama_ferry.engine.plan import left_out_error
 from ollama_ferry.engine.ports import Readable, whose
 from ollama_ferry.errors import Damaged, MissingBlob
@@ -48,9 +48,10 @@ class ArchiveSource:
         if error := self.contents.broken.get(name):
             raise Damaged(f"{self.label}: {error}", hint=error.hint)
         try:
-            return self.contents.models[name]
+            manifest = self.contents.models[name]
         except KeyError:
             raise not_found(self, name) from None
+        return with_listed(manifest, self.blob_size, self) if self._opener is not None else manifest
 
     def open(self, blob: Descriptor, offset: int = 0) -> AbstractContextManager[Readable]:
         """Open a blob's bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ollama_ferry.errors import Damaged, NotFound
+from ollama_ferry.errors import Damaged, NotAModel, NotFound
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.places.registry.manifest_forms import DOCKER_TYPE, OCI_TYPE, own_form
 from ollama_ferry.places.registry.references import Reference
@@ -44,6 +44,8 @@ def fetch_manifest(client: Client, reference: Reference) -> Manifest | None:
     if not manifest.layers and manifest.config is None:
         # An index of several platforms, most likely: a model has none.
         raise Damaged(f"{what}: it names no layers, so it is no model", hint="Is it a model of Ollama's?")
+    if manifest.stranger and not all(layer.media_type.startswith(_FILE_SYSTEM) for layer in manifest.layers):
+        raise NotAModel(f"{what}: it is {manifest.stranger}, and no model that Ollama can run")
     if manifest.layers and all(layer.media_type.startswith(_FILE_SYSTEM) for layer in manifest.layers):
         raise Damaged(
             f"{what}: it is a container image: all of its layers are file systems",

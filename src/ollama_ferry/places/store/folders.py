@@ -18,6 +18,7 @@ from ollama_ferry.files.folder import Folder, open_nearest
 from ollama_ferry.files.identity import acting_as, is_root
 from ollama_ferry.files.lock import same_file
 from ollama_ferry.files.mounts import is_mount_point
+from ollama_ferry.places.store.layouts import MANIFESTS
 from ollama_ferry.places.store.staging import STAGING, staging_folder
 from ollama_ferry.places.store.store import Store
 
@@ -38,7 +39,9 @@ class StoreFolders:
         note: notified once of what the file system can't do.
 
     Attributes:
-        root, blobs, manifests: the folders; to be used between :meth:`open` and :meth:`close` only.
+        root, blobs, manifests: the folders; to be used between :meth:`open` and :meth:`close` only. ``manifests`` is
+            that of the layout that the store has.
+        older_manifests: ``manifests/`` of a store that has the newer layout; None for other stores.
 
     Raises:
         NotPermitted: they can't be made, or a link leads to what is somebody else's.
@@ -49,6 +52,7 @@ class StoreFolders:
     root: Folder
     blobs: Folder
     manifests: Folder
+    older_manifests: Folder | None = None
 
     def __init__(self, store: Store, disk: Disk, note: Callable[[str], None]) -> None:
         self._store = store
@@ -60,7 +64,9 @@ class StoreFolders:
     def open(self) -> None:
         """Open them all, as the user to whom the store belongs."""
         self._in_blobs = staging_folder(self._store).parent == self._store.blobs_folder
-        manifests = self._store.manifests_folder
+        newer = self._store.has_newer_layout
+        manifests = self._store.newer_manifests_folder if newer else self._store.manifests_folder
+        self._layout = manifests.name
         self.manifests_apart = self._in_blobs or manifests.is_symlink() or is_mount_point(manifests)
         folder, missing = open_nearest(self._store.root)
         self._held.callback(folder.close)
@@ -70,7 +76,9 @@ class StoreFolders:
             self._make_safely(folder, name, shared=False)
             folder = self._hold(self.below(folder, name))
         self.root = folder
-        self.manifests = self._part("manifests")
+        self.manifests = self._part(self._layout)
+        if newer:
+            self.older_manifests = self._part(MANIFESTS)
         self.blobs = self._part("blobs")
 
     def close(self, *, keep: bool) -> None:
@@ -105,7 +113,7 @@ class StoreFolders:
 
     def reopen_manifests(self) -> None:
         """Open ``manifests/`` anew, which a server removes at its start when it is empty."""
-        self.manifests = self._part("manifests")
+        self.manifests = self._part(self._layout)
 
     def sync_names(self, since: float) -> None:
         """Make names safe on the disk that a run has given and, as it was broken off, perhaps not synced.

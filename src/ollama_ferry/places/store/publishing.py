@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from ollama_ferry.engine.run import Run
@@ -22,6 +22,7 @@ from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
 from ollama_ferry.places.store.folders import NO_MODES, StoreFolders
+from ollama_ferry.places.store.layouts import older_parts, path_parts
 from ollama_ferry.places.store.staged import KEPT, StagedBlobs
 from ollama_ferry.places.store.staging import MANIFEST_IN_WORK
 from ollama_ferry.places.store.store import not_readable
@@ -73,7 +74,9 @@ class Publisher:
             self.publish_blobs(manifest.blobs)
             self._republish(manifest.blobs)
             self._require_all(name, manifest)
+            self._write_manifest_blob(manifest)
             self._write_manifest(name, manifest.raw)
+            self._remove_older_manifests(name)
             self._committed.append(manifest)
             self._republish(manifest.blobs)
             self._require_all(name, manifest)
@@ -225,17 +228,18 @@ class Publisher:
             made: list[tuple[Folder, str]] = []
             held: list[Folder] = []
             try:
-                draft = self._drafted(raw)
+                draft = self._drafted(raw, self._manifest_folder)
                 try:
                     # A server that starts removes empty folders, and gives up its start when one that it saw empty
                     # is not: so they are made at the last moment, and made safe afterwards.
                     folder = self._folders.manifests
-                    for part in name.parts[:-1]:
+                    *above_it, last = path_parts(name, newer=self._folders.older_manifests is not None)
+                    for part in above_it:
                         if self._folders.make(folder, part):
                             made.append((folder, part))
                         folder = self._folders.below(folder, part)
                         held.append(folder)
-                    draft.publish(folder, name.tag, sha256=Digest.of(raw).hex)
+                    draft.publish(folder, last, sha256=Digest.of(raw).hex)
                 finally:
                     draft.close()
                 for above, _ in made:
@@ -252,8 +256,33 @@ class Publisher:
                 for folder in held:
                     folder.close()
 
-    def _drafted(self, raw: bytes) -> Draft:
-        draft = Draft.create(self._disk, self._manifest_folder, MANIFEST_IN_WORK)
+    def _write_manifest_blob(self, manifest: Manifest) -> None:
+        """In the newer layout, write the manifest as a blob as well.
+
+        What has the model's name is a copy of it, which a server takes like a link, and every tool carries.
+        """
+        if self._folders.older_manifests is None or self.size(manifest.digest) == len(manifest.raw):
+            return
+        draft = self._drafted(manifest.raw, self._waiting.folder)
+        try:
+            draft.publish(self._folders.blobs, manifest.digest.file_name, sha256=manifest.digest.hex)
+        finally:
+            draft.close()
+
+    def _remove_older_manifests(self, name: ModelName) -> None:
+        """In the newer layout, remove what has the model's name in ``manifests/``, as a server does."""
+        if self._folders.older_manifests is None:
+            return
+        for *above, last in older_parts(name):
+            with ExitStack() as stack, suppress(FileNotFoundError, NotADirectoryError):
+                folder = self._folders.older_manifests
+                for part in above:
+                    folder = stack.enter_context(self._disk.open_folder(part, folder))
+                self._disk.remove(folder, last)
+                self._disk.sync_folder(folder)
+
+    def _drafted(self, raw: bytes, folder: Folder) -> Draft:
+        draft = Draft.create(self._disk, folder, MANIFEST_IN_WORK)
         try:
             if not draft.set_mode(0o644):
                 self._note(NO_MODES)

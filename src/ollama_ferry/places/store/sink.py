@@ -18,11 +18,13 @@ from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import FerryError, NoSpace, Remedy
 from ollama_ferry.files.disk import Disk, free_space, write_error
+from ollama_ferry.files.pending import PARTIAL
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.folders import StoreFolders
 from ollama_ferry.places.store.publishing import Publisher
 from ollama_ferry.places.store.pulled import note_pull
+from ollama_ferry.places.store.sharing import share
 from ollama_ferry.places.store.staged import ArrivingBlob, StagedBlobs
 from ollama_ferry.places.store.staging import staging_folder
 from ollama_ferry.places.store.store import Store
@@ -45,6 +47,7 @@ class StoreSink:
         disk: the calls to write with.
         verify_existing: hash what is here already before it counts as here.
         pulling: write down what gets a name, so that a later pull may replace it.
+        link_from: the store that blobs come from, if they are to share their blocks with it where they can.
         wait: wait for another process that writes into the store.
         run: notified when another process has to be waited for; ends that wait.
 
@@ -60,12 +63,14 @@ class StoreSink:
         disk: Disk | None = None,
         verify_existing: bool = False,
         pulling: bool = False,
+        link_from: Store | None = None,
         wait: bool = True,
         run: Run | None = None,
     ) -> None:
         self.store = store
         self._pulling = pulling
         self._verify_existing = verify_existing
+        self._link_from = link_from
         self._wait = wait
         self._found_good: dict[Digest, bool] = {}
         self._run = run or Run()
@@ -123,6 +128,8 @@ class StoreSink:
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Take a blob into the staging folder."""
+        if self._link_from is not None and self._share(blob, data, self._link_from):
+            return
         self._require_room_for(blob, 0)
         with self._waiting.begin(blob) as arriving:
             arriving.append(data)
@@ -171,6 +178,16 @@ class StoreSink:
 
     # -- inside
 
+    def _share(self, blob: Descriptor, data: Readable, source: Store) -> bool:
+        """Take a blob of another store without copying it; False where that can't be, and nothing is read then."""
+        waiting = self._waiting
+        with waiting.writing(blob):
+            draft = share(self._disk, source, blob, data, waiting.folder, blob.digest.file_name + PARTIAL)
+        if draft is not None:
+            # Hashed once more: somebody may have written to the other store's file meanwhile.
+            waiting.stage(blob, draft, resumed=True)
+        return draft is not None
+
     def _require_room_for(self, blob: Descriptor, begun: int) -> None:
         self._require_space(blob.size - begun, keep=lambda digest: digest == blob.digest or self._waiting.waits(digest))
 
@@ -217,4 +234,4 @@ class StoreSink:
         for text, passed_on in list(self._notes.items()):
             if not passed_on:
                 self._notes[text] = True
-                self._run.note(text)
+                self._run.explain(text)

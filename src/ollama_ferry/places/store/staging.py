@@ -10,6 +10,8 @@ from ollama_ferry.places.store.store import Store
 
 STAGING = ".ollama-ferry"
 """The folder where blobs wait for their manifest; :func:`staging_folder` says where it is."""
+TRASH = ".ollama-ferry-trash"
+"""The folder where a prune puts what no model names; beside the one where blobs wait."""
 MANIFEST_IN_WORK = ".ollama-ferry-manifest"
 """The file that becomes a manifest: beside the blobs that wait, or in ``manifests/``, too high up to count as one."""
 

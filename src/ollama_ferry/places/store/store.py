@@ -8,17 +8,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ollama_ferry.engine.inspect import not_found
+from ollama_ferry.engine.inspect import not_found, with_listed
 from ollama_ferry.engine.ports import whose
 from ollama_ferry.errors import (
     Damaged,
     FerryError,
-    InvalidName,
     MissingBlob,
     NotPermitted,
     Unfinished,
@@ -26,11 +24,17 @@ from ollama_ferry.errors import (
 from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest, reencoding
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.names import ModelName, printed_forms
+from ollama_ferry.places.store.layouts import (
+    MANIFESTS,
+    NEWER_MANIFESTS,
+    ManifestFiles,
+    find_manifests,
+    linked_digest,
+    older_parts,
+    path_parts,
+)
 from ollama_ferry.wording import exact_size, quoted
-
-# One for each model at most, and some above them; links can make it endless.
-_FOLDERS_LIMIT = 60_000
 
 
 class Store:
@@ -48,15 +52,28 @@ class Store:
 
     @property
     def manifests_folder(self) -> Path:
-        return self.root / "manifests"
+        return self.root / MANIFESTS
 
     @property
     def blobs_folder(self) -> Path:
         return self.root / "blobs"
 
+    @property
+    def newer_manifests_folder(self) -> Path:
+        return self.root / NEWER_MANIFESTS
+
+    @property
+    def has_newer_layout(self) -> bool:
+        """Whether its server keeps manifests in the newer layout; see :mod:`ollama_ferry.places.store.layouts`."""
+        return os.path.isdir(self.newer_manifests_folder)
+
     def manifest_path(self, name: ModelName) -> Path:
-        """Return the path of a manifest's file."""
-        return self.manifests_folder.joinpath(*name.parts)
+        """Return the path of a manifest's file, or where it would be."""
+        if not self.has_newer_layout:
+            return self.manifests_folder.joinpath(*name.parts)
+        newer = self.newer_manifests_folder.joinpath(*path_parts(name, newer=True))
+        older = [self.manifests_folder.joinpath(*parts) for parts in older_parts(name)]
+        return next((path for path in (newer, *older) if os.path.lexists(path)), newer)
 
     def has_manifest(self, name: ModelName) -> bool:
         """Return whether there is a manifest of exactly this name."""
@@ -64,30 +81,55 @@ class Store:
             return self.manifest_path(name).is_file()
 
     def names(self) -> Iterator[ModelName]:
-        """Give the models that are here, sorted; files whose path is no name are passed over, as upstream.
+        """Give the models that are here, sorted; for what else is there see :meth:`passed_over`.
 
         Raises:
             NotPermitted: the folders can't be read.
         """
+        yield from sorted(self._manifests().paths)
+
+    def passed_over(self) -> Iterator[tuple[str, FerryError]]:
+        """Give what is where manifests are and is none that can be named."""
+        yield from self._manifests().others
+
+    def refused_manifest(self, text: str) -> Manifest | None:
+        """Return the manifest of a model under a name that Ollama does not take; None where there is none.
+
+        Args:
+            text: the name as a path, ``registry.ollama.ai/library/x/latest``, or as ``ollama list`` prints names.
+        """
+        for parts, path in self._manifests().refused:
+            if text in printed_forms("/".join(parts)):
+                return self._read_manifest(text, Path(path))
+        return None
+
+    def _manifests(self) -> ManifestFiles:
         with as_started():
-            found = sorted(_names_below(str(self.manifests_folder), (), count()))
-        yield from found
+            return find_manifests(str(self.root))
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return the manifest of a model, spelt as it is here, with the time of its file."""
-        path = self.manifest_path(name)
+        try:
+            return self._read_manifest(str(name), self.manifest_path(name))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise not_found(self, name) from error
+
+    def _read_manifest(self, name: str, path: Path) -> Manifest:
         try:
             with as_started(), open_file(path) as file:
                 modified = os.fstat(file.fileno()).st_mtime
                 raw = file.read(MANIFEST_LIMIT + 1)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise not_found(self, name) from error
+                linked = linked_digest(str(path)) if path.is_relative_to(self.newer_manifests_folder) else None
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise
         except PermissionError as error:
             raise not_readable(path, error) from error
         except OSError as error:
             raise FerryError(f"can't read the manifest of {name} ({path}): {error.strerror}") from error
         try:
-            return Manifest.parse(raw, modified=modified)
+            if linked is not None and linked != Digest.of(raw).hex:
+                raise Damaged("it is not the blob that its link names")
+            return with_listed(Manifest.parse(raw, modified=modified), self.blob_size, self)
         except Damaged as error:
             raise Damaged(
                 f"the manifest of {name} ({path}) is damaged: {error}",
@@ -204,27 +246,3 @@ def mending(name: ModelName, blob: Path) -> str:
 def not_readable(path: Path, error: OSError) -> NotPermitted:
     """Return the error for a path that this user may not read."""
     return NotPermitted(f"not permitted to read {path}: {error.strerror}")
-
-
-def _names_below(folder: str, above: tuple[str, ...], folders: Iterator[int]) -> Iterator[ModelName]:
-    """Find the files four levels below ``manifests/`` whose path is a name; ``folders`` counts those looked into."""
-    if next(folders) > _FOLDERS_LIMIT:
-        raise Damaged(
-            f"there are more than {_FOLDERS_LIMIT} folders below manifests/; the last one looked into is {folder}",
-            hint="Do links lead round in a circle there? find -L says so.",
-        )
-    try:
-        with os.scandir(folder) as found:
-            entries = list(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except PermissionError as error:
-        raise not_readable(Path(folder), error) from error
-    for entry in entries:
-        parts = (*above, entry.name)
-        if len(parts) < 4:
-            if entry.is_dir():
-                yield from _names_below(entry.path, parts, folders)
-        elif entry.is_file():
-            with suppress(InvalidName):
-                yield ModelName.from_path(parts)
