@@ -28,3 +28,22 @@ def test_a_demand_for_signatures_is_not_lost(words: list[str], tmp_path: Path, m
     assert "--signers" not in sudo_line([MAIN, "list"], {"OLLAMA_FERRY_SIGNERS": "x"})
     own = sudo_line([MAIN, *words, "--signers=other"], {"OLLAMA_FERRY_SIGNERS": "x"})
     assert own.count("--signers") == 1
+
+
+def test_what_the_file_of_options_sets_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        'signers = "/s/allowed"\nmodels = "/s/models"\n[import]\nlock = "/s/lock"\nchecksum = true\n'
+    )
+    environ = {"OLLAMA_FERRY_CONFIG": str(tmp_path / "config.toml")}
+    line = shlex.split(sudo_line([MAIN, "import", "a.tar"], environ))
+    for option, value in {"--signers": "/s/allowed", "--models": "/s/models", "--lock": "/s/lock"}.items():
+        assert line[line.index(option) + 1] == value
+    assert "--checksum" in line
+    own = shlex.split(sudo_line([MAIN, "import", "a.tar", "--checksum", "--models=/other"], environ))
+    assert own[own.index("--lock") + 1] == "/s/lock" and own.count("--checksum") == 1 and "/s/models" not in own
+
+
+def test_a_file_of_options_that_can_not_be_read_is_done_without(tmp_path: Path) -> None:
+    assert sudo_line([MAIN, "list"], {"OLLAMA_FERRY_CONFIG": str(tmp_path)}).endswith(" list")
+    (tmp_path / "config.toml").write_text("no toml")
+    assert sudo_line([MAIN, "list"], {"OLLAMA_FERRY_CONFIG": str(tmp_path / "config.toml")}).endswith(" list")

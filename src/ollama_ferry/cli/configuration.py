@@ -18,7 +18,7 @@ for one, and names for places. The command line counts before the environment, a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,17 +147,22 @@ def environment_set(configuration: Configuration) -> Iterator[None]:
                 os.environ[variable] = value
 
 
-def set_elsewhere(command: click.Command, values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+def set_elsewhere(
+    command: click.Command, values: Mapping[str, Any], environ: Mapping[str, str], given: Collection[str] = ()
+) -> list[str]:
     """Return what variables and the file set, as words of the command line: for whoever has neither, such as root.
 
     Args:
         command: the command.
         values: what :func:`prepare` returned.
         environ: the variables.
+        given: the options that the command line has itself.
     """
     words: list[str] = []
     for parameter in command.params:
         if not isinstance(parameter, click.Option) or option_of(parameter) == "token":
+            continue
+        if not set(given).isdisjoint([*parameter.opts, *parameter.secondary_opts]):
             continue
         value = environ.get(variable_of(option_of(parameter))) or values.get(parameter.name or "")
         if option_of(parameter) in _OF_THE_ENVIRONMENT or value in (None, "", False):
@@ -169,6 +174,12 @@ def set_elsewhere(command: click.Command, values: Mapping[str, Any], environ: Ma
             for one in value if isinstance(value, list) else [value]:
                 words += [option, str(one)]
     return words
+
+
+def of_the_environment(option: str, configuration: Configuration, environ: Mapping[str, str]) -> str:
+    """Return what stands for an option that has a variable of its own (``models``, ``signers``); empty for nothing."""
+    value = environ.get(variable_of(option)) or environ.get(_OF_THE_ENVIRONMENT[option])
+    return str(value or configuration.options.get(option) or "")
 
 
 def expanded(word: str) -> tuple[str, ...]:

@@ -9,6 +9,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ollama_ferry.cli.configuration import (
+    Configuration,
+    of_the_environment,
+    prepare,
+    read_configuration,
+    set_elsewhere,
+)
 from ollama_ferry.errors import FerryError
 
 
@@ -28,12 +35,14 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
         command = ["sudo", sys.executable, "-I", "-m", "ollama_ferry"]
     else:
         command = ["sudo", shutil.which(program) or str(Path(program).resolve())]
-    models = environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
-    if models and not any(a == "--models" or a.startswith("--models=") for a in arguments):
+    configuration = _configuration(environ)
+    given = {word.partition("=")[0] for word in arguments}
+    models = of_the_environment("models", configuration, environ).strip().strip("\"'")
+    if models and "--models" not in given:
         arguments = [*arguments, "--models", models]
-    arguments = [*arguments, *_set_elsewhere(arguments, environ)]
-    signers = environ.get("OLLAMA_FERRY_SIGNERS", "")
-    if signers and _takes_models(arguments) and not any(a.partition("=")[0] == "--signers" for a in arguments):
+    arguments = [*arguments, *_set_elsewhere(arguments, given, configuration, environ)]
+    signers = of_the_environment("signers", configuration, environ)
+    if signers and _takes_models(arguments) and "--signers" not in given:
         arguments = [*arguments, "--signers", os.path.abspath(signers)]
     line = shlex.join([*command, *arguments])
     # What was piped in has to be piped in again.
@@ -46,22 +55,26 @@ def _takes_models(arguments: list[str]) -> bool:
     return command in ("import", "fetch", "pull") or (command == "verify" and "--repair" in arguments)
 
 
-def _set_elsewhere(arguments: list[str], environ: Mapping[str, str]) -> list[str]:
+def _configuration(environ: Mapping[str, str]) -> Configuration:
+    from ollama_ferry.cli.commands import COMMANDS
+
+    try:
+        return read_configuration(COMMANDS, environ)
+    except (FerryError, OSError):
+        # The command was ended for that, or went on without.
+        return Configuration(Path())
+
+
+def _set_elsewhere(
+    arguments: list[str], given: set[str], configuration: Configuration, environ: Mapping[str, str]
+) -> list[str]:
     """Return the options that variables and this user's file set: root has neither."""
     import click
 
-    from ollama_ferry.cli.commands import COMMANDS, ferry
-    from ollama_ferry.cli.configuration import prepare, read_configuration, set_elsewhere
+    from ollama_ferry.cli.commands import ferry
 
     name = next((word for word in arguments if not word.startswith("-")), "")
     command = ferry.get_command(click.Context(ferry), name)
     if command is None:
         return []
-    try:
-        values = prepare(command, name, read_configuration(COMMANDS, environ))
-    except FerryError:
-        # That the file can't be read, or means nothing, is the error that is being told.
-        return []
-    words = set_elsewhere(command, values, environ)
-    given = {word.partition("=")[0] for word in arguments}
-    return words if not given & {word for word in words if word.startswith("--")} else []
+    return set_elsewhere(command, prepare(command, name, configuration), environ, given)
