@@ -213,8 +213,12 @@ def threads_option(what: str) -> Callable[[F], F]:
     )
 
 
-def models_and_archive(words: tuple[str, ...]) -> tuple[list[str], str | None]:
+def models_and_archive(words: tuple[str, ...], *, of_registries: bool = False) -> tuple[list[str], str | None]:
     """Tell the models from the archive to write, which is the last word if it looks like one, or the only that does.
+
+    Args:
+        words: the words.
+        of_registries: the models are references, which have hosts, ports and digests in them.
 
     Returns:
         The models, and the archive, a folder that is to hold it, or None.
@@ -232,7 +236,8 @@ def models_and_archive(words: tuple[str, ...]) -> tuple[list[str], str | None]:
     last = words[-1] if words else ""
     if last.lower().endswith((".zip", ".gz", ".zst", ".xz", ".bz2", ".7z")):
         raise UsageError(f"{last!r} is no archive that export writes", hint="Use .tar.gz, .tgz, .tar or .tar.zst.")
-    if last and api.meaning_of_word(last) in (api.Means.FOLDER, api.Means.ARCHIVE, api.Means.HOST, api.Means.URL):
+    far = () if of_registries else (api.Means.HOST, api.Means.URL)
+    if last and api.meaning_of_word(last) in (api.Means.FOLDER, api.Means.ARCHIVE, *far):
         _refuse_far(last, words)
         if os.path.isdir(last):
             # As cp does it: a file in there, by the model's name.

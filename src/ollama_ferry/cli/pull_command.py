@@ -90,7 +90,7 @@ def command(
       ollama-ferry pull deepseek-r1:8b ./deepseek-r1-8b.tar.gz
       ollama-ferry pull hf.co/org/repo-GGUF:Q4_K_M ./repo.tar.gz
     """
-    models, archive = models_and_archive(words)
+    models, archive = models_and_archive(words, of_registries=True)
     if not models and lock is None:
         raise UsageError("no model was named", hint="ollama-ferry pull registry.lab:5000/models/deepseek-r1:8b")
     if archive == "-":
