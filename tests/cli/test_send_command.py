@@ -77,7 +77,7 @@ def test_wrong_blobs_there_are_replaced(models: StoreBuilder, server: Sshd, tmp_
     small.write_bytes(b"short")
     verified = ferry("verify", f"root@there:{target}", "--ssh", server.ssh)
     assert_one_clear_error(verified, 4)
-    assert verified.stdout.count("damaged:") == 2
+    assert verified.stdout.count("  damaged  ") == 2
     # The size tells of one; the other one is found when asked for.
     assert sent(models, server, "qwen3:8b", f"root@there:{target}").returncode == 0
     assert small.read_bytes() == b"{{ .Prompt }}" and not any(big.read_bytes())
