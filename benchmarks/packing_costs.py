@@ -43,17 +43,22 @@ quantised by the gguf package; "random" stands for what is packed already. Megab
 
 TAIL = """
 ## What `auto` makes of it
-- **It packs what saves at least 1 %**: 4-bit, 8-bit and 16-bit weights. A frame that saves less (5-bit weights, what is
-  packed already) is stored, which its readers get back at memory speed; packed, it would cost as much time as one
-  that saves 22 %. Two parts of 32 KiB of each frame tell which it is.
+- **It packs what saves at least 7 %**: 16-bit weights, tensors with structure, templates, licences. A frame that saves
+  less (4-bit, 5-bit and 8-bit weights, what is packed already) is stored: its readers get it back at memory speed, the
+  system copies it, and `tar -xzf` has little to do. Packed, a frame costs as much time at both ends whether it saves
+  4 % or 22 %. Two parts of 16 KiB of each tell which it is.
 - **It does not look at the clock.** The same models give the same archive, on a slow stick as on a fast disk; volumes
   are gone on with because of it, and two people can compare sums.
-- **Where the time goes.** Packing and unpacking run on all cores while the disk works, so they cost time only where the
-  disk is faster than they are. Two cores export 4-bit weights to a .tar.gz, and import them, at some 450 MB/s
-  ([benchmarks](benchmarks.md)). A stick (20 to 150 MB/s), a USB disk or a network of 1 Gbit/s (118 MB/s) is slower:
-  there an archive costs what its bytes cost, and 4.5 % or 22 % less of them is that much less time. Between two NVMe
-  disks the packing is what is waited for: use `--compress none`, or a plain .tar, which costs least of all; or
-  .tar.zst, which unpacks twice as fast.
+- **An export says what it chose**, and about how much `--compress fast` would save.
+
+## Which one, when
+- **`auto`**, a disk or network of more than some 200 MB/s: nothing is waited for that does not pay. Or a plain `.tar`,
+  which costs least.
+- **`fast`**, a stick (20 to 150 MB/s), a USB disk, a line of 1 Gbit/s (118 MB/s) or less: packing and unpacking run on
+  all cores while the bytes are on their way and cost no time there, and what shrinks by 1 % or more is packed. 4-bit
+  weights are 4.5 % smaller, 8-bit ones 3.6 %, as by `gzip -6`, which takes many times as long.
+- **`.tar.zst`** with `fast` unpacks about twice as fast as `.tar.gz`; the target needs a tar that knows zstd.
+- **`none`** stores all, whatever it is.
 - **`best`** saves next to nothing more on weights, at a fifteenth of the speed. It is for models of many texts.
 """
 

@@ -226,3 +226,15 @@ def test_member_over_eight_gibibytes(source: StoreBuilder, tmp_path: Path) -> No
         require_tool(tool[0])
         line = f"{' '.join(tool)} -xzOf {archive} {name} | wc -c"
         assert int(subprocess.check_output(["bash", "-c", line])) == size
+
+
+def test_headers_are_those_that_tarfile_makes() -> None:
+    random = Random(6)
+    sizes = [0, 1, 511, 8**11 - 1, 8**11, 2**40]
+    for length in (1, 77, 99, 100, 101, 180):
+        for size in sizes:
+            for mtime in (0, 1_700_000_000, 8**11 - 1, 8**11):
+                name = "".join(random.choices("abc/-.", k=length))
+                for kind, mode in ((tarfile.REGTYPE, 0o644), (tarfile.DIRTYPE, 0o755)):
+                    wanted = tar._made_by_tarfile(name, kind, mode, size, mtime)
+                    assert tar._header(name, kind, mode, size, mtime) == wanted, (length, size, mtime)

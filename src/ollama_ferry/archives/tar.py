@@ -8,8 +8,10 @@ and Python read; PAX records would hide big sizes from BusyBox.
 from __future__ import annotations
 
 import tarfile
+from functools import cache
 
 BLOCK = 512
+_NAME_FIELD = 99
 RECORD = 20 * BLOCK
 """What ``tar`` writes at a time; the archive is padded to it, as plain tar does."""
 
@@ -62,6 +64,25 @@ def end(position: int) -> bytes:
 
 
 def _header(name: str, kind: bytes, mode: int, size: int, mtime: int) -> bytes:
+    if kind != tarfile.REGTYPE or len(name) > _NAME_FIELD or size >> 33 or mtime >> 33:
+        return _made_by_tarfile(name, kind, mode, size, mtime)
+    # Tens of thousands of small blobs have one each: only what differs is written anew.
+    block = bytearray(_blank(kind, mode))
+    block[: len(name)] = name.encode("ascii")
+    block[124:148] = b"%011o\0%011o\0" % (size, mtime)
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block)
+
+
+@cache
+def _blank(kind: bytes, mode: int) -> bytes:
+    """Return a header without name, size and time, and with blanks for its sum."""
+    block = bytearray(_made_by_tarfile("", kind, mode, 0, 0))
+    block[148:156] = b" " * 8
+    return bytes(block)
+
+
+def _made_by_tarfile(name: str, kind: bytes, mode: int, size: int, mtime: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.type = kind
     info.mode = mode

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ollama_ferry.engine.events import BlobDone, BlobStarted, Started
 from ollama_ferry.engine.pending_models import PendingModels
 from ollama_ferry.engine.plan import Plan, PlannedModel, blobs_of
-from ollama_ferry.engine.ports import Expects, Holder, Prepares, Resumes, Sink, Source
+from ollama_ferry.engine.ports import Expects, Holder, Prepares, Resumes, Sink, Source, offers
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.verified import Verified
 from ollama_ferry.errors import Damaged, FerryError, Vanished
@@ -163,8 +163,8 @@ def copy_whole(make_plan: Callable[[], Plan], source: Source, sink: Sink, run: R
 
 def _copy_blob(blob: Descriptor, owners: str, source: Source, sink: Sink, run: Run) -> None:
     """Copy one blob, resuming what an earlier copy left where the sink keeps that."""
-    begun = sink.unfinished(blob) if isinstance(sink, Resumes) else None
-    if begun is not None and isinstance(sink, Resumes):
+    begun = sink.unfinished(blob) if offers(sink, Resumes) else None
+    if begun is not None and offers(sink, Resumes):
         resumed = run.resumed
         try:
             with begun as arriving, Verified(blob, owners, run) as verified:

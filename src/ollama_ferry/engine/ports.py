@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from ollama_ferry.engine.plan import Plan
 from ollama_ferry.errors import Damaged, FerryError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+
+P = TypeVar("P")
 
 
 class Readable(Protocol):
@@ -66,10 +69,20 @@ class LiesInFile(Protocol):
         ...
 
 
+def offers(thing: object, power: Callable[..., P]) -> TypeGuard[P]:
+    """Tell whether something has an extra power, as ``isinstance`` does, but once a class: there may be many blobs."""
+    return _class_offers(cast(Hashable, type(thing)), cast(Hashable, power))
+
+
+@lru_cache(maxsize=256)
+def _class_offers(kind: Any, power: Any) -> bool:
+    return issubclass(kind, power)
+
+
 def extents_of(data: Readable, most: int) -> Sequence[Extent]:
     """As :meth:`LiesInFile.extents`, of any bytes."""
     if not isinstance(data, io.FileIO):
-        return data.extents(most) if isinstance(data, LiesInFile) else ()
+        return data.extents(most) if offers(data, LiesInFile) else ()
     position = data.tell()
     size = min(most, os.fstat(data.fileno()).st_size - position)
     if size <= 0:

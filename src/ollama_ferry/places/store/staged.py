@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from ollama_ferry.engine.ports import CopiesItself, Readable
+from ollama_ferry.engine.ports import CopiesItself, Readable, offers
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Vanished
 from ollama_ferry.files.disk import Disk, writing
@@ -420,7 +420,7 @@ class ArrivingBlob:
             FerryError: reading or writing failed.
         """
         try:
-            if isinstance(data, CopiesItself):
+            if offers(data, CopiesItself):
                 with self._waiting.writing(self._blob):
                     data.copy_into(self._draft)
             else:
