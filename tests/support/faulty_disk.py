@@ -19,6 +19,9 @@ CALLS = (
 )  # fmt: skip
 """The calls that change something."""
 
+WRITES = ("write", "write_many", "copy")
+"""Those that add bytes to a file."""
+
 LOOKS = ("open_folder", "status", "names", "open")
 """The calls that only look."""
 
@@ -47,7 +50,7 @@ class FaultyDisk(WatchedDisk):
 
     Args:
         fail_at: the number of the call that fails, from 0; -1 lets all pass and only counts.
-        only: count calls of this name only; empty counts all.
+        only: count calls of this name only, "write" standing for all that add bytes; empty counts all.
         how: what the failing call does.
     """
 
@@ -59,7 +62,8 @@ class FaultyDisk(WatchedDisk):
         self._how = how
 
     def before(self, call: str, arguments: tuple[Any, ...]) -> None:
-        if call in CALLS and self._only in ("", call):
+        kind = "write" if call in WRITES and self._only == "write" else call
+        if call in CALLS and self._only in ("", kind):
             number, self.count = self.count, self.count + 1
             if number == self._fail_at:
                 self.failed = call
