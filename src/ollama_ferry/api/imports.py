@@ -198,9 +198,9 @@ def import_options(
             ModelName.parse(text)
     return ImportOptions(
         texts,
-        renames_of(rename),
-        replace,
-        verify_existing,
+        rename=renames_of(rename),
+        replace=replace,
+        verify_existing=verify_existing,
         lenient=lenient,
         trust=trust or NO_TRUST,
         exclude=tuple(texts_of(exclude)),

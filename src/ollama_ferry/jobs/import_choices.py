@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.errors import Remedy, UsageError
@@ -33,6 +33,7 @@ class ImportOptions:
     """
 
     only: tuple[str, ...] = ()
+    _: KW_ONLY
     rename: Renames = field(default_factory=Renames)
     replace: bool = False
     pulling: bool = False
