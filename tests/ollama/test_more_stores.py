@@ -13,7 +13,7 @@ from ollama_ferry.doctor.machine import check_machine
 from ollama_ferry.errors import StoreNotFound
 from ollama_ferry.ollama.candidates import StoreOrigin, list_candidates
 from ollama_ferry.ollama.desktop import desktop_database, desktop_models
-from ollama_ferry.ollama.locate import locate
+from ollama_ferry.ollama.locate import locate, locate_target
 from support.checking import system
 from support.stores import StoreBuilder
 
@@ -39,6 +39,15 @@ def test_store_is_found(tmp_path: Path, where: str) -> None:
     found = locate(system(tmp_path))
     assert {found.root, *found.others} == {store.root, own.root}
     assert found.root == own.root
+
+
+def test_a_folder_that_any_system_has_is_no_ollama(tmp_path: Path) -> None:
+    """/var/lib is everywhere: an import without a name does not begin a store in it."""
+    (tmp_path / "lib").mkdir()
+    with pytest.raises(StoreNotFound):
+        locate_target(system(tmp_path))
+    (tmp_path / "lib/ollama").mkdir()
+    assert locate_target(system(tmp_path)).root.is_relative_to(tmp_path / "lib/ollama")
 
 
 def test_doctor_lists_them_with_their_sizes(tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ def locate_target(system: System, models: Path | None = None) -> Located:
     except StoreNotFound as error:
         for one in list_candidates(system, ask=False).found:
             # Ollama is there and has no model yet: its home is, and its models folder is still to be made.
-            if one.path.is_dir() or one.path.parent.is_dir():
+            # What is above a folder of another name, as /var/lib is, says nothing of Ollama.
+            of_ollama = one.path.name == "models" or StoreOrigin.DEFAULT not in one.origins
+            if one.path.is_dir() or (of_ollama and one.path.parent.is_dir()):
                 return Located(one.path, f"{one.why}, which has no models yet")
         error.hint += "\nA folder that is named need not exist: it becomes a store."
         raise
