@@ -51,7 +51,7 @@ _TAG = "ferry"
 # How long a server may take to notice that its client has gone, and to write the name that is to be removed; seconds.
 _NOTICE = 3.0
 # What a server says whose files another one's end has pruned in the middle of a pull or copy, on any system.
-_PRUNED = re.compile(r"no such file|not exist|cannot find|not empty|not found|digest mismatch", re.IGNORECASE)
+_PRUNED = re.compile(r"no such (file|model)|not exist|cannot find|not empty|not found|digest mismatch", re.IGNORECASE)
 _ATTEMPTS = 8
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _TENSOR = "application/vnd.ollama.image.tensor"
