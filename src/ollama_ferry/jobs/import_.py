@@ -336,8 +336,8 @@ def _require_carried(source: Inspectable, store: Store, name: ModelName, manifes
         for blob in manifest.blobs:
             if not store.has(blob):
                 require_blob(source, blob, name)
-    host = runs_at(source, manifest)
-    if host:
+    # A model that has weights runs here; its config would cost a registry a request.
+    if manifest.lacks_weights and (host := runs_at(source, manifest)):
         raise cloud_stub(name, host)
 
 
