@@ -203,7 +203,7 @@ ODD: dict[str, tuple[bytes, str]] = {
     ),
     "an extension header of no printable name": (
         with_weights(header(b"\x1f\x9d\x90", 12, b"x") + padded(b"12 mtime=10\n") + RIGHT),
-        "that does not print",
+        "that may stand for packed data",
     ),
     "a sum of signed bytes": (with_weights(RIGHT, before=signed(header("\u00e9".encode()))), "has a sum in a form"),
 }

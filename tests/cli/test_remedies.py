@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[2] / "src/ollama_ferry"
     [
         (Remedy("rename"), "import", "--as"),
         (Remedy("rename", "x:1"), "pull", "--as x:1"),
-        (Remedy("rename"), "export", ""),
+        (Remedy("rename"), "export", "--as"),
+        (Remedy("rename"), "verify", ""),
         (Remedy("models"), "import", "--model."),
         (Remedy("models"), "send", "Name the models to take."),
         (Remedy("insecure", "False"), "push", "leave out --insecure"),

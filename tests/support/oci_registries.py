@@ -229,7 +229,10 @@ class FaultyRegistry:
     def add_model(self, repository: str, tag: str, *layers: bytes) -> bytes:
         """Hold a model; return its manifest."""
         config = b'{"model_format":"gguf"}'
-        entries = [{"mediaType": "application/vnd.ollama.image.model", "digest": self.add(layer), "size": len(layer)} for layer in layers]
+        entries = [
+            {"mediaType": "application/vnd.ollama.image.model", "digest": self.add(layer), "size": len(layer)}
+            for layer in layers
+        ]
         document = {"config": {"digest": self.add(config), "size": len(config)}, "layers": entries}
         raw = json.dumps(document, indent=1).encode()
         self.manifests[f"{repository}:{tag}"] = raw

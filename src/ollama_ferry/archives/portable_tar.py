@@ -10,6 +10,7 @@ Sources: POSIX.1-2017 ``pax`` ("ustar", "pax"); the GNU tar manual, "Basic Tar F
 
 from __future__ import annotations
 
+import codecs
 import re
 import stat
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ _FILES = (b"0", b"\0")
 _FOLDER = b"5"
 # libarchive looks for packed data in packed data, and takes a name for it.
 _PACKED = (b"BZh", b"LZIP", b"LRZI", b"GRZip", b"begin ")
+# No mark of packed data needs more to be told from text.
+_MARK_LIMIT = 6
 _PATH_LIMIT = 4096
 _PART_LIMIT = 255
 
@@ -95,7 +98,7 @@ def check_start(block: bytes) -> None:
     Raises:
         ReadDifferently: it is, for bsdtar.
     """
-    if block.startswith(_PACKED) or not _is_printable(block[NAME]):
+    if _may_be_packed(block):
         raise odd(f"it begins with the name {_shown(block[:20])}, which bsdtar takes for packed data")
 
 
@@ -245,8 +248,8 @@ def check_extension(extension: Extension) -> None:
             raise odd(f"a name of {len(content)} bytes is longer than some readers take")
     if any(block[_LINK]):
         raise odd("an extension header names a file to link to")
-    if not _is_printable(block[NAME]):
-        raise odd("an extension header has a name of its own that does not print, which may stand for packed data")
+    if _may_be_packed(block):
+        raise odd("an extension header has a name of its own that may stand for packed data")
 
 
 def check_records(records: Records, *, of_all: bool = False) -> None:
@@ -307,10 +310,15 @@ def _is_before_1970(field: bytes) -> bool:
     return field[:4] == b"\xff" * 4 and bool(field[4] & 0x80)
 
 
-def _is_printable(field: bytes) -> bool:
-    """Return whether a name's field has nothing but text that prints."""
-    name = field.partition(b"\0")[0]
-    return _is_text(name) and name.decode().isprintable()
+def _may_be_packed(block: bytes) -> bool:
+    """Return whether a header begins as packed data may: with a mark of it, or with what is no text."""
+    start = block[NAME].partition(b"\0")[0][:_MARK_LIMIT]
+    try:
+        # A character may go on behind the limit.
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return True
+    return block.startswith(_PACKED) or any(letter < " " or letter == "\x7f" for letter in text)
 
 
 def _is_text(value: bytes) -> bool:

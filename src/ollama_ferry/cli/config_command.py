@@ -60,7 +60,7 @@ def command(ctx: click.Context, output: Output) -> None:
             }
         )
         return
-    there = configuration.path.exists()
+    there = os.path.exists(configuration.path)
     say(f"the file is {configuration.path}" + ("" if there else ", and is not there"))
     if rows:
         say()

@@ -26,7 +26,7 @@ def check_space(
         findings: where to tell it.
     """
     blobs = root / "blobs"
-    folder = blobs if blobs.is_dir() else root
+    folder = blobs if os.path.isdir(blobs) else root
     try:
         disk = os.stat(folder).st_dev
     except OSError:

@@ -264,7 +264,7 @@ def state_of(path: Path) -> State:
     except OSError:
         if leads_nowhere(path) or leads_nowhere(manifests):
             return State.DANGLING
-        return State.NO_MANIFESTS if blobs.is_dir() and not os.path.lexists(manifests) else State.ABSENT
+        return State.NO_MANIFESTS if os.path.isdir(blobs) and not os.path.lexists(manifests) else State.ABSENT
     return State.STORE
 
 

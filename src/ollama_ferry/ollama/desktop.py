@@ -5,6 +5,7 @@ Source: ``app/store/store.go`` and ``app/store/database.go`` of Ollama.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +26,7 @@ def desktop_models(database: Path) -> Path | None:
 
     The database is opened to read only, and is nobody's word but the user's whose home it is in.
     """
-    if not database.is_file():
+    if not os.path.isfile(database):
         return None
     import sqlite3
 

@@ -92,7 +92,7 @@ def locate_target(system: System, models: Path | None = None) -> Located:
                 hint="Name the folder that holds it.",
                 remedies=[Remedy("store", str(path.parent))],
             )
-        if os.path.lexists(path) and not path.is_dir():
+        if os.path.lexists(path) and not os.path.isdir(path):
             raise StoreNotFound(
                 f"{path} ({named.why}) is no folder", hint="Name the folder that holds manifests/ and blobs/."
             )
@@ -104,7 +104,7 @@ def locate_target(system: System, models: Path | None = None) -> Located:
             # Ollama is there and has no model yet: its home is, and its models folder is still to be made.
             # What is above a folder of another name, as /var/lib is, says nothing of Ollama.
             of_ollama = one.path.name == "models" or StoreOrigin.DEFAULT not in one.origins
-            if one.path.is_dir() or (of_ollama and one.path.parent.is_dir()):
+            if os.path.isdir(one.path) or (of_ollama and os.path.isdir(one.path.parent)):
                 return Located(one.path, f"{one.why}, which has no models yet")
         error.hint += "\nA folder that is named need not exist: it becomes a store."
         raise

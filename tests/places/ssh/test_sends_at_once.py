@@ -61,6 +61,7 @@ def test_second_one_waits_and_says_for_whom(source: StoreBuilder, sshd: Sshd, op
         assert other.taken() == "locked"
         waiting = begin(source, sshd, target)
         assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith("connecting to ")
         line = waiting.stderr.readline()
         assert re.search(r"in use by me at work, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; waiting", line), line
         # Meanwhile the other one sends another model of that name: it is not replaced unasked.

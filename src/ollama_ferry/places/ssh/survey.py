@@ -121,7 +121,7 @@ def _read_names(survey: Survey, call: Call) -> None:
         with suppress(InvalidName):
             survey.names.append(ModelName.from_path(path.split("/")))
         if len(survey.names) > MODELS_LIMIT:
-            raise Damaged(f"there are more than {MODELS_LIMIT} models on the other host")
+            raise FerryError(f"there are more than {MODELS_LIMIT} models on the other host")
 
 
 def _read_manifest(survey: Survey, call: Call, said: str, room: int) -> int:

@@ -145,7 +145,7 @@ class StoreSink:
                 note_pull(self.store, self._folders.root, self._disk, name, manifest.digest)
             except (OSError, FerryError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
-                self._note(f"{name}: can't write down that it was pulled, for later pulls to replace it: {why}")
+                self._run.note(f"{name}: can't write down that it was pulled, for later pulls to replace it: {why}")
         self._publisher.publish_model(name, manifest)
         self._pass_notes_on()
 
