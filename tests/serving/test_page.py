@@ -110,6 +110,7 @@ _LOOK = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed, and need not be")
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_is_cut_and_every_line_is_copied(filled: StoreBuilder, tmp_path: Path, width: int) -> None:
