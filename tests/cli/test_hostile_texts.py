@@ -13,7 +13,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ import pytest
 
 from ollama_ferry.cli import run as cli_run
 from ollama_ferry.cli.terminal import escaped
+from support.http_double import answering
 from support.oci_registries import Answered, FaultyHandler, FaultyRegistry, faulty_registry
 from support.served import raw, serve_process
 from support.stores import StoreBuilder
@@ -283,10 +284,8 @@ def server_saying(body: bytes, status: int) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with answering(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize("status", [200, 500])

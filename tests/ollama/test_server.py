@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ollama_ferry.engine.events import Event, Noted
 from ollama_ferry.ollama.listeners import listeners
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
 from support.command_line import ferry
+from support.http_double import DoubleServer
 from support.stores import StoreBuilder
 
 DATA = f"FROM /data/my models/blobs/sha256-{'a' * 64}\n"
@@ -61,8 +62,7 @@ class FakeServer:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.handle_error = lambda *args: None  # type: ignore[method-assign]
+        self.http = DoubleServer(("127.0.0.1", 0), Handler)
         self.address = ServerAddress("http", "127.0.0.1", self.http.server_port)
         self.thread = threading.Thread(target=self.http.serve_forever)
         self.thread.start()

@@ -15,11 +15,12 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from ollama_ferry.registries.access import Access, Patience
+from support.http_double import answering
 from support.tools import require_tool
 
 USER, PASSWORD = "ferry", "over the water"
@@ -458,28 +459,13 @@ class FaultyHandler(BaseHTTPRequestHandler):
         self.reply(201)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: lines that break are what is tested."""
-
-
 @contextlib.contextmanager
 def faulty_registry() -> Iterator[FaultyRegistry]:
     """Serve until the block ends."""
     registry = FaultyRegistry()
     handler = type("Handler", (FaultyHandler,), {"registry": registry})
-    server = _Server(("127.0.0.1", 0), handler)
-    registry.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with answering(handler) as registry.address:
         yield registry
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextlib.contextmanager
@@ -518,20 +504,13 @@ def connect_proxy(
                 back.join()
             self.close_connection = True
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    context = None
     if certificates is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.crt"))
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"{'localhost' if certificates else '127.0.0.1'}:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Handler, context) as address:
+        yield address.replace("127.0.0.1", "localhost") if certificates else address, asked
 
 
 def _pour(source: socket.socket, sink: socket.socket, cuts: list[int]) -> None:

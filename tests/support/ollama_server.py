@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from support.http_double import answering
+
 BINARY = os.environ.get("OLLAMA_BIN") or shutil.which("ollama") or ""
 
 
@@ -88,8 +90,7 @@ def registry(models: Path) -> Iterator[str]:
     """
     import hashlib
     import re
-    import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from http.server import BaseHTTPRequestHandler
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -128,12 +129,5 @@ def registry(models: Path) -> Iterator[str]:
                 with contextlib.suppress(ConnectionError):
                     self.wfile.write(part)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Handler) as address:
+        yield address

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from ollama_ferry.model.names import ModelName
+from support.http_double import answering
 
 
 class ServerDouble:
@@ -173,23 +173,8 @@ def serving_double() -> Iterator[ServerDouble]:
                 found = double.manifests.pop(name, None)
             self.answer(200 if found else 404, {} if found else {"error": f"model '{name}' not found"})
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    double.address = f"127.0.0.1:{server.server_address[1]}"
-    try:
+    with answering(Handler) as double.address:
         yield double
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # Whoever asked has gone, which some of the faults lead to: nothing to print into what the command says.
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
 
 
 def _short(name: str) -> str:

@@ -6,16 +6,16 @@ import base64
 import contextlib
 import json
 import subprocess
-import threading
 import time
 import urllib.parse
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from support.http_double import answering
 from support.tools import require_tool
 
 ISSUER, SERVICE = "ferry tests", "the registry"
@@ -98,13 +98,5 @@ def token_server(folder: Path, *, lifetime: int, login: str = "") -> Iterator[To
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    tokens.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with answering(Handler) as tokens.address:
         yield tokens
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
