@@ -107,14 +107,18 @@ def test_entries_follow_the_rules(store: StoreBuilder, tmp_path: Path, monkeypat
     archive = tmp_path / "a.tar"
     ollama_ferry.export(["big:*", "hf.co/*/*"], archive, store=store.root)
     assert archive.stat().st_size % 10240 == 0
-    assert b"ustar\x0000" not in archive.read_bytes()[:512] and archive.read_bytes()[257:265] == b"ustar  \0"
+    content = archive.read_bytes()
     with tarfile.open(archive) as opened:
         members = opened.getmembers()
     for member in members:
+        # GNU's form; that of the comments before big blobs is another one, and tells a reader nothing of members.
+        assert content[member.offset_data - 512 :][257:265] == b"ustar  \0"
+        # The blocks of big ones can be shared with the store's by file systems that know how.
+        assert member.size < 2**20 or member.offset_data % 4096 == 0
         assert (member.uname, member.gname, member.uid, member.gid) == ("ollama", "ollama", 0, 0)
         assert member.mode == (0o755 if member.isdir() else 0o644)
         assert member.mtime == 1_700_000_000
-        assert not member.pax_headers
+        assert not "".join(member.pax_headers.values()).strip()
         assert member.isreg() or (member.isdir() and member.name.startswith("manifests/"))
     blobs = [member.name for member in members if member.name.startswith("blobs/")]
     assert blobs == sorted(set(blobs))

@@ -1,16 +1,14 @@
 """What an archive leaves out on purpose, because its target has it: said at its start, where a stream shows it first.
 
-It stands in global PAX headers with nothing but a comment (POSIX.1-2017 ``pax``, "comment"), as ``git archive`` writes
-them; every tar passes over these. See docs/archive-format.md.
+It stands in global PAX headers with nothing but a comment. See docs/archive-format.md.
 """
 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
 
-from ollama_ferry.archives.tar import BLOCK, padding
+from ollama_ferry.archives.tar import comment_header
 
 _TITLE = b"ollama-ferry leaves out\n"
 _LINE = re.compile(rb"([0-9]{1,19}) ([0-9a-f]{64})\n")
@@ -34,20 +32,4 @@ def left_out_of(comment: bytes) -> Iterator[LeftOutBlob]:
 
 
 def _header(blobs: Sequence[LeftOutBlob]) -> bytes:
-    text = _TITLE + b"".join(b"%d %s\n" % (size, sha256.encode()) for sha256, size in blobs)
-    record = _record(b"comment=" + text)
-    info = tarfile.TarInfo("pax_global_header")
-    info.type = tarfile.XGLTYPE
-    info.size = len(record)
-    info.mode = 0o644
-    header = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    assert len(header) == BLOCK  # noqa: S101 -- its name is short
-    return header + record + padding(len(record))
-
-
-def _record(keyed: bytes) -> bytes:
-    """Return a PAX record: its own length in decimal digits, a blank, the key and value, a newline."""
-    length = len(keyed) + 2
-    while length != len(keyed) + 2 + len(str(length)):
-        length = len(keyed) + 2 + len(str(length))
-    return b"%d %s\n" % (length, keyed)
+    return comment_header(_TITLE + b"".join(b"%d %s\n" % (size, sha256.encode()) for sha256, size in blobs))

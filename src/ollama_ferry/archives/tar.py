@@ -15,6 +15,9 @@ _NAME_FIELD = 99
 RECORD = 20 * BLOCK
 """What ``tar`` writes at a time; the archive is padded to it, as plain tar does."""
 
+ALIGNED = 4096
+"""Where files begin whose blocks file systems may share (Btrfs, XFS): on a border of their blocks, in bytes."""
+
 OWNER = "ollama"
 """Owner and group by name: GNU tar as root looks the name up first, and Ollama's service has this user."""
 
@@ -61,6 +64,39 @@ def end(position: int) -> bytes:
     """
     length = 2 * BLOCK
     return bytes(length + (-(position + length)) % RECORD)
+
+
+def comment_header(text: bytes) -> bytes:
+    """Return a global PAX header with nothing but a comment, which every tar passes over; ``git archive`` writes such.
+
+    Source: POSIX.1-2017 ``pax``, "comment".
+    """
+    keyed = b"comment=" + text
+    # A record begins with its own length in decimal digits.
+    length = len(keyed) + 2
+    while length != len(keyed) + 2 + len(str(length)):
+        length = len(keyed) + 2 + len(str(length))
+    info = tarfile.TarInfo("pax_global_header")
+    info.type = tarfile.XGLTYPE
+    info.size = length
+    info.mode = 0o644
+    header = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    return header + b"%d %s\n" % (length, keyed) + padding(length)
+
+
+def alignment(position: int) -> bytes:
+    """Return the comment that brings what follows it to a border of :data:`ALIGNED`; nothing where it is there.
+
+    Args:
+        position: in the archive, in bytes; whole blocks.
+    """
+    gap = -position % ALIGNED
+    if gap == BLOCK:
+        # A comment has two blocks at least.
+        gap += ALIGNED
+    # The record fills its blocks: its length, a blank, the key, blanks and a newline.
+    length = gap - BLOCK
+    return comment_header(b" " * (length - len(f"{length} comment=\n"))) if gap else b""
 
 
 def _header(name: str, kind: bytes, mode: int, size: int, mtime: int) -> bytes:

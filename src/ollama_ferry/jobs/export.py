@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ollama_ferry.archives import tar
 from ollama_ferry.archives.frames import FRAME_SIZE
 from ollama_ferry.archives.kinds import Compression, Kind, kind_of
 from ollama_ferry.archives.packing import packer
@@ -156,7 +155,7 @@ def plan_export(
 def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:
     """Foretell an archive's size in bytes by packing samples spread evenly over the blobs."""
     entries = [blob.size for blob in planned.blobs] + [len(m.manifest.raw) for m in planned.models]
-    framing = sum(tar.BLOCK + len(tar.padding(size)) for size in entries) + tar.RECORD
+    framing = ArchiveSink.framing(entries)
     content = sum(entries)
     if kind is Kind.TAR:
         return content + framing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from ollama_ferry._version import __version__
@@ -18,6 +19,10 @@ from ollama_ferry.model.names import ModelName
 
 # A blob below this has no frame of its own: around thousands of them that would be more than packing saves.
 _SMALL = 64 * 1024
+# Blobs from this on begin in a plain tar where a file system can share their blocks, as long as these are so few that
+# what fills up before them, at most 4.6 kB, stays far below what readers take of comments.
+_SHARED = 1024 * 1024
+_SHARED_AT_MOST = 1000
 
 
 class ArchiveOutput(Protocol):
@@ -75,9 +80,16 @@ class ArchiveSink:
         self._left_out: tuple[LeftOutBlob, ...] = ()
         self._signature = signature
         self._folders: set[str] = set()
-        self._position = 0
+        self._position = self._aligned = 0
         # Headers, padding and manifests wait here for the next frame.
         self._pending = bytearray()
+
+    @staticmethod
+    def framing(sizes: Sequence[int]) -> int:
+        """Return how many bytes a plain tar has at most beside those of files of these sizes, in bytes."""
+        aligned = min(sum(size >= _SHARED for size in sizes), _SHARED_AT_MOST)
+        headers = sum(tar.BLOCK + len(tar.padding(size)) for size in sizes)
+        return headers + aligned * (tar.ALIGNED + tar.BLOCK) + tar.RECORD
 
     def prepare(self, plan: Plan) -> None:
         """Learn the blobs' times, that of the newest manifest that needs it, and name those that are left out."""
@@ -93,7 +105,11 @@ class ArchiveSink:
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Write a blob; when ``data`` raises, the archive is of no use and must be abandoned."""
         name = f"blobs/{blob.digest.file_name}"
-        self._pend(tar.file_header(name, blob.size, self._times.get(blob.digest, self._fixed_time or 0)))
+        header = tar.file_header(name, blob.size, self._times.get(blob.digest, self._fixed_time or 0))
+        if self._kind is Kind.TAR and blob.size >= _SHARED and self._aligned < _SHARED_AT_MOST:
+            self._aligned += 1
+            self._pend(tar.alignment(self._position + len(self._pending) + len(header)))
+        self._pend(header)
         if blob.size >= _SMALL:
             self._flush()
         self._files.append(IndexedFile(name, blob.size, self._position + len(self._pending), blob.digest.hex))
