@@ -1,18 +1,18 @@
-"""The plot of a run, as SVG: wall time against the limit on a logarithmic axis. Nothing is from outside."""
+"""The plot of a run, as SVG: wall time against the limit on a logarithmic axis."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from alternatives import ARRIVING, LEAVING
+from drawing import FAINT, GRID, drawing, text
 from figures import Figures, Row
 
 _WIDTH, _LEFT, _RIGHT = 980, 330, 190
 _LINE, _TOP, _GAP = 22, 64, 62
 _TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
-_OURS, _OTHER, _GRID, _TEXT, _FAINT = "#0b6e99", "#9a9a9a", "#e2e2e2", "#222222", "#666666"
+_OURS, _OTHER = "#0b6e99", "#9a9a9a"
 
 
 def plot(figures: Figures) -> str:
@@ -27,24 +27,10 @@ def plot(figures: Figures) -> str:
     for title, contained in shown.items():
         parts += _panel(title, contained, axis, y)
         y += len(contained) * _LINE + _GAP
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" '
-        f'font-family="sans-serif" font-size="13" fill="{_TEXT}">'
-    )
-    title = f"Wall time against the limit: one model of {figures.gigabytes:g} GB, 4-bit weights"
     machine = f"{figures.machine.get('processor', '')}, {figures.machine.get('cores', '?')} cores, {figures.date}"
-    return "\n".join(
-        [
-            head,
-            f"<title>{escape(title)}</title>",
-            f'<rect width="{_WIDTH}" height="{y}" fill="#ffffff"/>',
-            _text(16, 26, title, size=16),
-            _text(16, 45, f"left is faster; blue is ollama-ferry, which hashes and syncs; {machine}", colour=_FAINT),
-            *parts,
-            "</svg>",
-            "",
-        ]
-    )
+    title = f"Wall time against the limit: one model of {figures.gigabytes:g} GB, 4-bit weights"
+    about = f"left is faster; blue is ollama-ferry, which hashes and syncs; {machine}"
+    return drawing(_WIDTH, y, title, about, parts)
 
 
 class _Axis:
@@ -67,12 +53,12 @@ class _Axis:
 
 def _panel(title: str, rows: Sequence[Row], axis: _Axis, top: int) -> list[str]:
     bottom = top + 16 + len(rows) * _LINE
-    drawn = [_text(16, top + 8, title, size=14, bold=True)]
+    drawn = [text(16, top + 8, title, size=14, bold=True)]
     for mark in axis.ticks:
         x = axis.at(mark)
-        colour = _FAINT if mark == 1 else _GRID
+        colour = FAINT if mark == 1 else GRID
         drawn.append(f'<line x1="{x:.1f}" y1="{top + 12}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}"/>')
-        drawn.append(_text(x, bottom + 15, f"{mark:g}×", colour=_FAINT, anchor="middle", size=11))
+        drawn.append(text(x, bottom + 15, f"{mark:g}×", colour=FAINT, anchor="middle", size=11))
     for number, row in enumerate(rows):
         drawn += _row(row, axis, top + 16 + number * _LINE + _LINE // 2)
     return drawn
@@ -80,9 +66,9 @@ def _panel(title: str, rows: Sequence[Row], axis: _Axis, top: int) -> list[str]:
 
 def _row(row: Row, axis: _Axis, y: int) -> list[str]:
     colour = _OURS if row.ours else _OTHER
-    drawn = [_text(_LEFT - 10, y + 4, row.name, anchor="end", bold=row.ours)]
+    drawn = [text(_LEFT - 10, y + 4, row.name, anchor="end", bold=row.ours)]
     if not row.ratios:
-        return [*drawn, _text(_LEFT + 6, y + 4, row.failed[:60] or "not measured", colour=_FAINT)]
+        return [*drawn, text(_LEFT + 6, y + 4, row.failed[:60] or "not measured", colour=FAINT)]
     left, middle, right = axis.at(min(row.ratios)), axis.at(row.ratio), axis.at(max(row.ratios))
     size = f", {row.size / row.content * 100:.1f} % of the size" if row.size and row.content else ""
     wrong = f", {row.wrong}" if row.wrong else ""
@@ -90,14 +76,5 @@ def _row(row: Row, axis: _Axis, y: int) -> list[str]:
         *drawn,
         f'<line x1="{left:.1f}" y1="{y}" x2="{right:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>',
         f'<circle cx="{middle:.1f}" cy="{y}" r="5" fill="{colour}"/>',
-        _text(max(middle, right) + 10, y + 4, f"{row.ratio:.2f}×{size}{wrong}", size=11),
+        text(max(middle, right) + 10, y + 4, f"{row.ratio:.2f}×{size}{wrong}", size=11),
     ]
-
-
-def _text(
-    x: float, y: float, words: str, *, size: int = 13, colour: str = "", anchor: str = "", bold: bool = False
-) -> str:
-    more = f' fill="{colour}"' if colour else ""
-    more += f' text-anchor="{anchor}"' if anchor else ""
-    more += ' font-weight="bold"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y}" font-size="{size}"{more}>{escape(words)}</text>'

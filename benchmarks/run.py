@@ -23,6 +23,7 @@ from pathlib import Path
 
 from alternatives import install_others
 from figures import Figures, Row, as_json, read_figures, write_text
+from growth_plot import growth_plot
 from machine import describe
 from measuring import PartFailedError, compile_package, readable, remove
 from parts import PARTS
@@ -31,7 +32,8 @@ from setting import Setting
 from tables import regressions, report
 
 ROOT = Path(__file__).parent.parent
-TABLES, PLOT, RECORD = "benchmarks-figures.md", "benchmarks-figures.svg", "benchmarks-figures.json"
+TABLES, RECORD = "benchmarks-figures.md", "benchmarks-figures.json"
+PLOT, GROWTH = "benchmarks-figures.svg", "benchmarks-growth.svg"
 
 FAILED = "the whole part"
 
@@ -85,7 +87,7 @@ class Results:
 
     def text(self) -> str:
         """Return the tables."""
-        return report(self._figures, self.before, command=self._command, plot=PLOT)
+        return report(self._figures, self.before, command=self._command, plot=PLOT, growth=GROWTH)
 
     def keep(self) -> None:
         """Write what there is: a run that is killed has not been for nothing."""
@@ -99,6 +101,8 @@ class Results:
         if self._folder:
             write_text(self._folder / TABLES, self.text())
             write_text(self._folder / PLOT, plot(self._figures))
+            if "growth" in self._figures.parts:
+                write_text(self._folder / GROWTH, growth_plot(self._figures))
             write_text(self._folder / RECORD, as_json(self._figures))
 
 

@@ -15,7 +15,7 @@ _COLUMNS = _HEAD.count("|") - 1
 _QUICK = "**This was a quick run to try the machinery: the figures say nothing.**"
 
 
-def report(figures: Figures, before: Figures | None, *, command: str, plot: str) -> str:
+def report(figures: Figures, before: Figures | None, *, command: str, plot: str, growth: str) -> str:
     """Return the tables.
 
     Args:
@@ -23,6 +23,7 @@ def report(figures: Figures, before: Figures | None, *, command: str, plot: str)
         before: the run that was recorded last; compared where its size is the same.
         command: how the run was started.
         plot: the name of the plot's file, beside the report's.
+        growth: the same of the plot of how cost grows.
     """
     comparable = before if before and before.gigabytes == figures.gigabytes else None
     lines = [
@@ -51,6 +52,7 @@ def report(figures: Figures, before: Figures | None, *, command: str, plot: str)
         lines += ["", f"Not in this run: {', '.join(absent)}."]
     for name, rows in figures.parts.items():
         lines += ["", f"## {name}", "", PARTS[name].about]
+        lines += ["", f"![seconds against amounts]({growth})"] if name == "growth" else []
         for table in dict.fromkeys(row.table for row in rows):
             lines += _table(table, [row for row in rows if row.table == table], comparable, name)
     lines += ["", "## How each was called", "", "`WORK` is the folder of the part, `BLOB` the file of the weights.", ""]

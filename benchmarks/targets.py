@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from figures import Figures, Row
-from parts import http, small_blobs, ssh
+from parts import growth, http, small_blobs, ssh
 
 _MEMORY = 64e6
 _FLAT = 1.25
+# What a disk and a clock may add to a line that is straight.
+_STRAIGHT = 1.25
 
 _EXPORT, _IMPORT = "ollama-ferry export", "ollama-ferry import"
 
@@ -107,6 +109,8 @@ def _asked() -> Iterator[tuple[str, Callable[[_Measured], _Finding]]]:
     yield "its import as fast as `cp -r` and `sync`", _times_as_fast("import .tar.gz", small_blobs.CP, 1, "small-blobs")
     yield "peak memory at most 64 MB, whatever is done", _peak
     yield "peak memory is flat from 1 to 16 GB", _flat
+    for counted in growth.AMOUNTS:
+        yield f"time grows no faster than the {counted}", _in_proportion_to(counted)
     yield "`--help` in at most 0.12 s", _seconds("--help", 0.12, "start-up")
     yield "`list` of 1,000 models in at most 0.3 s", _seconds("list of 1,000 models", 0.3, "start-up")
     yield "`list` of the archive under 0.25 s", _seconds("list of the archive", 0.25, "two-models")
@@ -191,6 +195,21 @@ def _flat(measured: _Measured) -> _Finding:
         texts.append(f"{what} " + ", ".join(f"{peak / 1e6:.0f}" for peak in peaks) + " MB")
         met = met and max(peaks) <= _FLAT * min(peaks)
     return "; ".join(texts), met
+
+
+def _in_proportion_to(counted: str) -> Callable[[_Measured], _Finding]:
+    middle, most = growth.AMOUNTS[counted][1:]
+
+    def find(measured: _Measured) -> _Finding:
+        texts, met = [], True
+        for what in ("export", "import", "list"):
+            before = measured.row(growth.name_of(what, counted, middle), "growth").time
+            found = measured.row(growth.name_of(what, counted, most), "growth").time
+            texts.append(f"{what} {found / before:.1f}")
+            met = met and found / before <= most / middle * _STRAIGHT
+        return f"{', '.join(texts)} times for {most / middle:g} times as many", met
+
+    return find
 
 
 def _blobs_a_second(measured: _Measured) -> _Finding:

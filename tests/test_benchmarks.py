@@ -15,7 +15,9 @@ import pytest
 import measuring
 from alternatives import LIMIT, Carried, model_tools
 from figures import Figures, Row, as_json, read_figures, write_text
+from growth_plot import growth_plot
 from measuring import Chain, Step, line, run_rounds
+from parts import growth
 from plot import plot
 from sample_stores import chat_variant, one_model, sparse_models, what_is_wrong
 from support.stores import StoreBuilder, faults_of
@@ -157,14 +159,14 @@ def test_the_whole_machinery_with_a_broken_alternative(tmp_path: Path) -> None:
 def test_a_ratio_that_got_worse_is_marked() -> None:
     before = figures(row("ours", 1.0, 1.2, 1.1), row("theirs", 2, ours=False))
     now = figures(row("ours", 1.5, 1.3, 1.4), row("theirs", 4, ours=False), row("new", 9))
-    text = report(now, before, command="x", plot="p.svg")
+    text = report(now, before, command="x", plot="p.svg", growth="g.svg")
     assert "| **ours** | 4.20 | 3.90 to 4.50 | 3 | 1.10 → 1.40 **worse** | 1.25 | 1.30 | 95.0 % | 30 MB |" in text
     assert "2.00 → 4.00 |" in text and "| 9.00 |" in text
     assert regressions(now, before) == ["worse: one-model, ours: 1.10 → 1.40"]
     assert regressions(figures(row("ours", 1.26)), before) == []
     # Another size is another benchmark.
     assert regressions(replace(now, gigabytes=1), before) == []
-    assert "→ 1.40" not in report(replace(now, gigabytes=1), before, command="x", plot="p.svg")
+    assert "→ 1.40" not in report(replace(now, gigabytes=1), before, command="x", plot="p.svg", growth="g.svg")
     assert regressions(now, None) == []
 
 
@@ -205,6 +207,26 @@ def test_the_plot_stands_alone_and_shows_what_failed_in_words() -> None:
     assert "ours <&>" in words and "1.75×, 95.0 % of the size" in words and "failed with 3" in words
     assert len([element for element in root.iter() if element.tag.endswith("circle")]) == 2
     assert ElementTree.fromstring(plot(figures())) is not None  # noqa: S314 -- made here
+
+
+def test_growth_is_drawn_and_judged() -> None:
+    def run(slow: float) -> Figures:
+        rows = []
+        for counted, amounts in growth.AMOUNTS.items():
+            for what in ("export", "import", "list"):
+                for amount in amounts:
+                    seconds = 0.2 + amount / amounts[-1] * 30 * (slow if amount == amounts[-1] else 1)
+                    rows.append(replace(row(growth.name_of(what, counted, amount), 1), seconds=[seconds]))
+        return figures(*rows, part="growth")
+
+    drawn = growth_plot(run(1))
+    assert ElementTree.fromstring(drawn) is not None  # noqa: S314 -- made here
+    assert drawn.count("<polyline") == 9 and "import 30.2 s" in drawn
+    assert ElementTree.fromstring(growth_plot(figures())) is not None  # noqa: S314 -- made here
+    asked = {target.asked: target.met for target in targets(run(1))}
+    assert asked["time grows no faster than the blobs"] is True
+    assert {target.asked: target.met for target in targets(run(2))}["time grows no faster than the blobs"] is False
+    assert {target.met for target in targets(figures()) if "grows no faster" in target.asked} == {None}
 
 
 def test_restored_stores_are_looked_at_without_the_code_under_test(source: StoreBuilder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parts import http, memory, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
+from parts import growth, http, memory, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
 from setting import Part
 
 PARTS: dict[str, Part] = {
@@ -14,4 +14,5 @@ PARTS: dict[str, Part] = {
     "ssh": ssh.PART,
     "http": http.PART,
     "memory": memory.PART,
+    "growth": growth.PART,
 }
