@@ -45,7 +45,6 @@ class Imported:
         models: the models that are in the store now, sorted.
         blobs: the blobs that moved.
         present: the blobs that were here already.
-        left_out: models of the archive that could not be taken, and why.
         ignored: how many files in the archive are none of Ollama's.
         ignored_names: the first few of these.
         seconds: how long it took.
