@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ollama_ferry
+from ollama_ferry import api
 from ollama_ferry.errors import NotFound
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.jobs.pull import pull_into_store, references_of
@@ -228,6 +229,17 @@ def test_skopeo_copies_every_model_in_oci_form(plain: Registry, models: StoreBui
         stored = StoreBuilder(tmp_path / "store").manifest_path(name)
         assert stored.read_bytes() == models.manifest_path(name).read_bytes()
     assert not faults_of(tmp_path / "store")
+
+
+def test_skopeo_copies_what_is_served_in_oci_form(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:
+    with api.serve("a:1", store=models.root, listen="127.0.0.1:0", oci=True) as server:
+        served = f"{server.address}/library/a:1"
+        skopeo_copy(f"docker://{served}", f"docker://{plain.address}/mirror/a:1")
+        for number, place in enumerate((served, f"{plain.address}/mirror/a:1")):
+            store = StoreBuilder(tmp_path / f"store {number}")
+            run("pull", place, "--as", "a:1", "--models", store.root, "--insecure")
+            assert store.manifest_path("a:1").read_bytes() == models.manifest_path("a:1").read_bytes()
+            assert not faults_of(store.root)
 
 
 def test_forms_of_one_model_replace_each_other(plain: Registry, models: StoreBuilder, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_ipv6_is_listened_on(filled: StoreBuilder, tmp_path: Path) -> None:
 
 
 def test_skopeo_logs_in_and_reads_the_same_manifest(filled: StoreBuilder) -> None:
-    """It goes no further: skopeo copies no manifest of the Docker type that names Ollama's layers."""
+    """It goes no further without --oci: skopeo copies no manifest of Docker's type that names Ollama's layers."""
     skopeo = require_tool("skopeo")
 
     def run(*words: str) -> subprocess.CompletedProcess[bytes]:

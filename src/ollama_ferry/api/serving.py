@@ -25,6 +25,7 @@ def serve(
     store: StoreLike = None,
     listen: str = "127.0.0.1:11435",
     token: str = "",
+    oci: bool = False,
     log: Callable[[Served], None] | None = None,
     observer: Observer = ignore,
 ) -> Iterator[Serving]:
@@ -37,6 +38,8 @@ def serve(
         store: the models folder; None finds it as the command does.
         listen: ``ADDRESS:PORT``; port 0 takes a free one.
         token: what requests must carry; empty lets everybody read.
+        oci: serve manifests of OCI's type with the models' own within, for tools that take no other (skopeo);
+            ``ollama pull`` gets another ID from these.
         log: notified of every answer, from the server's threads.
         observer: notified of which store it is, and why.
 
@@ -56,10 +59,10 @@ def serve(
     secret = check_token(token) if token else ""
     with ExitStack() as stack:
         if archive is not None:
-            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), wanted))
+            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), wanted, oci=oci))
         else:
             located = located_store(store, Run(observer))
-            to_serve = serve_store(located, wanted)
+            to_serve = serve_store(located, wanted, oci=oci)
         server = stack.enter_context(Server(to_serve.served_models, address, token=secret, log=log or log_nothing))
         host = outward(address, server.host, server.port)
         yield Serving(

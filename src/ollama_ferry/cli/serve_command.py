@@ -43,6 +43,7 @@ class _Asked:
     models: tuple[str, ...]
     listen: str
     token: str | None
+    oci: bool
     store: Path | None
 
 
@@ -71,6 +72,9 @@ class _Asked:
     metavar="TEXT",
     help="Answer only who sends this token, which `ollama pull` can't. Better set OLLAMA_FERRY_TOKEN: other users of "
     "this machine see a command's words.",
+)
+@click.option(
+    "--oci", is_flag=True, help="Serve manifests of OCI's type, for skopeo; `ollama-ferry pull` gives back the same ID."
 )
 @store_option
 @output_options
@@ -101,11 +105,12 @@ def _serve(asked: _Asked, output: Output) -> None:
             store=asked.store,
             listen=asked.listen,
             token=asked.token or "",
+            oci=asked.oci,
             log=None if output.quiet else _print_served,
             observer=observer,
         ) as served,
     ):
-        _print_begun(served, output)
+        _print_begun(served, output, oci=asked.oci)
         with contextlib.suppress(KeyboardInterrupt):
             served.wait()
     output.note("ended: nothing is served any more")
@@ -134,7 +139,7 @@ def _place(asked: _Asked) -> tuple[Path | None, tuple[str, ...]]:
     return None, asked.words
 
 
-def _print_begun(served: Serving, output: Output) -> None:
+def _print_begun(served: Serving, output: Output, *, oci: bool) -> None:
     tell_left_out(served.left_out, output, "serve")
     if served.only_here:
         output.note("note: only this machine reaches that; for others, --listen :11435 or an address of this machine's")
@@ -145,6 +150,8 @@ def _print_begun(served: Serving, output: Output) -> None:
         )
     if served.token_needed:
         output.note("note: `ollama pull` can't send a token; `ollama-ferry pull`, skopeo and curl can")
+    if oci:
+        output.note("note: `ollama pull` gets these models under other IDs, `ollama-ferry pull` under their own")
     if output.as_json:
         output.document(_fields(served))
     elif output.quiet:

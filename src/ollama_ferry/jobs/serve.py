@@ -89,35 +89,39 @@ class Serving:
         self.server.wait()
 
 
-def serve_store(located: Located, wanted: Wanted) -> ToServe:
+def serve_store(located: Located, wanted: Wanted, *, oci: bool = False) -> ToServe:
     """Choose models of a store to serve.
 
     Args:
         located: the store.
         wanted: which; a model that is named in full must be whole.
+        oci: serve manifests of OCI's type, with the model's own within.
 
     Raises:
         FerryError: a named model is not there or not whole, or nothing can be served.
     """
     store = Store(located.root)
-    models, left_out = choose(store, select(located, wanted))
+    models, left_out = choose(store, select(located, wanted), oci=oci)
     return ToServe(ServedModels(store, models), tuple(left_out), store.label)
 
 
 @contextmanager
-def serve_archive(path: Path, only: Wanted) -> Iterator[ToServe]:
+def serve_archive(path: Path, only: Wanted, *, oci: bool = False) -> Iterator[ToServe]:
     """Choose models of an archive to serve, which is open until the block ends; see :func:`choose_of_archive`."""
-    with choose_of_archive(path, only) as (source, models, left_out):
+    with choose_of_archive(path, only, oci=oci) as (source, models, left_out):
         yield ToServe(ServedModels(source, models), tuple(left_out), source.label)
 
 
 @contextmanager
-def choose_of_archive(path: Path, only: Wanted) -> Iterator[tuple[Inspectable, list[ServedModel], list[NotCarried]]]:
+def choose_of_archive(
+    path: Path, only: Wanted, *, oci: bool = False
+) -> Iterator[tuple[Inspectable, list[ServedModel], list[NotCarried]]]:
     """Find the models of an archive that can be served; it is open until the block ends.
 
     Args:
         path: the archive's file.
         only: which of them.
+        oci: serve manifests of OCI's type, with the model's own within.
 
     Raises:
         UsageError: it is packed and has no index: nothing in it can be found.
@@ -126,4 +130,4 @@ def choose_of_archive(path: Path, only: Wanted) -> Iterator[tuple[Inspectable, l
     with open_searchable(path, Run(), what_for="serve", shared=True) as source:
         if not any(source.names()):
             raise ModelNotFound(f"{path} holds no model")
-        yield source, *choose(source, pick(source, only))
+        yield source, *choose(source, pick(source, only), oci=oci)

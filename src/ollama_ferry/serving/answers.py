@@ -185,10 +185,10 @@ def _no_referrers(request: Request, repository: str, reference: str, shown: str)
 
 
 def _of_manifest(request: Request, model: ServedModel) -> ServedAnswer:
-    raw = model.manifest.raw
-    headers = (("Content-Type", _media_type(raw)), *_digest_headers(model.manifest.digest))
+    raw = model.document.raw
+    headers = (("Content-Type", _media_type(raw)), *_digest_headers(model.document.digest))
     what = f"manifest of {model.path}"
-    if _is_known(request, model.manifest.digest):
+    if _is_known(request, model.document.digest):
         return ServedAnswer(304, what, headers)
     return ServedAnswer(200, what, headers, raw, length=len(raw))
 

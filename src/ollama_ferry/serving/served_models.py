@@ -18,6 +18,7 @@ from ollama_ferry.engine.ports import Inspectable, Readable
 from ollama_ferry.errors import Damaged, MissingBlob, UsageError
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.places.registry.manifest_forms import oci_form
 from ollama_ferry.wording import exact_size
 
 _LOCAL = "local"
@@ -30,20 +31,37 @@ class ServedModel:
 
     Attributes:
         name: its name in the place that it comes from.
-        manifest: its manifest; the bytes are served as they are.
+        manifest: its own manifest, whose digest is its ID.
         repository: the path below ``/v2/``, for example ``library/deepseek-r1``.
         tag: the tag in that repository.
+        form: the manifest of OCI's type that is served instead, with its own within; None serves its own.
     """
 
     name: ModelName
     manifest: Manifest
     repository: str
     tag: str
+    form: Manifest | None = None
 
     @classmethod
-    def of(cls, name: ModelName, manifest: Manifest) -> ServedModel:
-        """Return a model under its own namespace, model and tag; its host is left out."""
-        return cls(name, manifest, f"{name.namespace}/{name.model}", name.tag)
+    def of(cls, name: ModelName, manifest: Manifest, *, oci: bool = False) -> ServedModel:
+        """Return a model under its own namespace, model and tag; its host is left out.
+
+        Args:
+            name: of the model.
+            manifest: its own.
+            oci: serve the form of OCI's type.
+
+        Raises:
+            UsageError: it has no such form.
+        """
+        form = Manifest.parse(oci_form(name, manifest)) if oci else None
+        return cls(name, manifest, f"{name.namespace}/{name.model}", name.tag, form)
+
+    @property
+    def document(self) -> Manifest:
+        """The manifest that is served, to the byte."""
+        return self.form or self.manifest
 
     @property
     def path(self) -> str:
@@ -98,7 +116,7 @@ class ServedModels:
                 )
             if model.path_for_ollama != model.path:
                 repository.tags_for_ollama[f"{_LOCAL}{_BEHIND_LOCAL}"] = model
-            repository.digests.setdefault(model.manifest.digest, model)
+            repository.digests.setdefault(model.document.digest, model)
             repository.blobs.update((blob.digest, blob) for blob in blobs_of(model.name, model.manifest))
 
     def model(self, repository: str, reference: str) -> ServedModel | None:
@@ -142,12 +160,13 @@ class ServedModels:
         return self._source.open(blob, offset)
 
 
-def choose(place: Inspectable, chosen: Chosen) -> tuple[list[ServedModel], list[NotCarried]]:
+def choose(place: Inspectable, chosen: Chosen, *, oci: bool = False) -> tuple[list[ServedModel], list[NotCarried]]:
     """Find the models that can be served.
 
     Args:
         place: where they are.
         chosen: which to serve; those that were named must be whole, others that are not are left out.
+        oci: serve manifests of OCI's type.
 
     Raises:
         FerryError: a model that was named is not whole, or none is.
@@ -159,7 +178,7 @@ def choose(place: Inspectable, chosen: Chosen) -> tuple[list[ServedModel], list[
             raise left_out_error(f"{name}: {place.label}", lacking)
 
     found = carried(place, chosen, check=check)
-    return [ServedModel.of(name, manifest) for name, manifest in found.manifests.items()], list(found.left_out)
+    return [ServedModel.of(name, manifest, oci=oci) for name, manifest in found.manifests.items()], list(found.left_out)
 
 
 def _digest(text: str) -> Digest | None:
