@@ -32,14 +32,15 @@ from ollama_ferry.errors import Damaged, Remedy, UsageError
 if TYPE_CHECKING:
     from ollama_ferry.engine.carried import Chosen
     from ollama_ferry.engine.ports import Inspectable
-    from ollama_ferry.jobs.export import Exported
+    from ollama_ferry.jobs.export import Exported, ExportOptions
     from ollama_ferry.jobs.export_plan import PlannedExport
     from ollama_ferry.jobs.import_ import Imported
-    from ollama_ferry.jobs.pull import Fleet
+    from ollama_ferry.jobs.pull import Fleet, Found
     from ollama_ferry.jobs.push import Pushed
     from ollama_ferry.jobs.select import Wanted
     from ollama_ferry.jobs.trust import Trust
     from ollama_ferry.model.names import ModelName
+    from ollama_ferry.model.renames import Renames
     from ollama_ferry.places.registry.references import Reference
     from ollama_ferry.registries.access import Access
 
@@ -128,95 +129,49 @@ def pull(
     expect: str | None = None,
     offline_ok: bool = False,
     jitter: float = 0.0,
+    everything: bool = False,
+    exclude: Names = (),
+    dry_run: bool = False,
     observer: Observer = ignore,
     cancel: Cancel | None = None,
-) -> Imported | Exported:
+) -> Imported | Exported | PlannedExport:
     """Pull models out of registries, into a store or straight into an archive.
 
     Args:
-        models: one reference or several, such as ``registry.lab:5000/models/deepseek-r1:8b``, or Ollama's names.
+        models: references, such as ``registry.lab:5000/models/deepseek-r1:8b``, Ollama's names, or patterns.
         archive: a path that ends in ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.zst``; None pulls into the store.
-        store: the models folder, which need not exist; None finds it as the command does.
-        rename: the name that the one model gets, or ``OLD=NEW`` as for :func:`import_archive`.
-        replace: whether another model of the name, or a file that is there, may be replaced.
-        verify_existing: hash blobs that are in the store already before they count as there.
+        store, rename, replace, verify_existing: as for :func:`import_archive`.
         lock, signers: as for :func:`import_archive`; without ``models``, all of the lock, under their names there.
         expect: the digest of the one model's manifest; where that is in the store, whole, no registry is asked.
         offline_ok: where a registry can't be reached, models that are in the store, whole, are as good as pulled.
+        everything: ``models`` are registries, ``host[:port][/prefix]``, of which all models are meant.
+        exclude: names and patterns of models that are not pulled, of those that were not named.
+        dry_run: find out what would be done; nothing is written.
         jitter: the seconds to wait at most before a registry is asked, by chance, lest many machines ask at once.
-        compress: of an archive: ``auto``, ``none``, ``fast`` or ``best``.
-        sha256: write the archive's SHA-256 beside it, in ``ARCHIVE.sha256``.
+        compress, sha256: of an archive, as for :func:`export`.
         insecure, ca_file, cert, key, rate, observer, cancel: as for :func:`push`.
 
     Returns:
-        As :func:`import_archive` where it went into a store, as :func:`export` where it went into an archive.
+        As :func:`import_archive` does of a store, and as :func:`export` or :func:`plan_export` do of an archive.
 
     Raises:
         FerryError: one of the tree in :mod:`ollama_ferry.errors`; nothing wrong is published.
     """
     from ollama_ferry.api.exports import export_options
-    from ollama_ferry.jobs.pull import Fleet, pull_into_file, wait_at_random
-
-    run = Run(observer, cancel)
-    access = _access(insecure, ca_file, cert, key, rate)
-    trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    references, trust = _references(texts_or_locked(models, trust), rename, access, trust, expect, run)
-    if archive is None:
-        when = Fleet(offline_ok, jitter)
-        return _pull_into_store(references, store, replace, verify_existing, trust, access, when, run, dry_run=False)
-    _require_store(offline_ok=offline_ok)
-    wait_at_random(jitter, run)
-    how = export_options(compress, replace=replace, sha256=sha256)
-    return pull_into_file(references, Path(archive), how, access, trust=trust, run=run)
-
-
-def plan_pull(
-    models: Names,
-    archive: PathLike | None = None,
-    *,
-    store: StoreLike = None,
-    rename: Renaming = None,
-    replace: bool = False,
-    verify_existing: bool = False,
-    insecure: bool = False,
-    ca_file: PathLike | None = None,
-    cert: PathLike | None = None,
-    key: PathLike | None = None,
-    rate: int | str = 0,
-    lock: PathLike | None = None,
-    signers: PathLike | None = None,
-    expect: str | None = None,
-    offline_ok: bool = False,
-    observer: Observer = ignore,
-    cancel: Cancel | None = None,
-) -> Imported | PlannedExport:
-    """Find out what :func:`pull` would do; nothing is written.
-
-    Returns:
-        As :func:`plan_import` for a store, as :func:`plan_export` for an archive.
-
-    Raises:
-        FerryError: it can't be done as asked.
-    """
-    from ollama_ferry.api.exports import export_options
-    from ollama_ferry.jobs.export import kind_named
-    from ollama_ferry.jobs.export_plan import foresee_export
     from ollama_ferry.jobs.pull import Fleet
-    from ollama_ferry.jobs.pull import plan_pull as plan
 
-    run = Run(observer, cancel)
-    access = _access(insecure, ca_file, cert, key, rate)
+    run, fleet = Run(observer, cancel), Fleet(offline_ok, jitter)
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    references, trust = _references(texts_or_locked(models, trust), rename, access, trust, expect, run)
-    if archive is None:
-        fleet = Fleet(offline_ok)
-        return _pull_into_store(references, store, replace, verify_existing, trust, access, fleet, run, dry_run=True)
-    _require_store(offline_ok=offline_ok)
-    path = Path(archive)
-    places = ", ".join(map(str, references.values()))
-    return foresee_export(
-        plan(references, access, trust=trust, run=run), path, kind_named(path), export_options(), place=places
-    )
+    asked = _Asked(_access(insecure, ca_file, cert, key, rate), trust)
+    asked.read(models, renames_of(rename), texts_of(exclude), run, everything=everything)
+    asked.expect(expect, offline_ok=offline_ok)
+    if archive is not None:
+        how = export_options(compress, replace=replace, sha256=sha256)
+        return _pull_into_archive(asked, Path(archive), how, fleet, run, dry_run=dry_run)
+    return _pull_into_store(asked, store, fleet, run, replace, verify_existing, dry_run=dry_run)
+
+
+plan_pull = dry_run_of(pull, "plan_pull")
 
 
 @contextmanager
@@ -235,54 +190,95 @@ def _pushed_from(
         yield source, pick(source, wanted)
 
 
+class _Asked:
+    """What is to be pulled, and what it has to be.
+
+    Attributes:
+        references: models that were named.
+        found: models that patterns mean, or all of a registry.
+        access: how registries are talked to.
+        trust: what the models have to be.
+    """
+
+    def __init__(self, access: Access, trust: Trust) -> None:
+        self.references: dict[ModelName, Reference] = {}
+        self.found: Found | None = None
+        self.access = access
+        self.trust = trust
+
+    def read(self, models: Names, rename: Renames, exclude: list[str], run: Run, *, everything: bool) -> None:
+        """Read what is named, or locked, and ask registries for what patterns mean."""
+        from ollama_ferry.jobs.claims import require_one
+        from ollama_ferry.jobs.pull import find_references, references_of
+        from ollama_ferry.model.names import is_pattern
+        from ollama_ferry.places.registry.catalogue import ReferencePattern
+
+        texts = texts_or_locked(models, self.trust)
+        named = [] if everything else [text for text in texts if not is_pattern(text)]
+        read = ReferencePattern.below if everything else ReferencePattern.parse
+        patterns = [read(text) for text in texts if text not in named]
+        self.references = references_of(named, rename) if named else {}
+        if patterns:
+            self.found = find_references(patterns, self.access, exclude=exclude, rename=rename, run=run)
+        if rename.only is not None:
+            require_one(self.all.values(), "registries")
+        for name, reference in self.all.items():
+            run.explain(f"{name}: {'plain http, ' if self.access.insecure else ''}{reference}")
+
+    def expect(self, text: str | None, *, offline_ok: bool) -> None:
+        """Check what makes sense for models that were named alone, and read the digest that is expected."""
+        from dataclasses import replace
+
+        from ollama_ferry.jobs.claims import require_one
+        from ollama_ferry.model.manifests import Digest
+
+        if self.found is not None and (offline_ok or text is not None):
+            raise UsageError("what a registry has is not known before it is asked: name the models")
+        if text is None:
+            return
+        require_one(self.references, "registries")
+        try:
+            digest = Digest.parse(text if ":" in text else f"sha256:{text}")
+        except Damaged:
+            hint = "sha256: and 64 hexadecimal digits; `ollama-ferry lock MODEL` prints it where the model is."
+            raise UsageError(f"{text[:100]!a} is no digest of a manifest", hint=hint) from None
+        self.trust = replace(self.trust, expected=digest)
+
+    @property
+    def all(self) -> dict[ModelName, Reference]:
+        """Every model."""
+        return {**(self.found.references if self.found else {}), **self.references}
+
+
 def _pull_into_store(
-    references: dict[ModelName, Reference],
-    store: StoreLike,
-    replace: bool,
-    verify_existing: bool,
-    trust: Trust,
-    access: Access,
-    fleet: Fleet,
-    run: Run,
-    *,
-    dry_run: bool,
+    asked: _Asked, store: StoreLike, fleet: Fleet, run: Run, replace: bool, verify_existing: bool, *, dry_run: bool
 ) -> Imported:
     from ollama_ferry.jobs.import_choices import ImportOptions
     from ollama_ferry.jobs.pull import pull_into_store
     from ollama_ferry.places.store.store import Store
 
     target = Store(located_target(store, run).root)
-    options = ImportOptions(replace=replace, verify_existing=verify_existing, trust=trust)
-    return pull_into_store(references, target, options, access, fleet=fleet, dry_run=dry_run, run=run)
+    options = ImportOptions(replace=replace, verify_existing=verify_existing, trust=asked.trust)
+    return pull_into_store(
+        asked.references, target, options, asked.access, found=asked.found, fleet=fleet, dry_run=dry_run, run=run
+    )
 
 
-def _require_store(*, offline_ok: bool) -> None:
-    if offline_ok:
+def _pull_into_archive(
+    asked: _Asked, path: Path, options: ExportOptions, fleet: Fleet, run: Run, *, dry_run: bool
+) -> Exported | PlannedExport:
+    from ollama_ferry.jobs.export import kind_named
+    from ollama_ferry.jobs.export_plan import foresee_export
+    from ollama_ferry.jobs.pull import plan_pull as plan
+    from ollama_ferry.jobs.pull import pull_into_file, wait_at_random
+
+    if fleet.offline_ok:
         raise UsageError("what is there already is looked for in a store, and an archive is to be written")
-
-
-def _references(
-    models: Names, rename: Renaming, access: Access, trust: Trust, expect: str | None, run: Run
-) -> tuple[dict[ModelName, Reference], Trust]:
-    """Read what is to be pulled, and what it has to be."""
-    from dataclasses import replace
-
-    from ollama_ferry.jobs.claims import require_one
-    from ollama_ferry.jobs.pull import references_of
-    from ollama_ferry.model.manifests import Digest
-
-    references = references_of(texts_of(models), renames_of(rename))
-    for name, reference in references.items():
-        run.explain(f"{name}: {'plain http, ' if access.insecure else ''}{reference}")
-    if expect is None:
-        return references, trust
-    require_one(references, "registries")
-    try:
-        digest = Digest.parse(expect if ":" in expect else f"sha256:{expect}")
-    except Damaged:
-        hint = "sha256: and 64 hexadecimal digits; `ollama-ferry lock MODEL` prints it where the model is."
-        raise UsageError(f"{expect[:100]!a} is no digest of a manifest", hint=hint) from None
-    return references, replace(trust, expected=digest)
+    if dry_run:
+        planned = plan(asked.references, asked.access, found=asked.found, trust=asked.trust, run=run)
+        return foresee_export(planned, path, kind_named(path), options, place=", ".join(map(str, asked.all.values())))
+    wait_at_random(fleet.jitter, run)
+    return pull_into_file(asked.references, path, options, asked.access, found=asked.found, trust=asked.trust, run=run)
 
 
 def _access(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +12,11 @@ from ollama_ferry.cli.export_command import print_exported
 from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
     RegistryOptions,
+    all_option,
     checksum_option,
     compress_option,
     dry_run_option,
+    exclude_option,
     force_option,
     lock_option,
     models_and_archive,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 @compress_option("How ARCHIVE is packed, as for export.")
 @sha256_option
 @registry_options
+@all_option("MODEL is a registry, or a part of it, registry.lab:5000/models: pull every model there.")
+@exclude_option
 @lock_option
 @signers_option
 @click.option(
@@ -65,56 +68,38 @@ if TYPE_CHECKING:
 @output_options
 def command(
     words: tuple[str, ...],
-    rename: str | None,
     dry_run: bool,
-    replace: bool,
-    verify_existing: bool,
     compress: str,
     sha256: bool,
     access: RegistryOptions,
-    lock: Path | None,
-    signers: Path | None,
-    expect: str | None,
-    offline_ok: bool,
     jitter: float,
-    store: Path | None,
     output: Output,
+    **asked: Any,
 ) -> None:
     """Pull models out of registries into the store, or straight into ARCHIVE; Ollama is not needed.
 
-    MODEL is a name as for `ollama pull`, or host[:port]/any/repository[:tag][@sha256:...], which may need --as. Logins
-    are those of docker, podman and skopeo. Every byte is hashed; what was interrupted is resumed.
+    MODEL is a name as for `ollama pull`, or host[:port]/any/repository[:tag][@sha256:...], which may need --as, or a
+    'pattern' of one registry. Logins are those of docker, podman and skopeo. Every byte is hashed; what was interrupted
+    is resumed.
 
     \b
       ollama-ferry pull registry.lab:5000/models/deepseek-r1:8b --as deepseek-r1:8b
+      ollama-ferry pull 'registry.lab:5000/models/qwen3:*' --as 'registry.lab:5000/models/*=*'
       ollama-ferry pull deepseek-r1:8b ./deepseek-r1-8b.tar.gz
       ollama-ferry pull hf.co/org/repo-GGUF:Q4_K_M ./repo.tar.gz
     """
     models, archive = models_and_archive(words, of_registries=True)
-    if not models and lock is None:
+    if not models and asked["lock"] is None:
         raise UsageError("no model was named", hint="ollama-ferry pull registry.lab:5000/models/deepseek-r1:8b")
     if archive == "-":
         raise UsageError("pull writes a file or the store, and no stream")
-    if archive is not None and (store is not None or verify_existing):
+    if archive is not None and (asked["store"] is not None or asked["verify_existing"]):
         raise UsageError("--models and --checksum are about a store, and an archive was named")
     if archive is None and sha256:
         raise UsageError("--sha256 is about an archive, and none was named")
     with progress("pulling", output) as observer:
         call = api.plan_pull if dry_run else partial(api.pull, jitter=jitter, compress=compress, sha256=sha256)
-        done = call(
-            models,
-            archive,
-            store=store,
-            rename=rename,
-            replace=replace,
-            verify_existing=verify_existing,
-            lock=lock,
-            signers=signers,
-            expect=expect,
-            offline_ok=offline_ok,
-            **access,
-            observer=observer,
-        )
+        done = call(models, archive, **asked, **access, observer=observer)
     if isinstance(done, api.PlannedExport):
         _print_plan(done, output)
     elif isinstance(done, api.Exported):

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ollama_ferry.engine.carried import Chosen, passed_over
 from ollama_ferry.engine.hashing import sha256_of
-from ollama_ferry.engine.plan import Plan
+from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.engine.rate import sleep_until
 from ollama_ferry.engine.run import Run
-from ollama_ferry.errors import NotAsLocked, Remedy, Unreachable, UsageError
+from ollama_ferry.errors import ModelNotFound, NotAsLocked, Remedy, Unreachable, UsageError
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportedModel, ImportOptions
+from ollama_ferry.jobs.select import covers
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName, Spelling
 from ollama_ferry.model.renames import Renames
+from ollama_ferry.places.registry.catalogue import ReferencePattern, listed_models
 from ollama_ferry.places.registry.references import Reference, parse_reference
 from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.store.store import Store
@@ -62,6 +66,76 @@ def references_of(texts: Iterable[str], rename: Renames | None = None) -> dict[M
 
 
 @dataclass(frozen=True)
+class Found:
+    """Models of registries that nobody named: a pattern means them, or all of a registry.
+
+    Attributes:
+        references: where each is, by the name that it gets here.
+        left_out: those that can have no name here.
+    """
+
+    references: Mapping[ModelName, Reference] = field(default_factory=dict)
+    left_out: tuple[NotCarried, ...] = ()
+
+
+def find_references(
+    patterns: Sequence[ReferencePattern],
+    access: Access,
+    *,
+    exclude: Sequence[str] = (),
+    rename: Renames | None = None,
+    run: Run | None = None,
+) -> Found:
+    """Ask registries for the models that patterns mean.
+
+    Args:
+        patterns: which.
+        access: how the registries are talked to.
+        exclude: patterns, or names, of what is not meant: as a reference, or by the name that it gets here.
+        rename: the names that models get here.
+        run: stops it.
+
+    Raises:
+        ModelNotFound: a pattern means none.
+        UsageError: a registry lists nothing, or two models would get one name.
+        FerryError: a registry can't be reached, or refuses.
+    """
+    run, rename = run or Run(), rename or Renames()
+    found: dict[Reference, ModelName] = {}
+    left_out: dict[Reference, NotCarried] = {}
+    with Clients(lambda registry: Client(registry, access, run)) as clients:
+        for pattern in patterns:
+            references = list(listed_models(clients.connect(pattern.registry), pattern))
+            if not references:
+                raise ModelNotFound(f"no model of {pattern.registry} matches {pattern}")
+            for reference in references:
+                name = reference.model_name
+                name = rename.of(name) or name if name is not None else rename.only
+                if _is_excluded(reference, name, exclude):
+                    continue
+                if name is None:
+                    why = UsageError(f"{reference} is no name that Ollama takes", remedies=[Remedy("rename")])
+                    left_out[reference] = NotCarried(str(reference), why)
+                else:
+                    found[reference] = name
+    if rename.only is not None:
+        require_one(found, "the registry")
+    if not found and left_out:
+        raise next(iter(left_out.values())).why
+    if not found:
+        raise ModelNotFound("every model that was asked for was excluded as well")
+    require_distinct(list(found.items()))
+    return Found({name: reference for reference, name in found.items()}, tuple(left_out.values()))
+
+
+def _is_excluded(reference: Reference, name: ModelName | None, exclude: Sequence[str]) -> bool:
+    forms = [str(reference), f"{reference.repository}:{reference.tag}", reference.repository]
+    return any(
+        any(fnmatchcase(form, text) for form in forms) or (name is not None and covers(text, name)) for text in exclude
+    )
+
+
+@dataclass(frozen=True)
 class Fleet:
     """What a pull is allowed where many machines run it, most of them unattended.
 
@@ -80,6 +154,7 @@ def pull_into_store(
     options: ImportOptions,
     access: Access,
     *,
+    found: Found | None = None,
     fleet: Fleet | None = None,
     dry_run: bool = False,
     disk: Disk | None = None,
@@ -95,6 +170,7 @@ def pull_into_store(
         store: where to; it need not exist.
         options: how.
         access: how the registries are talked to.
+        found: models besides, which are left out and named where they can't be carried.
         fleet: when, and what is enough.
         dry_run: find out what would be done, and write nothing.
         disk: the calls to write with.
@@ -104,12 +180,14 @@ def pull_into_store(
         FerryError: it could not be done; models that were complete before stay, and what has arrived is kept.
     """
     run, fleet = run or Run(), fleet or Fleet()
-    options = replace(options, pulling=True, only=tuple(map(str, references)))
+    # What is named must be had, and what is found is all the rest.
+    only = (*map(str, references), *(("*",) if found else ()))
+    options = replace(options, pulling=True, only=only)
     if options.trust.expected is not None and (here := _here(references, store, options, run)) is not None:
         return here
     wait_at_random(fleet.jitter, run)
     try:
-        with _source(references, access, run) as source:
+        with _source(references, access, run, found) as source:
             if dry_run:
                 return plan_source(source, store, options, run)
             return import_source(source, store, options, disk=disk, run=run)
@@ -168,16 +246,21 @@ def _is_whole(store: Store, blob: Descriptor, options: ImportOptions, run: Run) 
 
 
 def plan_pull(
-    references: Mapping[ModelName, Reference], access: Access, *, trust: Trust = NO_TRUST, run: Run | None = None
+    references: Mapping[ModelName, Reference],
+    access: Access,
+    *,
+    found: Found | None = None,
+    trust: Trust = NO_TRUST,
+    run: Run | None = None,
 ) -> Plan:
-    """Find out what an archive of some models would hold.
+    """Find out what an archive of some models would hold; see :func:`pull_into_store`.
 
     Raises:
         FerryError: a model can't be had.
     """
     run = run or Run()
-    with _source(references, access, run) as source:
-        return _planned(source, trust)
+    with _source(references, access, run, found) as source:
+        return _planned(source, references, trust)
 
 
 def pull_into_file(
@@ -186,6 +269,7 @@ def pull_into_file(
     options: ExportOptions,
     access: Access,
     *,
+    found: Found | None = None,
     trust: Trust = NO_TRUST,
     disk: Disk | None = None,
     run: Run | None = None,
@@ -196,22 +280,26 @@ def pull_into_file(
         FerryError: it could not be done; no file is left.
     """
     run = run or Run()
-    with _source(references, access, run) as source:
-        return export_to_file(source, _planned(source, trust), path, options, disk=disk, run=run)
+    with _source(references, access, run, found) as source:
+        return export_to_file(source, _planned(source, references, trust), path, options, disk=disk, run=run)
 
 
-def _planned(source: RegistrySource, trust: Trust) -> Plan:
+def _planned(source: RegistrySource, named: Collection[ModelName], trust: Trust) -> Plan:
     """Plan an archive of all models, if they are those that are trusted."""
-    planned = plan_export(source, source.names())
+    planned = plan_export(source, Chosen(tuple(source.names()), frozenset(named), passed_over(source)))
     manifests = {model.name: model.manifest for model in planned.models}
     trust.check(manifests, manifests, source.label)
     return planned
 
 
 @contextmanager
-def _source(references: Mapping[ModelName, Reference], access: Access, run: Run) -> Iterator[RegistrySource]:
+def _source(
+    references: Mapping[ModelName, Reference], access: Access, run: Run, found: Found | None
+) -> Iterator[RegistrySource]:
+    found = found or Found()
+    everything = {**found.references, **references}
     with (
         Clients(lambda registry: Client(registry, access, run)) as clients,
-        closing(RegistrySource(references, clients.connect)) as source,
+        closing(RegistrySource(everything, clients.connect, found.left_out)) as source,
     ):
         yield source

@@ -67,7 +67,7 @@ def parse_reference(text: str) -> Reference:
     Raises:
         UsageError: the text is no reference.
     """
-    rest = _without_scheme(text)
+    rest = without_scheme(text)
     rest, at, digest_text = rest.partition("@")
     if at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest_text):
         raise _no_reference(text, "behind the @ belongs sha256: and 64 hexadecimal digits")
@@ -104,7 +104,7 @@ class PushTarget:
         Raises:
             UsageError: it is none, or the prefix is not lower case.
         """
-        host, _, prefix = _without_scheme(text).rstrip("/").partition("/")
+        host, _, prefix = without_scheme(text).rstrip("/").partition("/")
         hint = "Name a registry and where in it: registry.lab:5000/models"
         if not re.search(r"[.:\[]", host) and host != "localhost":
             raise UsageError(f"{text[:200]!r} is no registry: it has neither a dot nor a port", hint=hint)
@@ -160,14 +160,29 @@ def check_repository(text: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    if len(text) > _LIMIT or not all(_PART.fullmatch(part) for part in text.split("/")):
+    if not is_repository(text):
         raise UsageError(
             f"{text[:200]!r} is no repository", hint="For example models/deepseek-r1, without the registry."
         )
     return text
 
 
-def _without_scheme(text: str) -> str:
+def is_repository(text: str) -> bool:
+    """Tell whether a text is a repository's name."""
+    return len(text) <= _LIMIT and all(_PART.fullmatch(part) for part in text.split("/"))
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether a text is a tag."""
+    return bool(_TAG.fullmatch(text))
+
+
+def without_scheme(text: str) -> str:
+    """Return what stands behind ``https://``, or the text where nothing of that kind stands there.
+
+    Raises:
+        UsageError: it is too long, or another scheme stands there.
+    """
     if len(text) > _LIMIT:
         raise _no_reference(text, f"it is longer than {_LIMIT} characters")
     scheme, found, rest = text.partition("://")

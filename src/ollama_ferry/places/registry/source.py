@@ -10,8 +10,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 
+from ollama_ferry.engine.plan import NotCarried
 from ollama_ferry.engine.ports import Readable, whose
-from ollama_ferry.errors import Damaged, MissingBlob, ModelNotFound
+from ollama_ferry.errors import Damaged, FerryError, MissingBlob, ModelNotFound
 from ollama_ferry.model.manifests import CONFIG_LIMIT, Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.manifests import fetch_manifest
@@ -30,11 +31,18 @@ class RegistrySource:
     Args:
         references: where each model is; these are all that there is here.
         connect: gives the clients.
+        passed_over: what is there, was looked for, and can have no name here.
     """
 
-    def __init__(self, references: Mapping[ModelName, Reference], connect: Connect) -> None:
+    def __init__(
+        self,
+        references: Mapping[ModelName, Reference],
+        connect: Connect,
+        passed_over: Iterable[NotCarried] = (),
+    ) -> None:
         self.label = ", ".join(sorted({reference.registry for reference in references.values()}))
         self._references = dict(references)
+        self._passed_over = tuple(passed_over)
         self._connect = connect
         self._manifests: dict[ModelName, Manifest] = {}
         # Which repository a blob is read from: a registry has them by repository.
@@ -49,6 +57,11 @@ class RegistrySource:
     def names(self) -> Iterator[ModelName]:
         """Give the models, sorted."""
         yield from sorted(self._references)
+
+    def passed_over(self) -> Iterator[tuple[str, FerryError]]:
+        """Give what was found and is none of these models."""
+        for one in self._passed_over:
+            yield one.name, one.why
 
     def manifest(self, name: ModelName) -> Manifest:
         """Return a model's manifest, whose time is now; it is asked for once."""
