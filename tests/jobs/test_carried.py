@@ -151,6 +151,22 @@ def test_model_under_a_refused_name_is_exported_under_another(odd: OddStore, tmp
     assert_one_clear_error(done, 2)
 
 
+def test_models_get_other_names_in_the_archive(odd: OddStore, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    words = ["export", "good*", str(archive), "-f", "--models", str(odd.root)]
+    done = ferry(*words, "--as", "good*=me/fine*")
+    assert done.returncode == 0, done.stderr
+    assert ferry("import", archive, "--models", tmp_path / "s").returncode == 0
+    assert [str(name) for name in Store(tmp_path / "s").names()] == ["me/fine:8b", "me/fine:latest"]
+    done = ferry(*words, "--as", "good:8b=x:1", "--as", "good:latest=x:1")
+    assert_one_clear_error(done, 2)
+    assert "would both become x:1" in done.stderr
+    # What is left out is called as it is in the store.
+    done = ferry("export", "--all", archive, "-f", "--models", odd.root, "--as", "good*=mine/*", "--json")
+    left_out = {one["name"] for one in json.loads(done.stdout)["left_out"]}
+    assert left_out and not any("mine" in name for name in left_out)
+
+
 def test_manifest_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
     store = StoreBuilder(tmp_path / "store")
     store.model("good")

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, path_of, paths_of, wanted_of
+from ollama_ferry.api.arguments import (
+    Names,
+    PathLike,
+    Renaming,
+    StoreLike,
+    located_store,
+    path_of,
+    paths_of,
+    renames_of,
+    wanted_of,
+)
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
@@ -31,7 +41,7 @@ def export(
     everything: bool = False,
     exclude: Names = (),
     keep_going: bool | None = None,
-    rename: str | None = None,
+    rename: Renaming = None,
     compress: str = "auto",
     threads: int = 0,
     have: PathLike | Iterable[PathLike] = (),
@@ -54,7 +64,7 @@ def export(
         everything: export every model of the store; ``models`` stays empty.
         exclude: names and patterns of models that are not meant, whatever ``models`` or ``everything`` say.
         keep_going: leave out damaged models (of a stream or volumes, all is hashed first); None: but for named ones.
-        rename: the name that the one model gets in the archive.
+        rename: the name that the one model gets in the archive, or ``OLD=NEW`` as for :func:`import_archive`.
         compress: ``auto``, ``none``, ``fast`` or ``best``.
         threads: how many threads pack; 0 is one a core, up to 8.
         have: files that tell what the target has, which is left out: of :func:`inventory`, or archives imported there.
@@ -93,7 +103,7 @@ def plan_export(
     everything: bool = False,
     exclude: Names = (),
     keep_going: bool | None = None,
-    rename: str | None = None,
+    rename: Renaming = None,
     compress: str = "auto",
     have: PathLike | Iterable[PathLike] = (),
     split: int | str | None = None,
@@ -132,7 +142,7 @@ class _Asked:
     everything: bool
     exclude: Names
     keep_going: bool | None
-    rename: str | None
+    rename: Renaming
 
 
 @dataclass(frozen=True)
@@ -195,7 +205,7 @@ def _prepared(
 ) -> _Prepared:
     """Find the models, and decide where they go."""
     from ollama_ferry.jobs.export import plan_export
-    from ollama_ferry.jobs.export_plan import plan_renamed
+    from ollama_ferry.jobs.export_plan import plan_of_refused
     from ollama_ferry.jobs.inventory import read_inventories
     from ollama_ferry.jobs.select import select
     from ollama_ferry.places.store.store import Store
@@ -205,10 +215,12 @@ def _prepared(
     inventory = read_inventories(files) if files else None
     located = located_store(store, run)
     place = Store(located.root)
-    if asked.rename is not None:
-        planned = plan_renamed(place, wanted, asked.rename, inventory)
+    rename = renames_of(asked.rename)
+    refused = place.refused_manifest(wanted.texts[0]) if rename.only and len(wanted.texts) == 1 else None
+    if refused is not None and rename.only is not None:
+        planned = plan_of_refused(place, refused, rename.only, inventory)
     else:
-        planned = plan_export(place, select(located, wanted), inventory, keep_going=asked.keep_going)
+        planned = plan_export(place, select(located, wanted), inventory, keep_going=asked.keep_going, rename=rename)
     path, kind = _target(archive, stream_format, [model.name for model in planned.models])
     return _Prepared(place, planned, path, kind)
 

@@ -26,6 +26,7 @@ from ollama_ferry.cli.options import (
     force_option,
     models_and_archive,
     output_options,
+    rename_option,
     sha256_option,
     store_option,
     threads_option,
@@ -59,7 +60,7 @@ class _Asked:
     everything: bool
     exclude: tuple[str, ...]
     keep_going: bool | None
-    rename: str | None
+    rename: tuple[str, ...]
     dry_run: bool
     replace: bool
     compress: str
@@ -83,7 +84,7 @@ class _Asked:
     default=None,
     help="Leave out damaged models, name them, and end with exit code 4.  [default: for --all and patterns]",
 )
-@click.option("--as", "rename", metavar="NAME", help="Give the one model another name in the archive.")
+@rename_option
 @dry_run_option("Print what would be packed; write nothing.")
 @force_option("Replace ARCHIVE if it is there.")
 @compress_option(

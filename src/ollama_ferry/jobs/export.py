@@ -29,6 +29,7 @@ from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, BrokenStream, Damaged, Remedy, UsageError
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.files.pending import PendingFile
+from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.damaged import how_to_mend, without_damaged
 from ollama_ferry.jobs.export_outputs import ByteStream, StreamOutput, publish_sum, sum_beside
 from ollama_ferry.jobs.signing import sign
@@ -36,6 +37,7 @@ from ollama_ferry.jobs.trust import publish_signature
 from ollama_ferry.model.lock import Lock
 from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.archive.sink import ArchiveOutput, ArchiveSink
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.wording import human_size
@@ -133,6 +135,7 @@ def plan_export(
     have: Holder | None = None,
     *,
     keep_going: bool | None = None,
+    rename: Renames | None = None,
 ) -> Plan:
     """Find out what goes into an archive, and check that all of it is there.
 
@@ -141,15 +144,26 @@ def plan_export(
         chosen: the models; of names alone, each has to go into it.
         have: tells what the target has already, which is left out; None for nothing.
         keep_going: whether damaged models are left out; None leaves out those that were not named in full.
+        rename: the names that models get in the archive.
 
     Raises:
         ModelNotFound, CloudStub, Damaged: a model can't be copied that was named, or none can.
+        UsageError: two models would get one name, or several the one.
     """
-    chosen = Chosen.of(chosen)
+    chosen, rename = Chosen.of(chosen), rename or Renames()
+    if rename.only is not None:
+        require_one(chosen.names, store.label)
     found = carried(store, chosen, keep_going=keep_going)
-    planned = plan(Pinned(store, found.manifests), have, found.manifests)
-    required = frozenset(() if keep_going else chosen.in_full if keep_going is None else chosen.names)
-    return replace(planned, not_carried=found.left_out, required=required)
+    targets = {name: rename.of(name) or name for name in found.manifests}
+    require_distinct(targets.items())
+    manifests = {targets[name]: manifest for name, manifest in found.manifests.items()}
+    planned = plan(Pinned(store, manifests), have, manifests)
+    required = () if keep_going else chosen.in_full if keep_going is None else chosen.names
+    return replace(
+        planned,
+        not_carried=found.left_out,
+        required=frozenset(target for name, target in targets.items() if name in required),
+    )
 
 
 def expected_size(store: Source, planned: Plan, kind: Kind, compression: Compression) -> int:

@@ -11,11 +11,9 @@ from ollama_ferry.engine.inspect import require_whole
 from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import NotCarried, Plan, PlannedModel
 from ollama_ferry.engine.ports import Holder
-from ollama_ferry.jobs.claims import require_one
 from ollama_ferry.jobs.export import ExportOptions, expected_size
 from ollama_ferry.jobs.list_ import layers_in_use
-from ollama_ferry.jobs.select import Wanted, pick
-from ollama_ferry.model.manifests import Descriptor, Digest
+from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
 
@@ -69,19 +67,12 @@ class PlannedExport:
         return sum(file.size for file in self.files)
 
 
-def plan_renamed(store: Store, wanted: Wanted, rename: str, have: Holder | None = None) -> Plan:
-    """Plan an archive of one model under another name, as one whose own Ollama does not take any more needs it.
+def plan_of_refused(store: Store, manifest: Manifest, name: ModelName, have: Holder | None = None) -> Plan:
+    """Plan an archive of a model whose own name Ollama does not take any more, under another one.
 
     Raises:
-        UsageError: it is not one model.
-        ModelNotFound, CloudStub, Damaged: it can't be carried.
+        CloudStub, Damaged: it can't be carried.
     """
-    name = ModelName.parse(rename)
-    manifest = store.refused_manifest(wanted.texts[0]) if len(wanted.texts) == 1 else None
-    if manifest is None:
-        chosen = pick(store, wanted)
-        require_one(chosen.names, store.label)
-        manifest = store.manifest(chosen.names[0])
     require_whole(store, name, manifest)
     planned = plan(Pinned(store, {name: manifest}), have, [name])
     return replace(planned, required=frozenset({name}))
