@@ -162,9 +162,10 @@ def test_models_get_other_names_in_the_archive(odd: OddStore, tmp_path: Path) ->
     assert_one_clear_error(done, 2)
     assert "would both become x:1" in done.stderr
     # What is left out is called as it is in the store.
-    done = ferry("export", "--all", archive, "-f", "--models", odd.root, "--as", "good*=mine/*", "--json")
+    done = ferry("export", "--all", archive, "-f", "--models", odd.root, "--as", "good*=mine/m*", "--json")
+    assert done.returncode == 4, done.stderr
     left_out = {one["name"] for one in json.loads(done.stdout)["left_out"]}
-    assert left_out and not any("mine" in name for name in left_out)
+    assert left_out and not any("mine/" in name for name in left_out)
 
 
 def test_manifest_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
