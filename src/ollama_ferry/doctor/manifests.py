@@ -16,10 +16,11 @@ from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError, InvalidName
+from ollama_ferry.model.layout import name_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.model.strays import is_systems_own, may_be_stray
-from ollama_ferry.places.store.layouts import BEING_WRITTEN, name_of
+from ollama_ferry.places.store.layouts import BEING_WRITTEN
 from ollama_ferry.wording import counted, human_size, quoted, shown
 
 

@@ -5,6 +5,9 @@ before these (``./``, ``models/``, ``usr/share/ollama/.ollama/models/``) depends
 People and their tools have blobs under other names as well (a browser's ``sha256_<hex> (1)``), and manifests that lie
 beside them as ``manifest.json``, whose model has no name then. The path only *tells* a digest or a name; where a file
 is written is derived from these, never from the path, and a blob counts when its bytes have the digest.
+
+Newer servers have manifests in ``manifests-v2/``, where the default host is ``ollama.com`` and ``:`` in a host ``%3A``
+(source: ``manifest/paths.go`` of Ollama's pull requests 15735 and 16590).
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from enum import Enum
 
 from ollama_ferry.errors import InvalidName
 from ollama_ferry.model.manifests import Digest
-from ollama_ferry.model.names import ModelName
+from ollama_ferry.model.names import DEFAULT_HOST, ModelName
 
+MANIFESTS = "manifests"
+NEWER_MANIFESTS = "manifests-v2"
+_NEWER_HOST = "ollama.com"
 _UNUSUAL = re.compile(r"[\x00-\x1f\x7f\\]|[\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _BLOB = re.compile(r"sha256[:-][0-9a-f]{64}")
@@ -57,10 +63,12 @@ class ManifestPath:
     Attributes:
         name: the model.
         root: the folder of the store that it belongs to.
+        newer: whether it is below ``manifests-v2/``, where a server that knows it looks first.
     """
 
     name: ModelName
     root: str
+    newer: bool = False
 
 
 class Loose(Enum):
@@ -127,9 +135,10 @@ def meaning_of(path: str) -> Meaning:
     *above, last = parts
     if above and above[-1] == "blobs" and _BLOB.fullmatch(last):
         return BlobPath(Digest.parse(last), _folder(above[:-1]))
-    if len(parts) >= 5 and parts[-5] == "manifests":
+    if len(parts) >= 5 and parts[-5] in (MANIFESTS, NEWER_MANIFESTS):
+        newer = parts[-5] == NEWER_MANIFESTS
         try:
-            return ManifestPath(ModelName.from_path(parts[-4:]), _folder(parts[:-5]))
+            return ManifestPath(name_of(tuple(parts[-4:]), newer=newer, normal=newer), _folder(parts[:-5]), newer)
         except InvalidName:
             # .DS_Store and ._8b are none, and a name that older servers took may be one.
             return None if last.startswith(".") else LoosePath(Loose.MANIFEST, _folder(above))
@@ -154,3 +163,42 @@ def _folder(parts: list[str]) -> str:
 def is_foreign_tag(tag: str) -> bool:
     """Return whether a file below ``manifests/`` whose name could be a tag is rather that of a system or an editor."""
     return bool(_FOREIGN_TAG.fullmatch(tag))
+
+
+def path_parts(name: ModelName, *, newer: bool) -> tuple[str, str, str, str]:
+    """Return the parts of a manifest's path below the folder of its layout."""
+    if not newer:
+        return name.parts
+    host = _NEWER_HOST if _is_default(name.host) else name.host.replace(":", "%3A")
+    return (host, *name.parts[1:])
+
+
+def older_parts(name: ModelName) -> list[tuple[str, str, str, str]]:
+    """Return the paths below ``manifests/`` where a newer server looks for a model, likeliest first."""
+    if not _is_default(name.host):
+        return [name.parts]
+    return [(host, *name.parts[1:]) for host in dict.fromkeys((name.host, DEFAULT_HOST, _NEWER_HOST))]
+
+
+def name_forms(name: ModelName) -> list[tuple[str, ...]]:
+    """Return the parts of a manifest's path in either layout; one where both are the same."""
+    return list(dict.fromkeys((name.parts, path_parts(name, newer=True))))
+
+
+def name_of(parts: tuple[str, ...], *, newer: bool, normal: bool) -> ModelName:
+    """Return the name of a manifest by the parts of its path.
+
+    Args:
+        parts: below the folder of its layout.
+        newer: whether that is ``manifests-v2``.
+        normal: give the public registry its one host, as a server of the newer layout does.
+
+    Raises:
+        InvalidName: it is none.
+    """
+    name = ModelName.from_path((re.sub("%3a", ":", parts[0], flags=re.IGNORECASE), *parts[1:]) if newer else parts)
+    return ModelName(DEFAULT_HOST, *name.parts[1:]) if normal and _is_default(name.host) else name
+
+
+def _is_default(host: str) -> bool:
+    return host.lower() in (DEFAULT_HOST, _NEWER_HOST)

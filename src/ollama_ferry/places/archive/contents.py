@@ -96,6 +96,8 @@ class ContentsBuilder:
         self._layer = ""
         self._manifest_bytes = 0
         self._roots: dict[ModelName, str] = {}
+        # Models whose manifest is in the newer layout.
+        self._newer: set[ModelName] = set()
         # Further places of a blob with another size; which one is right its manifest tells.
         self._others: dict[Digest, list[tuple[int, int]]] = {}
         # Files by their sizes: a browser calls blobs data, data(1) and so on, and a manifest may say which it was.
@@ -273,7 +275,7 @@ class ContentsBuilder:
         if member.check and not hashlib.sha256(raw).digest().startswith(member.check):
             manifest = Damaged("its SHA-256 is another one than its header says")
         if isinstance(manifest, Manifest):
-            self._add(path.name, self._layer + path.root, manifest)
+            self._add(path.name, self._layer + path.root, manifest, newer=path.newer)
         elif is_foreign_tag(path.name.tag):
             self._contents.ignore(member.name)
         elif path.name not in self._contents.models:
@@ -281,8 +283,16 @@ class ContentsBuilder:
                 f"the manifest of {path.name} is damaged: {manifest}", hint=manifest.hint
             )
 
-    def _add(self, name: ModelName, root: str, manifest: Manifest) -> None:
+    def _add(self, name: ModelName, root: str, manifest: Manifest, *, newer: bool = False) -> None:
         known = self._contents.models.get(name)
+        if known is not None and newer != (name in self._newer) and root == self._roots[name]:
+            # In one store in both layouts: a server takes the newer one.
+            if newer:
+                self._newer.add(name)
+                self._contents.models[name] = manifest
+            return
+        if newer:
+            self._newer.add(name)
         if known is None:
             if name in self._roots:
                 # It was there twice already.
@@ -311,7 +321,9 @@ class ContentsBuilder:
 
 def link_hint(*, hard: bool) -> str:
     """Say how an archive is made anew with files in the place of links."""
-    return f"Make it anew with files in the place of links: `tar {'--hard-dereference' if hard else '-h'} -cf ...`."
+    # GNU tar makes a hard link of what -h finds a second time.
+    options = "--hard-dereference" if hard else "-h --hard-dereference"
+    return f"Make it anew with files in the place of links: `tar {options} -cf ...`."
 
 
 def _counts(meaning: Meaning) -> bool:

@@ -22,8 +22,10 @@ from ollama_ferry.errors import (
     FerryError,
     MissingBlob,
     NoSpace,
+    UsageError,
     Vanished,
 )
+from ollama_ferry.model.layout import NEWER_MANIFESTS, name_forms
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh import scripts, writing_scripts
@@ -85,7 +87,8 @@ class SshPlace:
         Raises:
             FerryError: the host can't be reached, or has no store.
         """
-        paths = ["*"] if names is None else [name.path for name in names]
+        forms = (name_forms(name) for name in names or ())
+        paths = ["*"] if names is None else ["/".join(parts) for found in forms for parts in found]
         with self.line.call(scripts.LOOK, [self._wanted_root, *paths, "."]) as call:
             call.end_of_data()
             if call.line() != "ferry 1":
@@ -193,6 +196,11 @@ class SshPlace:
         """
         if self._lock is None:
             survey = self.survey
+            if survey.newer_layout:
+                raise UsageError(
+                    f"{self.label}:{survey.root} has its manifests in {NEWER_MANIFESTS}, where a send can't write",
+                    hint="Import an archive there, or let the server there pull from `ollama-ferry serve`.",
+                )
             lock = HostLock(self.line, self.label, survey.root, survey.staging, patience=self._patience)
             lock.take(survey.read_staging, wait=wait, run=run)
             self._lock = lock

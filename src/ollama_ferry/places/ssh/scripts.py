@@ -262,7 +262,7 @@ give() {
     if [ -f "$1" ] && [ -r "$1" ]; then
         n=$(size_of "$1")
         # Larger ones are no manifests.
-        if [ "$n" -le 4194304 ]; then say "manifest $n $1"; cat "$1"; say; fi
+        if [ "$n" -le 4194304 ]; then say "$kind $n $1"; cat "$1"; say; fi
     fi
 }
 # Run $1 with each file four levels down whose path may be a name; where links lead round in a circle there is no end.
@@ -271,18 +271,30 @@ each() {
     for a in *; do for b in "$a"/*; do for c in "$b"/*; do
         folders=$((folders + 1)); [ "$folders" -le 60000 ] || die "circle $root/manifests/$c"
         for f in "$c"/*; do
-            case $f in *[!A-Za-z0-9_.:/-]*) continue;; esac
+            case $f in *[!A-Za-z0-9_.:/%-]*) continue;; esac
             files=$((files + 1)); [ "$files" -le 20000 ] || die "circle $root/manifests/$f"
             "$1" "$f"
         done
     done; done; done
 }
-if cd -P manifests 2>/dev/null; then
-    say names; each say; say .
-    while IFS= read -r m && [ "$m" != . ]; do
+wants=
+while IFS= read -r m && [ "$m" != . ]; do
+    wants="$wants$m
+"
+done
+# List the folder $1 under the word $2, and print manifests of it under the word $3.
+show() {
+    cd -P "$1" 2>/dev/null || return 0
+    kind=$3; say "$2"; each say; say .
+    while IFS= read -r m && [ -n "$m" ]; do
         if [ "$m" = "*" ]; then each give; else give "$m"; fi
-    done
-fi
+    done <<EOT
+$wants
+EOT
+    return 0
+}
+(show manifests names manifest) || exit
+(show manifests-v2 newer-names newer-manifest) || exit
 say end
 """.replace("STAGING", STAGING),
 )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ollama_ferry.errors import Damaged, FerryError, InvalidName
+from ollama_ferry.model.layout import name_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh.connection import Call
@@ -15,7 +16,7 @@ from ollama_ferry.places.ssh.scripts import STAGING
 
 _MANIFESTS_LIMIT = 32 * 1024 * 1024
 _STEERING = frozenset({"root", "staging", "user", "free", "tar"})
-_LISTS = frozenset({"blobs", "staged", "names"})
+_LISTS = frozenset({"blobs", "staged", "names", "newer-names"})
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ENTRY = re.compile(
     r"-\S+\s+(?P<links>[0-9]+)\s+(?P<owner>[0-9]+)\s+[0-9]+\s+(?P<size>[0-9]{1,18})\s.*"
@@ -38,6 +39,7 @@ class Survey:
         manifests: the manifests that were asked for.
         free: free bytes, or None where nobody could tell.
         has_tar: whether tar is there.
+        newer_layout: whether there is a ``manifests-v2/``, which a server that knows it reads first.
         user: the number of the user who reads and writes there.
     """
 
@@ -50,6 +52,7 @@ class Survey:
     manifests: dict[ModelName, Manifest] = field(default_factory=dict)
     free: int | None = None
     has_tar: bool = False
+    newer_layout: bool = False
     user: str = ""
 
     def read_staging(self, call: Call) -> None:
@@ -81,11 +84,12 @@ def read_survey(call: Call) -> Survey:
         word, _, rest = line.partition(" ")
         if word in said or (word in _STEERING and said & _LISTS):
             raise _something_else()
-        if word != "manifest":
+        if word not in ("manifest", "newer-manifest"):
             said.add(word)
         if word in _STEERING:
             _steer(survey, word, rest)
-        elif word == "names":
+        elif word in ("names", "newer-names"):
+            survey.newer_layout = word == "newer-names"
             _read_names(survey, call)
         elif word == "blobs":
             for found in _entries(call):
@@ -93,7 +97,7 @@ def read_survey(call: Call) -> Survey:
                     survey.blobs[Digest.parse(found["name"])] = int(found["size"])
         elif word == "staged":
             survey.read_staging(call)
-        elif word == "manifest":
+        elif word in ("manifest", "newer-manifest"):
             manifest_bytes += _read_manifest(survey, call, rest, _MANIFESTS_LIMIT - manifest_bytes)
         else:
             raise _something_else()
@@ -117,10 +121,17 @@ def _steer(survey: Survey, word: str, rest: str) -> None:
 
 
 def _read_names(survey: Survey, call: Call) -> None:
+    if survey.newer_layout:
+        # The older ones came first, and give way.
+        survey.names = [name_of(name.parts, newer=False, normal=True) for name in survey.names]
+        older = survey.manifests.items()
+        survey.manifests = {name_of(name.parts, newer=False, normal=True): found for name, found in older}
+    names = dict.fromkeys(survey.names)
     while (path := call.line()) != ".":
         with suppress(InvalidName):
-            survey.names.append(ModelName.from_path(path.split("/")))
-        if len(survey.names) > MODELS_LIMIT:
+            names[_name(survey, path)] = None
+        survey.names = list(names)
+        if len(names) > MODELS_LIMIT:
             raise FerryError(f"there are more than {MODELS_LIMIT} models on the other host")
 
 
@@ -138,8 +149,12 @@ def _read_manifest(survey: Survey, call: Call, said: str, room: int) -> int:
     call.line()
     # A file that is no manifest is no model, as for Ollama.
     with suppress(InvalidName, Damaged):
-        survey.manifests[ModelName.from_path(path.split("/"))] = Manifest.parse(b"".join(parts))
+        survey.manifests[_name(survey, path)] = Manifest.parse(b"".join(parts))
     return size
+
+
+def _name(survey: Survey, path: str) -> ModelName:
+    return name_of(tuple(path.split("/")), newer=survey.newer_layout, normal=survey.newer_layout)
 
 
 def _something_else() -> FerryError:

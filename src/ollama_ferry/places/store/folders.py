@@ -18,7 +18,7 @@ from ollama_ferry.files.folder import Folder, open_nearest
 from ollama_ferry.files.identity import acting_as, is_root
 from ollama_ferry.files.lock import same_file
 from ollama_ferry.files.mounts import is_mount_point
-from ollama_ferry.places.store.layouts import MANIFESTS
+from ollama_ferry.model.layout import MANIFESTS
 from ollama_ferry.places.store.staging import STAGING, staging_folder
 from ollama_ferry.places.store.store import Store
 

@@ -1,9 +1,8 @@
 """Where a store keeps its manifests: in ``manifests/``, and with newer servers in ``manifests-v2/``.
 
-Source: ``manifest/paths.go`` and ``manifest/manifest.go`` of Ollama's pull requests 15735 and 16590. In the newer
-layout the default host is ``ollama.com``, a ``:`` in a host is ``%3A``, and what has a model's name is a link to the
-manifest, which is a blob like others, or a copy of it. A server looks there first. Only a server that knows it makes
-it, so a store that has it gets its models there.
+In the newer layout what has a model's name is a link to the manifest, which is a blob like others, or a copy of it. A
+server looks there first. Only a server that knows it makes it, so a store that has it gets its models there. The paths:
+:mod:`ollama_ferry.model.layout`.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from pathlib import Path
 
 from ollama_ferry.errors import Damaged, FerryError, InvalidName, NotAModel, NotPermitted, Remedy
 from ollama_ferry.files.folder import open_file
+from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, name_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Manifest
-from ollama_ferry.model.names import DEFAULT_HOST, ModelName
+from ollama_ferry.model.names import ModelName
 from ollama_ferry.model.strays import is_systems_own, may_be_stray
 from ollama_ferry.wording import human_size, shown
 
-MANIFESTS = "manifests"
-NEWER_MANIFESTS = "manifests-v2"
 BEING_WRITTEN = 60.0
 """How many seconds an empty manifest counts as one that somebody writes just now."""
-_NEWER_HOST = "ollama.com"
 _LINKED = re.compile(r"sha256-([0-9a-f]{64})")
 # One for each model at most, and some above them; links can make it endless.
 _FOLDERS_LIMIT = 60_000
@@ -64,46 +61,12 @@ def find_manifests(root: str) -> ManifestFiles:
     return found
 
 
-def path_parts(name: ModelName, *, newer: bool) -> tuple[str, str, str, str]:
-    """Return the parts of a manifest's path below the folder of its layout."""
-    if not newer:
-        return name.parts
-    host = _NEWER_HOST if _is_default(name.host) else name.host.replace(":", "%3A")
-    return (host, *name.parts[1:])
-
-
-def older_parts(name: ModelName) -> list[tuple[str, str, str, str]]:
-    """Return the paths below ``manifests/`` where a newer server looks for a model, likeliest first."""
-    if not _is_default(name.host):
-        return [name.parts]
-    return [(host, *name.parts[1:]) for host in dict.fromkeys((name.host, DEFAULT_HOST, _NEWER_HOST))]
-
-
-def name_of(parts: tuple[str, ...], *, newer: bool, normal: bool) -> ModelName:
-    """Return the name of a manifest by the parts of its path.
-
-    Args:
-        parts: below the folder of its layout.
-        newer: whether that is ``manifests-v2``.
-        normal: give the public registry its one host, as a server of the newer layout does.
-
-    Raises:
-        InvalidName: it is none.
-    """
-    name = ModelName.from_path((re.sub("%3a", ":", parts[0], flags=re.IGNORECASE), *parts[1:]) if newer else parts)
-    return ModelName(DEFAULT_HOST, *name.parts[1:]) if normal and _is_default(name.host) else name
-
-
 def linked_digest(path: str) -> str | None:
     """Return the digest, in hexadecimal, of the blob that a manifest's link names; None where it is no such link."""
     if not os.path.islink(path):
         return None
     blob = _LINKED.fullmatch(os.path.basename(os.path.realpath(path)))
     return blob[1] if blob else None
-
-
-def _is_default(host: str) -> bool:
-    return host.lower() in (DEFAULT_HOST, _NEWER_HOST)
 
 
 def _collect(found: ManifestFiles, folder: str, *, newer_layout: bool, normal: bool) -> None:

@@ -18,11 +18,11 @@ from ollama_ferry.errors import FerryError, Vanished
 from ollama_ferry.files.disk import NOT_OFFERED, Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, remove_if_there
 from ollama_ferry.files.folder import Folder
+from ollama_ferry.model.layout import older_parts, path_parts
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.server import server_just_started
 from ollama_ferry.places.store.folders import NO_MODES, StoreFolders
-from ollama_ferry.places.store.layouts import older_parts, path_parts
 from ollama_ferry.places.store.staged import KEPT, StagedBlobs
 from ollama_ferry.places.store.staging import MANIFEST_IN_WORK
 from ollama_ferry.places.store.store import not_readable

@@ -23,17 +23,10 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
+from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, older_parts, path_parts
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest, reencoding
 from ollama_ferry.model.names import ModelName, printed_forms
-from ollama_ferry.places.store.layouts import (
-    MANIFESTS,
-    NEWER_MANIFESTS,
-    ManifestFiles,
-    find_manifests,
-    linked_digest,
-    older_parts,
-    path_parts,
-)
+from ollama_ferry.places.store.layouts import ManifestFiles, find_manifests, linked_digest
 from ollama_ferry.wording import exact_size, quoted
 
 

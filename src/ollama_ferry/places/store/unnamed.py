@@ -17,9 +17,10 @@ from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError
 from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
+from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.model.strays import is_systems_own, may_be_stray
-from ollama_ferry.places.store.layouts import MANIFESTS, NEWER_MANIFESTS, files_below
+from ollama_ferry.places.store.layouts import files_below
 from ollama_ferry.places.store.staging import STAGING, staging_folder
 from ollama_ferry.places.store.store import Store
 

@@ -1,0 +1,94 @@
+"""Stores of servers that keep manifests in ``manifests-v2/``: read from archives and over ssh as here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ollama_ferry import api
+from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.places.store.store import Store
+from support.command_line import assert_one_clear_error, ferry
+from support.sshd import Sshd
+from support.stores import StoreBuilder, faults_of
+
+BOTH = "lab.example:5000/me/both:1"
+NAMES = [BOTH, "mine:1", "old:1"]
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> StoreBuilder:
+    """A store with a model in the newer layout alone, one in the older, and one in both that is another in each."""
+    store = StoreBuilder(tmp_path / "newer")
+    store.model("old:1", [("model", b"old")])
+    for name, path in (
+        ("mine:1", "ollama.com/library/mine/1"),
+        ("lab.example:5000/me/both:1", "lab.example%3A5000/me/both/1"),
+    ):
+        manifest = store.model(name, [("model", name.encode())])
+        link(store, path, manifest)
+        store.manifest_path(name).unlink()
+    store.model(BOTH, [("model", b"what the server does not take")])
+    return store
+
+
+def link(store: StoreBuilder, path: str, manifest: Manifest) -> None:
+    place = store.root / "manifests-v2" / path
+    place.parent.mkdir(parents=True)
+    place.symlink_to(f"../../../../blobs/{store.blob(manifest.raw).file_name}")
+
+
+def assert_carried(newer: StoreBuilder, target: Path) -> None:
+    assert not faults_of(target)
+    source, got = Store(newer.root), Store(target)
+    assert [str(name) for name in sorted(got.names())] == NAMES
+    for name in got.names():
+        assert got.manifest(name).raw == source.manifest(name).raw
+
+
+@pytest.fixture(params=["gnu", "busybox"])
+def far(request: pytest.FixtureRequest) -> Sshd:
+    found: Sshd = request.getfixturevalue("sshd" if request.param == "gnu" else "busybox_sshd")
+    return found
+
+
+def test_over_ssh(newer: StoreBuilder, far: Sshd, tmp_path: Path) -> None:
+    place = f"root@there:{newer.root}"
+    listed = ferry("list", place, "--ssh", far.ssh, "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert sorted(model["name"] for model in json.loads(listed.stdout)["models"]) == NAMES
+    done = ferry("fetch", place, "--all", "--ssh", far.ssh, "--models", tmp_path / "got")
+    assert done.returncode == 0, done.stderr
+    assert_carried(newer, tmp_path / "got")
+    some = ferry("fetch", place, "mine:1", BOTH, "--ssh", far.ssh, "--models", tmp_path / "some")
+    assert some.returncode == 0, some.stderr
+    assert len(list(Store(tmp_path / "some").names())) == 2
+    assert ferry("verify", place, "--ssh", far.ssh).returncode == 0
+    # A server there would not see what is put into the older layout.
+    (other := StoreBuilder(tmp_path / "other")).model("new:1")
+    sent = ferry("send", "new:1", place, "--models", other.root, "--ssh", far.ssh)
+    assert_one_clear_error(sent, 2)
+    assert "manifests-v2" in sent.stderr
+
+
+@pytest.mark.parametrize("flags", ["-cf", "-czf"])
+def test_in_a_tar_with_files_in_the_place_of_links(newer: StoreBuilder, tmp_path: Path, flags: str) -> None:
+    archive = tmp_path / ("x.tar" if flags == "-cf" else "x.tar.gz")
+    subprocess.run(
+        ["tar", "-h", "--hard-dereference", flags, archive, "-C", newer.root.parent, newer.root.name], check=True
+    )
+    assert {str(model.name) for model in api.list_models(archive=archive).models} == set(NAMES)
+    assert api.verify(archive=archive).good
+    done = ferry("import", archive, "--models", tmp_path / "got")
+    assert done.returncode == 0, done.stderr
+    assert_carried(newer, tmp_path / "got")
+
+
+def test_a_tar_with_the_links_is_told_how_to_be_made(newer: StoreBuilder, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-cf", tmp_path / "x.tar", "-C", newer.root, "."], check=True)
+    done = ferry("import", tmp_path / "x.tar", "--models", tmp_path / "got")
+    assert_one_clear_error(done, 4)
+    assert "manifests-v2" in done.stderr and "tar -h" in done.stderr
