@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ollama_ferry.engine.plan import blobs_of
-from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable, Source
+from ollama_ferry.engine.ports import Inspectable, KeepsUnfinished, LeavesBlobsOut, Searchable, Source, offers
 from ollama_ferry.errors import CloudStub, Damaged, FerryError, ModelNotFound, NotAModel, UsageError
 from ollama_ferry.model.manifests import (
     CONFIG_LIMIT,
@@ -75,7 +75,7 @@ def not_found(place: Searchable, name: ModelName) -> ModelNotFound:
 
 def leaves_out(place: object, blob: Descriptor) -> bool:
     """Return whether a place lacks a blob on purpose, for its target has it."""
-    return isinstance(place, LeavesBlobsOut) and place.leaves_out(blob.digest)
+    return offers(place, LeavesBlobsOut) and place.leaves_out(blob.digest)
 
 
 def manifests_of(
