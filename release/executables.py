@@ -13,7 +13,7 @@ from release.pythons import unpack_python
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 TOOLS = Path(__file__).with_name("tools.txt")
-_START = "from ollama_ferry.cli import main\n\nmain()\n"
+_START = "from ollama_ferry.__main__ import main\n\nmain()\n"
 
 
 @dataclass(frozen=True)

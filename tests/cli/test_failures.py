@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,18 @@ def test_bare_calls_show_the_help(words: tuple[str, ...]) -> None:
 def test_help_and_version_are_words_too() -> None:
     assert ferry("help", "export").stdout == ferry("export", "--help").stdout
     assert ferry("version").stdout == ferry("-V").stdout == ferry("--version").stdout != ""
+
+
+def test_interrupt_while_the_command_is_loaded_prints_nothing() -> None:
+    loading = """
+import os, signal, sys
+class AtClick:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, AtClick())
+from ollama_ferry.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

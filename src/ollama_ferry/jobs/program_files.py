@@ -33,7 +33,7 @@ import sys
 
 if sys.version_info < (3, 10):
     sys.exit("ollama-ferry needs Python 3.10 or newer, and this is %s" % sys.version.split()[0])
-{compiled}from ollama_ferry.cli import main
+{compiled}from ollama_ferry.__main__ import main
 
 main()
 """
