@@ -2,7 +2,7 @@
 
     ./dev bench                 # the whole, about half an hour and 14 GB of disk
     ./dev bench --quick         # tries the machinery; the figures say nothing
-    ./dev bench --only memory   # a part; without --report it prints and writes nothing
+    ./dev bench --only growth   # a part; without --report it prints and writes nothing
 
 docs/benchmarks.md says how to read what it writes.
 """

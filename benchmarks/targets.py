@@ -188,10 +188,7 @@ def _peak(measured: _Measured) -> _Finding:
 def _flat(measured: _Measured) -> _Finding:
     texts, met = [], True
     for what in ("export", "import"):
-        rows = [row for row in measured.figures.parts.get("memory", ()) if row.name.startswith(what) and row.seconds]
-        if len(rows) < 3:
-            raise _NotMeasuredError
-        peaks = [row.peak for row in rows]
+        peaks = [measured.row(growth.name_of(what, "bytes", n), "growth").peak for n in growth.AMOUNTS["bytes"]]
         texts.append(f"{what} " + ", ".join(f"{peak / 1e6:.0f}" for peak in peaks) + " MB")
         met = met and max(peaks) <= _FLAT * min(peaks)
     return "; ".join(texts), met

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parts import growth, http, memory, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
+from parts import growth, http, one_model, small_blobs, ssh, start_up, two_models, weight_kinds
 from setting import Part
 
 PARTS: dict[str, Part] = {
@@ -13,6 +13,5 @@ PARTS: dict[str, Part] = {
     "start-up": start_up.PART,
     "ssh": ssh.PART,
     "http": http.PART,
-    "memory": memory.PART,
     "growth": growth.PART,
 }
