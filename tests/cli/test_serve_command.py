@@ -47,6 +47,16 @@ def test_what_can_not_be_served_is_left_out_or_refused(filled: StoreBuilder, tmp
         assert (done.returncode, name in done.stderr) == (code, True)
 
 
+def test_a_model_that_has_no_form_of_oci_is_left_out_or_refused(filled: StoreBuilder) -> None:
+    model = json.loads(filled.manifest_path("tiny:4m").read_bytes())
+    del model["config"]
+    filled.manifest("bare:1", json.dumps(model).encode())
+    with ollama_ferry.serve(store=filled.root, listen="127.0.0.1:0", oci=True) as server:
+        assert "bare:1" in [one.name for one in server.left_out] and len(server.models) == 3
+    done = ferry("serve", "bare:1", "--oci", "--models", filled.root)
+    assert (done.returncode, "has no config" in done.stderr) == (2, True)
+
+
 def test_archive_without_an_index_is_refused_with_what_to_do(filled: StoreBuilder, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "plain.tar.gz", "w:gz") as tar:
         tar.add(filled.root, ".")

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ollama_ferry import api
-from ollama_ferry.errors import Damaged, FerryError, ModelNotFound, UsageError
+from ollama_ferry.engine.run import Run
+from ollama_ferry.errors import Cancelled, Damaged, FerryError, ModelNotFound, Unreachable, UsageError
+from ollama_ferry.jobs import pull
 from support.command_line import assert_one_clear_error, ferry
 from support.http_double import answering
 from support.oci_registries import Registry, docker_registry
@@ -43,6 +45,11 @@ def pulled(store: Path) -> set[str]:
         (["{}/models/q*"], {"models/qwen3:8b", "models/qwen3:4b"}),
         (["{}/models/*:4b", "{}/models/qwen3:8b"], {"models/qwen3:8b", "models/qwen3:4b", "models/gemma3:4b"}),
         (["--all", "{}/models", "--exclude", "*/qwen3"], {"models/gemma3:4b"}),
+        (
+            ["{}/models/*:4b", "{}/models/qwen3:8b", "--exclude", "models/qwen3:8b"],
+            {"models/qwen3:4b", "models/gemma3:4b"},
+        ),
+        (["{}/models/q*", "--exclude", "{}/models/qwen3:8b", "--exclude", "deep/er/a/b:1"], {"models/qwen3:4b"}),
         (["{}/models/*", "--exclude", "models/qwen3:*", "--exclude", "{}/models/me/*"], {"models/gemma3:4b"}),
     ],
 )
@@ -92,7 +99,9 @@ def test_into_an_archive_and_as_a_plan(registry: Registry, tmp_path: Path) -> No
         (["*"], 2, "of which registry"),
         (["{}/models/none*"], 3, "no model of"),
         (["{}/models/qwen3:*", "--exclude", "*"], 3, "excluded as well"),
-        (["{}/models/qwen3:*", "--as", "one:1"], 2, "one"),
+        (["{}/models/qwen3:8b", "--exclude", "{}/models/*"], 3, "excluded as well"),
+        (["{}/models/qwen3:8b", "{}/models/qwen3:4*", "--as", "one:1"], 2, "one:1"),
+        (["{}/models/qwen3:*", "--as", "one:1"], 2, "would both become one:1"),
         (["{}/models/qwen3:*", "--offline-ok"], 2, "name the models"),
         (["{}/models/qwen3:*", "--expect", "0" * 64], 2, "name the models"),
         (["--all", "models"], 2, "is no registry"),
@@ -103,6 +112,13 @@ def test_what_can_not_be_meant(registry: Registry, tmp_path: Path, words: list[s
     done = ferry("pull", *words, "--models", tmp_path / "store", "--insecure")
     assert_one_clear_error(done, code)
     assert said in done.stderr
+
+
+def test_an_address_of_ipv6_is_no_pattern(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable):
+        api.pull("[::1]:9/models/m:1", rename="m:1", store=tmp_path / "store", insecure=True)
+    with pytest.raises(UsageError, match="name the models"):
+        api.pull("[::1]:9/models/*", store=tmp_path / "store", insecure=True, offline_ok=True)
 
 
 def listing(pages: dict[str, tuple[Any, str]]) -> type[BaseHTTPRequestHandler]:
@@ -121,6 +137,16 @@ def listing(pages: dict[str, tuple[Any, str]]) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+def test_a_registry_is_asked_for_nothing_before_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given_up(most: float, run: Run) -> None:
+        assert most == 600
+        raise Cancelled("given up")
+
+    monkeypatch.setattr(pull, "wait_at_random", given_up)
+    with answering(listing({})) as address, pytest.raises(Cancelled):
+        api.pull(address, everything=True, store=tmp_path / "store", insecure=True, jitter=600)
 
 
 NEXT = '</v2/_catalog?n=2&last=b>; rel="next"'

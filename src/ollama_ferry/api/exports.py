@@ -211,11 +211,11 @@ def _prepared(
     from ollama_ferry.places.store.store import Store
 
     wanted = wanted_of(asked.models, everything=asked.everything, exclude=asked.exclude)
+    rename = renames_of(asked.rename)
     files = paths_of(have)
     inventory = read_inventories(files) if files else None
     located = located_store(store, run)
     place = Store(located.root)
-    rename = renames_of(asked.rename)
     refused = place.refused_manifest(wanted.texts[0]) if rename.only and len(wanted.texts) == 1 else None
     if refused is not None and rename.only is not None:
         planned = plan_of_refused(place, refused, rename.only, inventory)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ollama_ferry.jobs.push import Pushed
     from ollama_ferry.jobs.select import Wanted
     from ollama_ferry.jobs.trust import Trust
+    from ollama_ferry.model.manifests import Digest
     from ollama_ferry.model.names import ModelName
     from ollama_ferry.model.renames import Renames
     from ollama_ferry.places.registry.references import Reference
@@ -145,7 +146,7 @@ def pull(
         expect: the digest of the one model's manifest; where that is in the store, whole, no registry is asked.
         offline_ok: where a registry can't be reached, models that are in the store, whole, are as good as pulled.
         everything: ``models`` are registries, ``host[:port][/prefix]``, of which all models are meant.
-        exclude: names and patterns of models that are not pulled, of those that were not named.
+        exclude: names and patterns of models that are not meant, whatever ``models`` say.
         dry_run: find out what would be done; nothing is written.
         jitter: the seconds to wait at most before a registry is asked, by chance, lest many machines ask at once.
         compress, sha256: of an archive, as for :func:`export`.
@@ -160,15 +161,14 @@ def pull(
     from ollama_ferry.api.exports import export_options
     from ollama_ferry.jobs.pull import Fleet
 
-    run, fleet = Run(observer, cancel), Fleet(offline_ok, jitter)
+    run = Run(observer, cancel)
     trust = trust_of(lock, signers, part=bool(texts_of(models)))
-    asked = _Asked(_access(insecure, ca_file, cert, key, rate), trust)
+    asked = _Asked(_access(insecure, ca_file, cert, key, rate), trust, Fleet(offline_ok, jitter), expect)
     asked.read(models, renames_of(rename), texts_of(exclude), run, everything=everything)
-    asked.expect(expect, offline_ok=offline_ok)
     if archive is not None:
         how = export_options(compress, replace=replace, sha256=sha256)
-        return _pull_into_archive(asked, Path(archive), how, fleet, run, dry_run=dry_run)
-    return _pull_into_store(asked, store, fleet, run, replace, verify_existing, dry_run=dry_run)
+        return _pull_into_archive(asked, Path(archive), how, run, dry_run=dry_run)
+    return _pull_into_store(asked, store, run, replace, verify_existing, dry_run=dry_run)
 
 
 plan_pull = dry_run_of(pull, "plan_pull")
@@ -195,54 +195,47 @@ class _Asked:
 
     Attributes:
         references: models that were named.
-        found: models that patterns mean, or all of a registry.
+        found: models that patterns mean, or all of a registry; None where there was no pattern.
         access: how registries are talked to.
         trust: what the models have to be.
+        fleet: when, and what is enough.
     """
 
-    def __init__(self, access: Access, trust: Trust) -> None:
+    def __init__(self, access: Access, trust: Trust, fleet: Fleet, expect: str | None) -> None:
         self.references: dict[ModelName, Reference] = {}
         self.found: Found | None = None
         self.access = access
         self.trust = trust
+        self.fleet = fleet
+        self._expect = expect
 
     def read(self, models: Names, rename: Renames, exclude: list[str], run: Run, *, everything: bool) -> None:
         """Read what is named, or locked, and ask registries for what patterns mean."""
-        from ollama_ferry.jobs.claims import require_one
-        from ollama_ferry.jobs.pull import find_references, references_of
-        from ollama_ferry.model.names import is_pattern
-        from ollama_ferry.places.registry.catalogue import ReferencePattern
-
-        texts = texts_or_locked(models, self.trust)
-        named = [] if everything else [text for text in texts if not is_pattern(text)]
-        read = ReferencePattern.below if everything else ReferencePattern.parse
-        patterns = [read(text) for text in texts if text not in named]
-        self.references = references_of(named, rename) if named else {}
-        if patterns:
-            self.found = find_references(patterns, self.access, exclude=exclude, rename=rename, run=run)
-        if rename.only is not None:
-            require_one(self.all.values(), "registries")
-        for name, reference in self.all.items():
-            run.explain(f"{name}: {'plain http, ' if self.access.insecure else ''}{reference}")
-
-    def expect(self, text: str | None, *, offline_ok: bool) -> None:
-        """Check what makes sense for models that were named alone, and read the digest that is expected."""
         from dataclasses import replace
 
-        from ollama_ferry.jobs.claims import require_one
-        from ollama_ferry.model.manifests import Digest
+        from ollama_ferry.jobs.claims import require_distinct
+        from ollama_ferry.jobs.pull import find_references, references_of, wait_at_random
+        from ollama_ferry.places.registry.catalogue import ReferencePattern, is_reference_pattern
 
-        if self.found is not None and (offline_ok or text is not None):
+        texts = texts_or_locked(models, self.trust)
+        named = [] if everything else [text for text in texts if not is_reference_pattern(text)]
+        read = ReferencePattern.below if everything else ReferencePattern.parse
+        patterns = [read(text) for text in texts if text not in named]
+        if patterns and (self.fleet.offline_ok or self._expect is not None):
             raise UsageError("what a registry has is not known before it is asked: name the models")
-        if text is None:
-            return
-        require_one(self.references, "registries")
-        try:
-            digest = Digest.parse(text if ":" in text else f"sha256:{text}")
-        except Damaged:
-            hint = "sha256: and 64 hexadecimal digits; `ollama-ferry lock MODEL` prints it where the model is."
-            raise UsageError(f"{text[:100]!a} is no digest of a manifest", hint=hint) from None
-        self.trust = replace(self.trust, expected=digest)
+        self.references = references_of(named, rename, exclude, must=not patterns) if named else {}
+        if self._expect is not None:
+            self.trust = replace(self.trust, expected=_digest(self._expect, self.references))
+        if patterns:
+            wait_at_random(self.fleet.jitter, run)
+            self.fleet = replace(self.fleet, jitter=0.0)
+            self.found = find_references(
+                patterns, self.access, exclude=exclude, rename=rename, run=run, must=not self.references
+            )
+            both = (*self.references.items(), *self.found.references.items())
+            require_distinct((reference, name) for name, reference in both)
+        for name, reference in self.all.items():
+            run.explain(f"{name}: {'plain http, ' if self.access.insecure else ''}{reference}")
 
     @property
     def all(self) -> dict[ModelName, Reference]:
@@ -250,8 +243,21 @@ class _Asked:
         return {**(self.found.references if self.found else {}), **self.references}
 
 
+def _digest(text: str, references: dict[ModelName, Reference]) -> Digest:
+    """Read the digest that the one model's manifest is to have."""
+    from ollama_ferry.jobs.claims import require_one
+    from ollama_ferry.model.manifests import Digest
+
+    require_one(references, "registries")
+    try:
+        return Digest.parse(text if ":" in text else f"sha256:{text}")
+    except Damaged:
+        hint = "sha256: and 64 hexadecimal digits; `ollama-ferry lock MODEL` prints it where the model is."
+        raise UsageError(f"{text[:100]!a} is no digest of a manifest", hint=hint) from None
+
+
 def _pull_into_store(
-    asked: _Asked, store: StoreLike, fleet: Fleet, run: Run, replace: bool, verify_existing: bool, *, dry_run: bool
+    asked: _Asked, store: StoreLike, run: Run, replace: bool, verify_existing: bool, *, dry_run: bool
 ) -> Imported:
     from ollama_ferry.jobs.import_choices import ImportOptions
     from ollama_ferry.jobs.pull import pull_into_store
@@ -260,24 +266,24 @@ def _pull_into_store(
     target = Store(located_target(store, run).root)
     options = ImportOptions(replace=replace, verify_existing=verify_existing, trust=asked.trust)
     return pull_into_store(
-        asked.references, target, options, asked.access, found=asked.found, fleet=fleet, dry_run=dry_run, run=run
+        asked.references, target, options, asked.access, found=asked.found, fleet=asked.fleet, dry_run=dry_run, run=run
     )
 
 
 def _pull_into_archive(
-    asked: _Asked, path: Path, options: ExportOptions, fleet: Fleet, run: Run, *, dry_run: bool
+    asked: _Asked, path: Path, options: ExportOptions, run: Run, *, dry_run: bool
 ) -> Exported | PlannedExport:
     from ollama_ferry.jobs.export import kind_named
     from ollama_ferry.jobs.export_plan import foresee_export
     from ollama_ferry.jobs.pull import plan_pull as plan
     from ollama_ferry.jobs.pull import pull_into_file, wait_at_random
 
-    if fleet.offline_ok:
+    if asked.fleet.offline_ok:
         raise UsageError("what is there already is looked for in a store, and an archive is to be written")
     if dry_run:
         planned = plan(asked.references, asked.access, found=asked.found, trust=asked.trust, run=run)
         return foresee_export(planned, path, kind_named(path), options, place=", ".join(map(str, asked.all.values())))
-    wait_at_random(fleet.jitter, run)
+    wait_at_random(asked.fleet.jitter, run)
     return pull_into_file(asked.references, path, options, asked.access, found=asked.found, trust=asked.trust, run=run)
 
 

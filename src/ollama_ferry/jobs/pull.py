@@ -21,12 +21,11 @@ from ollama_ferry.jobs.claims import require_distinct, require_one
 from ollama_ferry.jobs.export import Exported, ExportOptions, export_to_file, plan_export
 from ollama_ferry.jobs.import_ import Imported, import_source, plan_source
 from ollama_ferry.jobs.import_choices import ImportedModel, ImportOptions
-from ollama_ferry.jobs.select import covers
 from ollama_ferry.jobs.trust import NO_TRUST, Trust
 from ollama_ferry.model.manifests import Descriptor
-from ollama_ferry.model.names import ModelName, Spelling
+from ollama_ferry.model.names import ModelName, Spelling, match
 from ollama_ferry.model.renames import Renames
-from ollama_ferry.places.registry.catalogue import ReferencePattern, listed_models
+from ollama_ferry.places.registry.catalogue import ReferencePattern, is_reference_pattern, listed_models
 from ollama_ferry.places.registry.references import Reference, parse_reference
 from ollama_ferry.places.registry.source import RegistrySource
 from ollama_ferry.places.store.store import Store
@@ -34,20 +33,30 @@ from ollama_ferry.registries.access import Access
 from ollama_ferry.registries.client import Client, Clients
 
 
-def references_of(texts: Iterable[str], rename: Renames | None = None) -> dict[ModelName, Reference]:
+def references_of(
+    texts: Iterable[str], rename: Renames | None = None, exclude: Sequence[str] = (), *, must: bool = True
+) -> dict[ModelName, Reference]:
     """Read what a user wants to pull.
 
     Args:
         texts: references, among them Ollama's names.
         rename: the names that models get here.
+        exclude: what is not meant; see :func:`find_references`.
+        must: whether something has to be left.
 
     Returns:
         The name that each model gets here, and where it is.
 
     Raises:
         UsageError: a text is no reference, two would get one name, or one that is no name of Ollama's gets none.
+        ModelNotFound: all are excluded.
     """
-    references = [parse_reference(text) for text in texts]
+    read = [parse_reference(text) for text in texts]
+    references = [reference for reference in read if not _is_excluded(reference, exclude)]
+    if not references:
+        if must and read:
+            raise _all_excluded()
+        return {}
     rename = rename or Renames()
     if rename.only is not None:
         require_one(set(references), "registries")
@@ -84,6 +93,7 @@ def find_references(
     *,
     exclude: Sequence[str] = (),
     rename: Renames | None = None,
+    must: bool = True,
     run: Run | None = None,
 ) -> Found:
     """Ask registries for the models that patterns mean.
@@ -91,12 +101,13 @@ def find_references(
     Args:
         patterns: which.
         access: how the registries are talked to.
-        exclude: patterns, or names, of what is not meant: as a reference, or by the name that it gets here.
+        exclude: names and patterns of what is not meant, with or without the registry before them.
         rename: the names that models get here.
+        must: whether something has to be left.
         run: stops it.
 
     Raises:
-        ModelNotFound: a pattern means none.
+        ModelNotFound: a pattern means none, or all are excluded.
         UsageError: a registry lists nothing, or two models would get one name.
         FerryError: a registry can't be reached, or refuses.
     """
@@ -109,30 +120,37 @@ def find_references(
             if not references:
                 raise ModelNotFound(f"no model of {pattern.registry} matches {pattern}")
             for reference in references:
+                if _is_excluded(reference, exclude):
+                    continue
                 name = reference.model_name
                 name = rename.of(name) or name if name is not None else rename.only
-                if _is_excluded(reference, name, exclude):
-                    continue
                 if name is None:
                     why = UsageError(f"{reference} is no name that Ollama takes", remedies=[Remedy("rename")])
                     left_out[reference] = NotCarried(str(reference), why)
                 else:
                     found[reference] = name
-    if rename.only is not None:
-        require_one(found, "the registry")
-    if not found and left_out:
-        raise next(iter(left_out.values())).why
-    if not found:
-        raise ModelNotFound("every model that was asked for was excluded as well")
-    require_distinct(list(found.items()))
+    if not found and must:
+        raise next(iter(left_out.values())).why if left_out else _all_excluded()
+    require_distinct(found.items())
     return Found({name: reference for reference, name in found.items()}, tuple(left_out.values()))
 
 
-def _is_excluded(reference: Reference, name: ModelName | None, exclude: Sequence[str]) -> bool:
-    forms = [str(reference), f"{reference.repository}:{reference.tag}", reference.repository]
-    return any(
-        any(fnmatchcase(form, text) for form in forms) or (name is not None and covers(text, name)) for text in exclude
-    )
+def _is_excluded(reference: Reference, exclude: Sequence[str]) -> bool:
+    """Tell whether a model is not meant: by its reference, its name, or what stands behind its registry."""
+    repository, name = reference.repository, reference.model_name
+    own = f"{repository}:{reference.tag}"
+    for text in exclude:
+        below = text.removeprefix(f"{reference.registry}/")
+        if not is_reference_pattern(text):
+            if parse_reference(text) == reference or below == own:
+                return True
+        elif any(fnmatchcase(form, below) for form in (own, repository)) or (name is not None and match(text, [name])):
+            return True
+    return False
+
+
+def _all_excluded() -> ModelNotFound:
+    return ModelNotFound("every model that was asked for was excluded as well")
 
 
 @dataclass(frozen=True)

@@ -172,13 +172,16 @@ def choose(place: Inspectable, chosen: Chosen, *, oci: bool = False) -> tuple[li
         FerryError: a model that was named is not whole, or none is.
     """
 
+    models: dict[ModelName, ServedModel] = {}
+
     def check(name: ModelName, manifest: Manifest) -> None:
         require_whole(place, name, manifest)
+        models[name] = ServedModel.of(name, manifest, oci=oci)
         if lacking := [blob for blob in manifest.blobs if leaves_out(place, blob)]:
             raise left_out_error(f"{name}: {place.label}", lacking)
 
     found = carried(place, chosen, check=check)
-    return [ServedModel.of(name, manifest, oci=oci) for name, manifest in found.manifests.items()], list(found.left_out)
+    return [models[name] for name in found.manifests], list(found.left_out)
 
 
 def _digest(text: str) -> Digest | None:

@@ -24,6 +24,11 @@ _ENTRIES = 100_000
 _COUNT = 1000
 
 
+def is_reference_pattern(text: str) -> bool:
+    """Return whether a reference is a pattern; an address of IPv6 in it is none: ``[::1]:5000/models/m:1``."""
+    return is_pattern(re.sub(r"^((?:https?://)?)\[[0-9A-Fa-f:.]+\]", r"\1", text))
+
+
 @dataclass(frozen=True)
 class ReferencePattern:
     """Models of one registry.
@@ -46,7 +51,7 @@ class ReferencePattern:
             UsageError: it does not say of which registry.
         """
         host, _, path = without_scheme(text).partition("/")
-        if is_pattern(host) or not path:
+        if is_reference_pattern(host) or not path:
             raise UsageError(
                 f"{text[:200]!r} does not say of which registry",
                 hint="Only that of one can be searched: 'registry.lab:5000/models/*'",

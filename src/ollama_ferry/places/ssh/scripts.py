@@ -199,7 +199,7 @@ else die nohash; fi
 LOOK = bare(
     COMMON,
     r"""
-usable() { [ -d "$1/manifests" ]; }
+usable() { [ -d "$1/manifests" ] || [ -d "$1/manifests-v2" ]; }
 unit() {
     for u in /etc/systemd/system/ollama.service.d/*.conf /etc/systemd/system/ollama.service; do
         [ -r "$u" ] || continue
