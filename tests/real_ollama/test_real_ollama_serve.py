@@ -67,6 +67,7 @@ def test_pull_and_rename_give_the_same_model(target: Ollama, tmp_path: Path, kin
     with serve_process(tmp_path, *words) as serve:
         for model in serve.document["models"]:
             pull_and_rename(target, model)
+        assert serve.end() == 0
         log = serve.log
     same_content(source, target.models, SAMPLE)
     listed = target.listed()
@@ -125,6 +126,7 @@ def test_large_blob_is_pulled_in_parts(
         assert ferry("export", "large:1", words[0], "--models", source.root).returncode == 0
     with serve_process(tmp_path, *words) as serve:
         pull_and_rename(target, serve.document["models"][0])
+        assert serve.end() == 0
         parts = re.findall(r"206 model blob \w+ of library/large, (\d+) to (\d+)", serve.log)
     assert len(parts) == -(-size // 100_000_000)
     same_content(source.root, target.models, "large:1")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
@@ -34,6 +35,13 @@ class Serving:
     def log(self) -> str:
         """What it has said on stderr so far."""
         return self._log.read_text()
+
+    def said(self, text: str) -> bool:
+        """Wait until it has said something: an answer is logged when the client has it already."""
+        deadline = time.monotonic() + 120
+        while text not in self.log and time.monotonic() < deadline and self.process.poll() is None:
+            time.sleep(0.02)
+        return text in self.log
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal, and return the exit code."""
