@@ -252,12 +252,18 @@ class SwappingDisk(HastyDisk):
             self.swap()
         return super().__getattribute__(name)
 
+    def put_back(self) -> bool:
+        """Put the folder back that is away; tell whether one was."""
+        if self._away is None:
+            return False
+        link, real = self._away
+        link.unlink()
+        real.rename(link)
+        self._away = None
+        return True
+
     def swap(self) -> None:
-        if self._away is not None:
-            link, real = self._away
-            link.unlink()
-            real.rename(link)
-            self._away = None
+        if self.put_back():
             return
         places = [self.root / name for name in (".ollama-ferry", "blobs", "manifests")]
         place = self._random.choice([p for p in (*places, *self.root.glob("manifests/*")) if p.is_dir()] or [self.root])
@@ -288,6 +294,8 @@ def race(archive: Path, folder: Path, swaps: int) -> None:
         except FerryError:
             pass
         else:
+            # The last call may have been one at which a folder was taken away: behind all that was done.
+            disk.put_back()
             assert not faults_of(root)
         done += disk.swaps
         number += 1
