@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from ollama_ferry.jobs.push import PushOptions, push
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.registry.references import PushTarget
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.registries.challenges import Challenge
+from ollama_ferry.registries.tokens import token_request
 from support.oci_registries import (
     Answered,
     FaultyHandler,
@@ -156,6 +159,13 @@ def test_words_of_the_registry_are_shown_where_a_token_gives_no_right(registry: 
     with pytest.raises(NotPermitted, match="see helpdesk"):
         pull(registry, tmp_path)
     assert registry.count("token") == 1
+
+
+def test_a_scope_is_asked_for_once_in_whatever_order_the_registry_names_its_actions() -> None:
+    challenge = Challenge("bearer", "https://auth.lab/token", "lab", "repository:a/m:push,pull registry:catalog:* odd")
+    asked = token_request(challenge, "repository:a/m:pull,push", None).url
+    scopes = urllib.parse.parse_qs(urllib.parse.urlsplit(asked).query)["scope"]
+    assert scopes == ["odd", "registry:catalog:*", "repository:a/m:pull,push"]
 
 
 def test_tokens_that_end_while_a_model_moves(source: StoreBuilder, tmp_path: Path) -> None:

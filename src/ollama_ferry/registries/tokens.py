@@ -91,7 +91,7 @@ def token_request(challenge: Challenge, scope: str, credential: Credential | Non
         scope: what we need, besides what the challenge names.
         credential: the login, or None to ask for an anonymous token.
     """
-    scopes = sorted({*challenge.scope.split(), *scope.split()})
+    scopes = _together(f"{challenge.scope} {scope}")
     if credential is not None and credential.identity_token:
         form = {
             "grant_type": "refresh_token",
@@ -133,3 +133,16 @@ def read_token(raw: bytes, now: float) -> Authorization:
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 1e9:
         lifetime = float(seconds)
     return bearer(token, now + max(lifetime - _EARLY, lifetime / 2))
+
+
+def _together(scopes: str) -> list[str]:
+    """Return each resource once, with all that is to be done to it: ``repository:NAME:pull,push``, in one order.
+
+    Registries name actions in any order, docker's in another one each time. Source: the token scope grammar of the
+    distribution project.
+    """
+    actions: dict[str, set[str]] = {}
+    for scope in scopes.split():
+        resource, colon, named = scope.rpartition(":")
+        actions.setdefault(f"{resource}:" if colon else scope, set()).update(named.split(",") if colon else ())
+    return sorted(resource + ",".join(sorted(named)) for resource, named in actions.items())
