@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ollama_ferry.places.store.store import Store
+from support import needs
 from support.sshd import Sshd
 from support.sshd import serving as sshd_serving
 from support.stores import StoreBuilder
@@ -22,6 +26,18 @@ settings.register_profile("ferry", deadline=None, suppress_health_check=[HealthC
 # Whether a change is refused must not be a matter of luck.
 settings.register_profile("same in every run", settings.get_profile("ferry"), derandomize=True, database=None)
 
+if needs.UNDER_WINE:
+    # Wine 8 has no CopyFile2, and ends the process.
+    vars(importlib.import_module("_winapi")).pop("CopyFile2", None)
+
+# What calls Windows itself; and there, what looks at the tree, or drives tools of POSIX.
+collect_ignore_glob = (
+    ["test_structure.py", "test_dev.py", "test_benchmarks.py", "test_release.py", "test_fleet_recipes.py"]
+    if needs.ON_WINDOWS
+    else ["*_on_windows.py"]
+)
+# What counts or draws by chance what is the same everywhere, and takes minutes under Wine: there with --long only.
+_SAME_EVERYWHERE = frozenset({"test_import_growth.py", "test_fuzz_archives.py", "test_rate.py"})
 NO_SKIP = os.environ.get("FERRY_NO_SKIP") == "1"
 
 
@@ -51,6 +67,42 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+
+
+@pytest.fixture(autouse=needs.ON_WINDOWS)
+def skip_what_windows_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip a test when it comes to a call that Windows has not, or not for everybody."""
+
+    def lacking(what: str) -> Callable[..., None]:
+        return lambda *arguments, **named: pytest.skip(f"Windows has no {what}")
+
+    real_start, real_signal = subprocess.Popen.__init__, subprocess.Popen.send_signal
+
+    def start(process: Any, words: Any, *arguments: Any, **named: Any) -> None:
+        program = "POSIX shell" if named.get("shell") else words if isinstance(words, str) else Path(words[0]).name
+        if program == "POSIX shell" or program in needs.POSIX_PROGRAMS:
+            pytest.skip(f"Windows has no {program}")
+        real_start(process, words, *arguments, **named)
+
+    def send(process: Any, number: int) -> None:
+        if number in (signal.SIGINT, signal.SIGTERM):
+            process.kill()
+            process.communicate()
+            pytest.skip("Windows has no POSIX signals")
+        real_signal(process, number)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start)
+    monkeypatch.setattr(subprocess.Popen, "send_signal", send)
+    for name, what in needs.LACKING_ON_WINDOWS.items():
+        monkeypatch.setattr(os, name, lacking(what), raising=False)
+
+
+@pytest.fixture(autouse=needs.UNDER_WINE)
+def let_names_have_ports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registries of tests listen at ports, which the names of their models then have; Wine can store these."""
+    if request.path.name != "test_names_of_windows.py":
+        monkeypatch.setattr(Store, "refuses", lambda self, name: "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,13 +136,15 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long forms, and what no machine can install where skips are forbidden: a real Ollama."""
+    """Leave out what was not asked for: long forms, and where skips are forbidden what can't be installed."""
     real = not NO_SKIP or os.environ.get("OLLAMA_BIN") or shutil.which("ollama")
     left_out = [
         item
         for item in items
         if (item.get_closest_marker("ollama") and not real)
         or (item.get_closest_marker("long") and not config.option.long)
+        or (needs.ON_WINDOWS and item.path.name in _SAME_EVERYWHERE and not config.option.long)
+        or (item.get_closest_marker("windows") and not os.environ.get("FERRY_WINDOWS"))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

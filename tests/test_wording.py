@@ -13,7 +13,6 @@ from ollama_ferry.wording import (
     human_rate,
     human_size,
     human_time,
-    quoted,
     read_size,
     reading_order,
     shown,
@@ -62,7 +61,6 @@ def test_numbers_as_people_read_them() -> None:
 
 def test_nothing_in_a_path_steers_a_terminal() -> None:
     assert shown("/a b") == "/a b" and "\x1b" not in shown("/a\x1b[2J")
-    assert quoted("/a b") == "'/a b'" and quoted("/a\n'") == "$'/a\\x0a\\x27'"
 
 
 def test_numbers_sort_by_what_they_count() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import time
 
 _AMOUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
@@ -42,15 +41,6 @@ def shown(text: str | os.PathLike[str]) -> str:
     """Return a path or name as it may reach a terminal: escaped where it holds what does not print."""
     text = os.fspath(text)
     return text if text.isprintable() else repr(text)
-
-
-def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path as one word of a shell line; what does not print is escaped, and still means the same file."""
-    text = os.fspath(path)
-    if text.isprintable():
-        return shlex.quote(text)
-    plain = set(range(0x20, 0x7F)) - set(b"'\\")
-    return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
 
 
 def human_rate(size: float, seconds: float) -> str:

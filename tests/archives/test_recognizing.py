@@ -90,7 +90,11 @@ def absolute(store: Path, path: Path) -> None:
 def drive(store: Path, path: Path) -> None:
     with tarfile.open(path, "w") as made:
         for file in (store / "blobs").iterdir():
-            made.add(file, f"C:/Users/me/.ollama/models/blobs/{file.name}")
+            # On Windows add() takes the drive off.
+            member = tarfile.TarInfo(f"C:/Users/me/.ollama/models/blobs/{file.name}")
+            member.size = file.stat().st_size
+            with file.open("rb") as content:
+                made.addfile(member, content)
 
 
 def encrypted(store: Path, path: Path) -> None:

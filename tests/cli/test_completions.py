@@ -26,7 +26,7 @@ def home(source: StoreBuilder, tmp_path: Path) -> Path:
     program = home / "bin/ollama-ferry"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ollama_ferry "$@"\n')
     program.chmod(0o755)
-    (home / "models.toml").write_text(f'models = "{source.root}"\n[places]\ngem = "me@lab"\n')
+    (home / "models.toml").write_text(f"models = '{source.root}'\n[places]\ngem = 'me@lab'\n")
     assert ferry("export", "gemma3:*", home / "two.tar", "--models", source.root).returncode == 0
     (home / "folder").mkdir()
     return home

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from ollama_ferry.cli.commands import COMMANDS
 from ollama_ferry.cli.commands import ferry as group
 from ollama_ferry.cli.configuration import option_of, prepare, read_configuration, variable_of
 from ollama_ferry.cli.sudo import sudo_line
+from support import needs
 from support.command_line import assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder
 
@@ -40,7 +40,7 @@ def test_the_command_line_counts_before_variables_and_these_before_the_file(
     source: StoreBuilder, tmp_path: Path, file: Path
 ) -> None:
     source.model("a:1")
-    file.write_text(f'models = "{source.root}"\nquiet = false\n[export]\ncompress = "nonsense"\n')
+    file.write_text(f'models = {json.dumps(str(source.root))}\nquiet = false\n[export]\ncompress = "nonsense"\n')
     assert_one_clear_error(ferry("export", "a:1", tmp_path / "a.tar"), 2)
     assert ferry("export", "a:1", tmp_path / "a.tar", OLLAMA_FERRY_COMPRESS="none").returncode == 0
     words = ("export", "a:1", tmp_path / "b.tar", "--compress", "none")
@@ -53,7 +53,7 @@ def test_the_command_line_counts_before_variables_and_these_before_the_file(
 
 def test_a_place_goes_by_its_name(source: StoreBuilder, tmp_path: Path, file: Path) -> None:
     source.model("a:1")
-    file.write_text(f'[places]\nstick = "{tmp_path}/stick"\nall = ["{tmp_path}/one", "{tmp_path}/two"]\n')
+    file.write_text(f"[places]\nstick = '{tmp_path}/stick'\nall = ['{tmp_path}/one', '{tmp_path}/two']\n")
     assert ferry("send", "a:1", "stick", "--models", source.root).returncode == 0
     assert ferry("send", "a:1", "all", "--models", source.root).returncode == 0
     for name in ("stick", "one", "two"):
@@ -106,6 +106,7 @@ def test_a_variable_that_means_nothing_is_said_by_config() -> None:
     assert "OLLAMA_FERRY_COMPRES" in done.stderr and "Did you mean compress?" in done.stderr
 
 
+@needs.not_windows("sudo")
 def test_root_is_given_what_is_set_elsewhere(file: Path) -> None:
     file.write_text('[export]\ncompress = "none"\nhave = ["a", "b"]\n')
     environ = {"OLLAMA_FERRY_CONFIG": str(file), "OLLAMA_FERRY_VERBOSE": "1", "OLLAMA_FERRY_QUIET": "0"}
@@ -113,7 +114,7 @@ def test_root_is_given_what_is_set_elsewhere(file: Path) -> None:
     assert line == "sudo /usr/bin/true export a:1 --compress none --have a --have b --verbose"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+@needs.root("only root can become nobody")
 def test_the_file_of_a_home_that_is_anothers_is_left_alone(source: StoreBuilder, tmp_path: Path) -> None:
     source.model("a:1")
     home = tmp_path / "closed"

@@ -16,14 +16,15 @@ from support.stores import StoreBuilder, faults_of, weights
 _FEW_THREADS = """
 import sys, threading
 left = int(sys.argv[1])
-start = threading._start_new_thread
+name = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+start = getattr(threading, name)
 def start_if_there_is_one(*arguments, **more):
     global left
     if left <= 0:
         raise RuntimeError("can't start new thread")
     left -= 1
     return start(*arguments, **more)
-threading._start_new_thread = start_if_there_is_one
+setattr(threading, name, start_if_there_is_one)
 from ollama_ferry.cli import run
 sys.exit(run(sys.argv[2:]))
 """
@@ -57,7 +58,7 @@ def test_each_thread_may_be_the_one_too_many(filled: StoreBuilder, tmp_path: Pat
             "verify": ["verify", *here],
             "send": ["send", "m:1", tmp_path / "into", *here],
             "push": ["push", "m:1", f"{registry.address}/x", "--insecure", *here],
-            "pull": ["pull", f"{registry.address}/models/p:1", "--insecure", "--models", tmp_path / "into"],
+            "pull": ["pull", f"{registry.address}/models/p:1", "--as=p:1", "--insecure", "--models", tmp_path / "into"],
         }
         failed = 0
         for count in (0, 1, 2, 3, 5, 8):

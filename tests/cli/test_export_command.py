@@ -17,6 +17,8 @@ from random import Random
 
 import pytest
 
+from ollama_ferry.shell_lines import removal
+from support import needs
 from support.command_line import COMMAND, CONTROL, assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder, tree, weights, weights_of_four_bits
 from support.tars import names_in
@@ -40,7 +42,7 @@ def test_archive_holds_the_model_and_nothing_else(models: StoreBuilder, tmp_path
     archive = tmp_path / "q.tar.gz"
     done = export(models, "qwen3:8b", archive)
     assert done.returncode == 0, done.stderr
-    assert f"tar -xzf {archive} -C " in done.stdout
+    assert f"tar -xzf {'./q.tar.gz' if needs.ON_WINDOWS else archive} -C " in done.stdout
     assert not CONTROL.search(done.stdout + done.stderr)
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path / "restored", filter="data")
@@ -244,7 +246,7 @@ def test_damaged_blob_stops_the_export(models: StoreBuilder, tmp_path: Path) -> 
         done = export(models, "broken", tmp_path / archive)
         assert_one_clear_error(done, 4)
         assert victim.name.replace("-", ":") in done.stderr and "broken:latest" in done.stderr
-        assert f"rm {victim}" in done.stderr and "ollama pull broken" in done.stderr
+        assert removal([victim]) in done.stderr and "ollama pull broken" in done.stderr
         assert not list(tmp_path.glob("b.tar*"))
 
 
@@ -323,7 +325,7 @@ def service_home(tmp_path_factory: pytest.TempPathFactory) -> StoreBuilder:
 
 @pytest.mark.parametrize("by", ["option", "variable"])
 def test_unreadable_store_gives_the_sudo_line(service_home: StoreBuilder, tmp_path: Path, by: str) -> None:
-    if os.geteuid() != 0:
+    if not needs.IS_ROOT:
         pytest.skip("needs root, to become another user")
     words: list[str | Path] = ["export", "qwen3:8b", tmp_path / "q.tar"]
     if by == "option":
@@ -337,7 +339,7 @@ def test_unreadable_store_gives_the_sudo_line(service_home: StoreBuilder, tmp_pa
 
 
 def test_unwritable_folder(service_home: StoreBuilder, models: StoreBuilder, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
+    if not needs.IS_ROOT:
         pytest.skip("needs root, to become another user")
     service_home.root.parent.parent.chmod(0o755)
     done = ferry_as_nobody("export", "qwen3:8b", "/q.tar", "--models", service_home.root)
@@ -388,6 +390,7 @@ def test_reader_that_goes_away(source: StoreBuilder) -> None:
     assert "went away" in said and "Traceback" not in said
 
 
+@needs.signals
 def test_file_size_limit_is_a_clear_error(source: StoreBuilder, tmp_path: Path) -> None:
     source.model("big", [("model", weights(5_000_000))])
     line = f"ulimit -f 2000; exec {sys.executable} -m ollama_ferry export big {tmp_path}/b.tar --models {source.root}"

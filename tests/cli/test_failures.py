@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.cli.failures import failure_of
+from support import needs
 from support.command_line import assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder
 
@@ -35,7 +36,7 @@ def test_what_the_system_refuses_has_the_code_of_its_kind(number: int, code: int
     assert failure.message == f"/some/file: {os.strerror(number)}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+@needs.root("only root can become nobody")
 def test_a_folder_that_may_not_be_looked_into_is_not_permitted(source: StoreBuilder, tmp_path: Path) -> None:
     source.model("a:1")
     closed = tmp_path / "closed"
@@ -60,6 +61,7 @@ def test_help_and_version_are_words_too() -> None:
     assert ferry("version").stdout == ferry("-V").stdout == ferry("--version").stdout != ""
 
 
+@needs.signals
 def test_interrupt_while_the_command_is_loaded_prints_nothing() -> None:
     loading = """
 import os, signal, sys

@@ -20,6 +20,7 @@ import pytest
 
 from ollama_ferry.cli import run as cli_run
 from ollama_ferry.cli.terminal import escaped
+from support import needs
 from support.http_double import answering
 from support.oci_registries import Answered, FaultyHandler, FaultyRegistry, faulty_registry
 from support.served import raw, serve_process
@@ -149,6 +150,7 @@ def store(tmp_path: Path) -> StoreBuilder:
     return builder
 
 
+@needs.any_names
 def test_everything_that_reads_a_store(store: StoreBuilder, tmp_path: Path) -> None:
     there = ["--models", str(store.root)]
     for words in (
@@ -171,6 +173,7 @@ def test_everything_that_reads_a_store(store: StoreBuilder, tmp_path: Path) -> N
     assert b"MEDIA TYPE" in run(["show", "one:1", *there])[0]
 
 
+@needs.any_names
 def test_everything_that_writes(store: StoreBuilder, tmp_path: Path) -> None:
     there = ["--models", str(store.root)]
     target = str(tmp_path / f"target {IN_A_PATH}")
@@ -192,6 +195,7 @@ def test_everything_that_writes(store: StoreBuilder, tmp_path: Path) -> None:
         sweep(words)
 
 
+@needs.any_names
 def test_archive_of_evil_names(tmp_path: Path) -> None:
     for number, name in enumerate(
         (IN_A_PATH, f"blobs/{IN_A_PATH}", f"manifests/a/b/c/{IN_A_PATH}", "blobs/sha256-" + "a" * 64)
@@ -220,6 +224,7 @@ def registry() -> Iterator[FaultyRegistry]:
         yield server
 
 
+@needs.any_names
 def test_words_of_a_registry(
     registry: FaultyRegistry, store: StoreBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +262,7 @@ def test_words_of_a_registry(
             assert_harmless(run_on_terminal(words), terminal=True)
 
 
+@needs.any_names
 def test_words_of_a_far_side(tmp_path: Path) -> None:
     ssh = tmp_path / "ssh"
     for number, answer in enumerate((f"error {TRICKS}", f"error closed {TRICKS}", f"{TRICKS}", f"store {TRICKS}")):
@@ -296,6 +302,7 @@ def server_saying(body: bytes, status: int) -> Iterator[str]:
         {"models": [{"name": "m:1", "model": "m:1"}], "modelfile": f"FROM /{IN_A_PATH}/blobs/sha256-{'a' * 64}\n"},
     ],
 )
+@needs.any_names
 def test_words_of_a_server(store: StoreBuilder, tmp_path: Path, document: dict[str, object], status: int) -> None:
     archive = tmp_path / "x.tar"
     run(["export", "one:1", str(archive), "--models", str(store.root)])
@@ -304,6 +311,7 @@ def test_words_of_a_server(store: StoreBuilder, tmp_path: Path, document: dict[s
             sweep(words, OLLAMA_HOST=address)
 
 
+@needs.any_names
 def test_log_of_a_server(store: StoreBuilder, tmp_path: Path) -> None:
     with serve_process(tmp_path, "--models", store.root, "one:1", "two:1") as serving:
         port = serving.port
@@ -317,6 +325,7 @@ def test_log_of_a_server(store: StoreBuilder, tmp_path: Path) -> None:
         assert_harmless(serving.log.encode("utf-8", "surrogateescape"))
 
 
+@needs.any_names
 def test_what_prints_stays_as_it_is() -> None:
     text = "模型 é 😀 {}[]\\ '\""
     assert escaped(text) == text

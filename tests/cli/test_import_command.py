@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import stat
@@ -21,6 +20,7 @@ import pytest
 import ollama_ferry
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
+from support import needs
 from support.command_line import COMMAND, assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder, faults_of, tree, weights
 from support.tools import require_tool
@@ -303,7 +303,7 @@ def test_model_that_is_not_in_the_archive(archive: Path, target: Path) -> None:
     assert_one_clear_error(ferry("import", archive, "--models", target, "--model", "llama*"), 3)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")
+@needs.root("gives files to somebody else")
 def test_ownership_and_modes_follow_the_store(models: StoreBuilder, archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "service"
     root.mkdir()
@@ -320,7 +320,7 @@ def test_ownership_and_modes_follow_the_store(models: StoreBuilder, archive: Pat
         assert abs(found.st_mtime - time.time()) < 600
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+@needs.root("acts as another user")
 def test_without_permission_the_line_to_run_is_given(archive: Path, tmp_path: Path) -> None:
     for folder in [tmp_path, *tmp_path.parents]:
         if folder != Path("/"):
@@ -340,7 +340,7 @@ def test_without_permission_the_line_to_run_is_given(archive: Path, tmp_path: Pa
     assert ferry_as_nobody("import", archive, "--models", root).returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+@needs.root("mounts a small disk")
 def test_full_disk_is_told_before_the_first_byte(models: StoreBuilder, archive: Path, tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
@@ -359,7 +359,7 @@ def test_full_disk_is_told_before_the_first_byte(models: StoreBuilder, archive: 
         subprocess.run(["umount", mount], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+@needs.root("mounts a small disk")
 def test_disk_that_fills_up_on_the_way(models: StoreBuilder, tmp_path: Path) -> None:
     path = tmp_path / "plain.tar.gz"
     subprocess.run(["tar", "-C", models.root, "-czf", path, "."], check=True)
@@ -384,8 +384,10 @@ def test_disk_that_fills_up_on_the_way(models: StoreBuilder, tmp_path: Path) -> 
         subprocess.run(["umount", mount], check=True)
 
 
+@needs.signals
 def test_file_size_limit(models: StoreBuilder, archive: Path, target: Path) -> None:
     def limit() -> None:
+        import resource
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import ollama_ferry
+from support import needs
 from support.command_line import COMMAND, ferry_process
 from support.stores import StoreBuilder, weights
 
 
+@needs.not_windows("descriptors that do not wait")
 def test_a_stream_that_does_not_let_itself_be_waited_for_is_waited_for(source: StoreBuilder, tmp_path: Path) -> None:
     source.model("m:1", [("model", weights(200_000, 1))])
     raw = tmp_path / "m.tar"

@@ -9,6 +9,7 @@ import pytest
 
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.errors import AlreadyExists, FerryError, ModelNotFound, Remedy
+from ollama_ferry.shell_lines import quoted
 from support.command_line import ferry
 from support.stores import StoreBuilder, weights
 
@@ -30,7 +31,7 @@ PACKAGE = Path(__file__).parents[2] / "src/ollama_ferry"
         (Remedy("lenient"), "verify", "ollama-ferry import --lenient"),
         (Remedy("split"), "export", "larger --split"),
         (Remedy("split", "fat32"), "export", "--split fat32"),
-        (Remedy("store", "/a b"), "list", "--models '/a b'"),
+        (Remedy("store", "/a b"), "list", f"--models {quoted('/a b')}"),
         (Remedy("replace"), "fetch", "--force"),
         (Remedy("replace"), "list", ""),
         (Remedy("something else"), "import", ""),

@@ -20,6 +20,7 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.command_line import COMMAND, assert_one_clear_error, ferry
 from support.sshd import Sshd, serving
 from support.stores import StoreBuilder, faults_of, tree, weights
@@ -291,7 +292,7 @@ def test_limit_of_the_bandwidth_is_kept(models: StoreBuilder, sshd: Sshd, tmp_pa
     assert time.monotonic() - started > 1.2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")
+@needs.root("gives files to somebody else")
 def test_files_there_belong_to_the_owner_of_the_store(models: StoreBuilder, server: Sshd, tmp_path: Path) -> None:
     service = tmp_path / "service"
     service.mkdir()
@@ -302,6 +303,7 @@ def test_files_there_belong_to_the_owner_of_the_store(models: StoreBuilder, serv
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
 
+@needs.shell
 def test_sudo_is_asked_over_there(models: StoreBuilder, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -326,6 +328,7 @@ def test_wrong_calls_get_one_clear_error(models: StoreBuilder, words: list[str])
     assert_one_clear_error(done, done.returncode)
 
 
+@needs.shell
 def test_host_without_a_posix_shell_is_told_so(models: StoreBuilder, tmp_path: Path) -> None:
     fake = tmp_path / "ssh"
     fake.write_text(
@@ -378,6 +381,7 @@ def test_far_side_that_lies_gets_one_clear_error(models: StoreBuilder, tmp_path:
     assert not (tmp_path / "got").exists() or not tree(tmp_path / "got")
 
 
+@needs.shell
 def test_answer_without_end_is_given_up(models: StoreBuilder, tmp_path: Path) -> None:
     # As long as names may be: the end is come to in fewer lines.
     name = "/".join(letter * length for letter, length in (("h", 350), ("n", 80), ("m", 80), ("t", 80)))
@@ -385,6 +389,7 @@ def test_answer_without_end_is_given_up(models: StoreBuilder, tmp_path: Path) ->
     assert_one_clear_error(ferry("list", "me@there", "--ssh", fake_ssh(tmp_path, body)), 1)
 
 
+@needs.shell
 def test_stalled_host_does_not_keep_us(models: StoreBuilder, tmp_path: Path) -> None:
     # The first call answers; the second one never reads.
     body = (
@@ -424,6 +429,7 @@ def test_model_without_blobs_and_a_folder_in_the_tags_place(source: StoreBuilder
     assert refused.returncode
 
 
+@needs.shell
 def test_hashing_that_fails_over_there_publishes_nothing(models: StoreBuilder, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()

@@ -11,6 +11,8 @@ import pytest
 
 import ollama_ferry
 from ollama_ferry.places.archive.file import ArchiveFile
+from ollama_ferry.shell_lines import removal
+from support import needs
 from support.command_line import COMMAND, assert_one_clear_error, ferry, ferry_as_nobody
 from support.stores import StoreBuilder, tree, weights
 
@@ -74,7 +76,7 @@ def test_each_fault_is_found_and_told_how_to_mend(models: StoreBuilder, fault: s
     (line,) = [line for line in done.stdout.splitlines() if "  damaged  " in line]
     assert line.startswith("qwen3:8b") and said in line and blob.name[7:19] in line
     assert "ollama pull qwen3:8b" in done.stderr and "--repair" in done.stderr
-    assert ("rm " in done.stderr) == (fault in ("content", "size"))
+    assert (removal([blob]) in done.stderr) == (fault in ("content", "size"))
     told = json.loads(ferry("verify", "--models", models.root, "--json").stdout)
     (problem,) = [problem for model in told["models"] for problem in model["problems"]]
     assert problem["fault"] == fault and problem["digest"] == blob.name.replace("-", ":")
@@ -216,7 +218,7 @@ def test_what_is_not_there(models: StoreBuilder, tmp_path: Path) -> None:
     assert done.returncode == 0 and "no models" in done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+@needs.root("acts as another user")
 def test_without_permission_the_line_to_run_is_given(models: StoreBuilder, tmp_path: Path) -> None:
     for folder in [tmp_path, *tmp_path.parents]:
         if folder != Path("/"):
@@ -227,7 +229,7 @@ def test_without_permission_the_line_to_run_is_given(models: StoreBuilder, tmp_p
     assert "sudo /usr/local/bin/ollama-ferry verify" in done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="what root is told")
+@needs.root("what root is told")
 def test_lines_that_mend_are_for_root_run_as_the_owner(source: StoreBuilder) -> None:
     source.model("m:1", [("model", b"weights")])
     path = blob_of(source, "m:1", "model")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
 import re
 import select
 import shutil
@@ -22,6 +21,7 @@ import ollama_ferry
 from ollama_ferry.archives.volumes.reading import FAT32_VOLUME, Volumes, volume_size
 from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.errors import AlreadyExists, UsageError
+from support import needs
 from support.command_line import COMMAND, assert_one_clear_error, ferry
 from support.stores import StoreBuilder, faults_of, tree, weights
 
@@ -175,9 +175,9 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(store: StoreBuilder, tmp
         while process.poll() is None and len(volumes_in(tmp_path)) < 2 + 3 * attempt:
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
-        broken += process.returncode == -signal.SIGKILL
+        broken += process.returncode != 0
         here = {path.name: path.stat().st_ino for path in volumes_in(tmp_path)}
         # What was whole before was not written again.
         assert inodes.items() <= here.items()
@@ -368,6 +368,9 @@ class Terminal:
     """A command at a pseudo-terminal."""
 
     def __init__(self, *arguments: str | Path) -> None:
+        needs.require(needs.terminals)
+        import pty
+
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
@@ -545,7 +548,7 @@ def test_force_replaces_the_archive_in_one_piece_too(store: StoreBuilder, tmp_pa
     assert "qwen3:8b" in ferry("list", archive).stdout
 
 
-@pytest.mark.parametrize("name", ["a\\b", "a\nb", "a\u2028b", "a\x9bb", os.fsdecode(b"a\xffb")])
+@pytest.mark.parametrize("name", ["a\\b", "a\nb", "a\u2028b", "a\x9bb", "a\udcffb"])
 def test_names_that_no_file_of_sums_can_hold(store: StoreBuilder, tmp_path: Path, name: str) -> None:
     assert_one_clear_error(split(store, tmp_path / f"{name}.tar.gz"), 2)
     assert not list(tmp_path.glob("a*"))

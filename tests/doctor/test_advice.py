@@ -14,12 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support import needs
 from support.checking import HOURS, checked, codes, one, unit
 from support.command_line import ferry
 from support.odd_stores import ODDITIES, OddStore, everything, whole_models
 from support.stores import StoreBuilder
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+root_only = needs.root("needs root, to give files away")
 
 # What a server does at its start with what no manifest names; and what its copy does.
 _OLLAMA = """
@@ -72,6 +73,7 @@ elif "cp" in sys.argv:
 
 def follow_all(lines: list[str], folder: Path, root: Path) -> None:
     """Run lines in a shell in which sudo gives no more than there is, and Ollama is what the store needs of it."""
+    needs.require(needs.shell)
     programs = folder / "bin"
     programs.mkdir()
     ollama = _OLLAMA.format(path=[str(Path(sys.modules["ollama_ferry"].__file__ or "").parents[1])], root=str(root))
@@ -119,8 +121,8 @@ def test_advice_hurts_nothing(oddities: set[str], use: str) -> None:
                     # What an earlier one did leaves nothing to do for this one.
                     continue
         if use == "service":
-            unit(folder, f"User={'nobody' if os.geteuid() == 0 else 'root'}", f"Environment=OLLAMA_MODELS={odd.root}")
-        if use == "another's" and os.geteuid() == 0:
+            unit(folder, f"User={'nobody' if needs.IS_ROOT else 'root'}", f"Environment=OLLAMA_MODELS={odd.root}")
+        if use == "another's" and needs.IS_ROOT:
             os.chown(odd.root, 4242, 4242)
             if os.path.isdir(odd.blobs):
                 for path in odd.blobs.iterdir():
@@ -361,6 +363,7 @@ def test_homes_above_a_store_are_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's tables")
+@needs.not_windows("list of locks")
 def test_leftovers_of_an_import_at_work_stay(tmp_path: Path) -> None:
     import fcntl
 
@@ -378,6 +381,7 @@ def test_leftovers_of_an_import_at_work_stay(tmp_path: Path) -> None:
 def test_leftovers_of_a_send(tmp_path: Path, linked: bool, name: str) -> None:
     odd = OddStore(tmp_path)
     if linked:
+        needs.require(needs.links)
         odd.blobs.rename(tmp_path / "disk")
         odd.blobs.symlink_to(tmp_path / "disk")
     staging = (odd.blobs if linked else odd.root) / name

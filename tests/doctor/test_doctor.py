@@ -11,7 +11,9 @@ import pytest
 
 import ollama_ferry
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity
-from ollama_ferry.wording import quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import shown
+from support import needs
 from support.checking import LIBRARY, checked, codes, one, run
 from support.command_line import ferry
 from support.stores import StoreBuilder
@@ -40,6 +42,7 @@ def broken(models: StoreBuilder) -> StoreBuilder:
     return models
 
 
+@needs.any_names
 def test_nothing_is_changed(broken: StoreBuilder) -> None:
     def states() -> dict[str, tuple[int, int, int]]:
         found = {}
@@ -55,6 +58,7 @@ def test_nothing_is_changed(broken: StoreBuilder) -> None:
     assert states() == before
 
 
+@needs.any_names
 def test_output_is_plain_and_complete(broken: StoreBuilder) -> None:
     done = ferry("doctor", "--models", broken.root)
     assert done.returncode == 4
@@ -67,6 +71,7 @@ def test_output_is_plain_and_complete(broken: StoreBuilder) -> None:
     assert "PROBLEM" in quiet.stdout and "NOTE" not in quiet.stdout and "STORE" not in quiet.stdout
 
 
+@needs.any_names
 def test_json(broken: StoreBuilder) -> None:
     done = ferry("doctor", "--models", broken.root, "--json")
     assert done.returncode == 4
@@ -100,6 +105,7 @@ def test_findings_are_bounded(source: StoreBuilder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "$(x)", "\x1b[31m", "\udcff\\", "\n", "日本"])
+@needs.shell
 def test_quoted_words_mean_the_same_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.touch()
@@ -108,6 +114,7 @@ def test_quoted_words_mean_the_same_file(tmp_path: Path, name: str) -> None:
     assert not path.exists()
 
 
+@needs.any_names
 def test_lines_are_commands(broken: StoreBuilder, tmp_path: Path) -> None:
     lines = [line for finding in checked(broken, tmp_path).findings for line in finding.mend]
     assert {line.split()[0] for line in lines} == {"ollama", "rm", "mv", "ollama-ferry", "#"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.doctor.findings import Severity
+from support import needs
 from support.checking import HOURS, checked, codes, follow, one, only
 from support.odd_stores import CHINESE, ODDITIES, OddStore, whole_models
 from support.stores import StoreBuilder
@@ -167,7 +168,7 @@ def test_blob_that_is_a_link_is_named_with_its_target(source: StoreBuilder, tmp_
 
 
 def test_closed_target_of_a_blobs_link_ends_nothing(source: StoreBuilder, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
+    if not needs.IS_ROOT:
         pytest.skip("needs root, to become another user")
     source.model("a", [("model", b"weights")])
     path, closed = source.blob_path(source.blob(b"weights")), tmp_path / "closed"

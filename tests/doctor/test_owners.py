@@ -10,11 +10,12 @@ import pytest
 
 from ollama_ferry.doctor.findings import Severity
 from ollama_ferry.ollama.service import read_service
+from support import needs
 from support.checking import LIBRARY, checked, codes, follow, one, only, unit
 from support.command_line import ferry_as_nobody
 from support.stores import StoreBuilder
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+root_only = needs.root("needs root, to give files away")
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def give_away(folder: Path, uid: int) -> None:
             os.chown(os.path.join(above, name), uid, uid, follow_symlinks=False)
 
 
+@needs.owners
 def test_parent_that_the_service_may_not_pass(tmp_path: Path) -> None:
     private = tmp_path / "private dir"
     store = StoreBuilder(private / "models")
@@ -104,6 +106,7 @@ def test_parent_that_the_service_may_not_pass(tmp_path: Path) -> None:
     assert "impassable" not in codes(checked(store, tmp_path))
 
 
+@needs.owners
 def test_parent_of_a_store_that_is_not_the_services(tmp_path: Path) -> None:
     private = tmp_path / "private"
     store = StoreBuilder(private / "models")
@@ -120,6 +123,7 @@ def test_service_user_that_is_not_there(models: StoreBuilder, tmp_path: Path) ->
     assert finding.severity is Severity.PROBLEM and "useradd" in finding.mend[0]
 
 
+@needs.owners
 def test_service_is_read_from_unit_and_drop_ins(tmp_path: Path) -> None:
     unit(tmp_path, "User=root", "#User=daemon")
     service = read_service((tmp_path / "units",))
@@ -131,7 +135,7 @@ def test_service_is_read_from_unit_and_drop_ins(tmp_path: Path) -> None:
 
 
 def test_closed_store_is_a_finding_with_the_sudo_line(models: StoreBuilder, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
+    if not needs.IS_ROOT:
         pytest.skip("needs root, to become another user")
     for folder in (tmp_path, *tmp_path.parents):
         if folder != Path("/"):

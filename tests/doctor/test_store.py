@@ -14,6 +14,8 @@ from ollama_ferry.doctor.disk import FREE_AT_LEAST
 from ollama_ferry.doctor.findings import Severity
 from ollama_ferry.places.store.staging import staging_folder
 from ollama_ferry.places.store.store import Store
+from ollama_ferry.shell_lines import removal
+from support import needs
 from support.checking import HOURS, LIBRARY, checked, codes, follow, long_ago, one, only, run, unit
 from support.command_line import ferry
 from support.stores import StoreBuilder, tree
@@ -83,7 +85,7 @@ def test_wrong_size(models: StoreBuilder, tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     finding = only(checked(models, tmp_path), "wrong-size")
     assert finding.severity is Severity.PROBLEM
-    assert finding.mend[:2] == (f"rm {path}", "ollama pull qwen3:8b")
+    assert finding.mend[:2] == (removal([path]), "ollama pull qwen3:8b")
 
 
 def test_same_size_and_other_bytes_is_left_to_verify(models: StoreBuilder, tmp_path: Path) -> None:
@@ -92,6 +94,7 @@ def test_same_size_and_other_bytes_is_left_to_verify(models: StoreBuilder, tmp_p
     assert "no blob was hashed" in ferry("doctor", "--models", models.root).stdout
 
 
+@needs.shell
 def test_repair_line_mends_what_it_says(models: StoreBuilder, tmp_path: Path) -> None:
     archive = tmp_path / "good.tar"
     assert ferry("export", "--all", archive, "--models", models.root).returncode == 0
@@ -125,6 +128,7 @@ def test_no_blobs_folder(models: StoreBuilder, tmp_path: Path) -> None:
 # -- what else lies in the store
 
 
+@needs.not_windows("count of blocks that Python tells")
 def test_unfinished_download(models: StoreBuilder, tmp_path: Path) -> None:
     stem = models.root / "blobs" / f"sha256-{'a' * 64}-partial"
     parts = [stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(3))]
@@ -206,6 +210,7 @@ def test_leftovers_of_an_import(models: StoreBuilder, tmp_path: Path, linked: bo
 
 @pytest.mark.parametrize("name", [".DS_Store", "._8b", "8b~", "8b (copy)", "\x1b[31mred", "bad\udcff", "pipe"])
 def test_file_that_stops_pruning(models: StoreBuilder, tmp_path: Path, name: str) -> None:
+    needs.require_name(name)
     path = models.root / LIBRARY / "qwen3" / name
     if name == "pipe":
         os.mkfifo(path)
@@ -227,6 +232,7 @@ def test_deletion_at_start_is_not_claimed_where_something_stops_it(models: Store
     assert "stops its tidying" in one(checked(models, tmp_path), "orphans").text
 
 
+@needs.any_names
 def test_old_names(models: StoreBuilder, tmp_path: Path) -> None:
     for path in list((models.root / "blobs").iterdir()):
         path.rename(path.with_name(path.name.replace("-", ":")))
@@ -267,6 +273,7 @@ def test_manifest_that_is_a_link_to_nowhere(models: StoreBuilder, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["localhost:5000/library/x:y", "nul:1", "x:v1.", "com1.x:1", "x:Aux"])
+@needs.any_names
 def test_name_that_windows_refuses(source: StoreBuilder, tmp_path: Path, name: str) -> None:
     source.model(name)
     finding = only(checked(source, tmp_path), "windows-name")
@@ -279,6 +286,7 @@ def test_name_that_windows_takes(source: StoreBuilder, tmp_path: Path, name: str
     assert codes(checked(source, tmp_path)) == []
 
 
+@needs.case
 def test_names_that_differ_in_case(source: StoreBuilder, tmp_path: Path) -> None:
     source.model("x:q6_K")
     source.model("x:q6_k")

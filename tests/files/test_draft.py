@@ -16,11 +16,10 @@ from ollama_ferry.files.draft import Draft
 from ollama_ferry.files.folder import Folder, open_folder
 from ollama_ferry.files.lock import FileLock
 from ollama_ferry.files.pending import PendingFile
+from support import needs
 from support.faulty_disk import FaultyDisk, LinklessDisk, WatchedDisk
 
-as_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files to somebody else"
-)
+as_root = needs.root("needs root, to give files to somebody else")
 
 
 def names(folder: Path) -> list[str]:
@@ -34,6 +33,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         yield opened
 
 
+@needs.open_files_go
 def test_what_is_resumed_is_one_file_from_the_first_byte_to_the_name(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "x.partial").write_bytes(b"begin")
     draft = Draft.resume(Disk(), folder, "x.partial")

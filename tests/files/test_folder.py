@@ -12,13 +12,12 @@ import pytest
 from ollama_ferry.errors import FerryError, NotPermitted
 from ollama_ferry.files.folder import open_file, open_nearest
 from ollama_ferry.files.pending import PendingFile
+from support import needs
 
 RENAME_EXCHANGE = 2
 STRANGER = 65534
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0 or not Path("/proc/self/fd").is_dir(), reason="needs root on Linux"
-)
+pytestmark = needs.root_on_linux("needs root on Linux")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import re
 import stat
 import subprocess
@@ -23,13 +21,12 @@ from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.faulty_disk import HastyDisk
 from support.stores import StoreBuilder, faults_of, tree, weights
 from support.tools import require_tool
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to act as somebody else"
-)
+pytestmark = needs.root("needs root, to act as somebody else")
 
 OWNER, GROUP = 4242, 4343
 
@@ -83,6 +80,9 @@ def test_ids_are_given_up_and_taken_back() -> None:
 
 
 def test_group_of_a_folder_whose_owner_is_no_member_is_not_acted_with() -> None:
+    import grp
+    import pwd
+
     nobody = pwd.getpwnam("nobody")
     for gid in (0, grp.getgrnam("daemon").gr_gid, nobody.pw_gid):
         with acting_as(nobody.pw_uid, gid):
@@ -181,7 +181,7 @@ def test_two_stores_of_two_owners_are_not_written_at_once(source: StoreBuilder, 
     sent = send(store, store.names(), [FolderTarget(root), FolderTarget(other)], SendOptions())
     assert [one.error is None for one in sent] == [True, False]
     assert "while something" in str(sent[1].error)
-    assert os.geteuid() == 0
+    assert needs.IS_ROOT
 
 
 @pytest.mark.parametrize("place", ["manifests", "manifests/registry.ollama.ai", ".ollama-ferry", "blobs"])
@@ -299,7 +299,7 @@ def race(archive: Path, folder: Path, swaps: int) -> None:
             assert not faults_of(root)
         done += disk.swaps
         number += 1
-        assert os.geteuid() == 0
+        assert needs.IS_ROOT
         assert tree(outside) == {"marker": b"must stay"}
         found = outside.stat()
         assert (found.st_mtime_ns, found.st_uid, found.st_mode) == (before.st_mtime_ns, before.st_uid, before.st_mode)
@@ -349,5 +349,5 @@ def test_root_changes_nothing_in_the_store_of_another(archive: Path, open_folder
 
 def test_root_keeps_its_ids_where_the_store_is_its_own(archive: Path, open_folder: Path) -> None:
     with StoreSink(Store(open_folder / "own"), disk=Disk()):
-        assert os.geteuid() == 0
-    assert os.geteuid() == 0
+        assert needs.IS_ROOT
+    assert needs.IS_ROOT

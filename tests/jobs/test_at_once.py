@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support import needs
 from support.jobs_at_once import AT_ONCE
 from support.served import serve_process
 from support.writing_jobs import JOBS, Material
@@ -26,6 +27,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Material]:
 
 
 @pytest.mark.parametrize("name", [*JOBS, "rivals"])
+@needs.not_windows("fork")
 def test_at_once_and_one_of_them_killed(material: Material, tmp_path: Path, name: str, long: bool, seed: int) -> None:
     rounds = 100 if long else 5
     words = [*AT_ONCE, name, material.folder, material.registry, tmp_path / "work", rounds, seed]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.errors import AlreadyExists, FerryError
+from support import needs
 from support.faulty_disk import FaultyDisk, HastyDisk, RenumberingDisk
 from support.served import serve_process
 from support.writing_jobs import DYING_JOB, JOBS, Material
@@ -95,6 +96,7 @@ def test_a_volume_that_could_not_be_made_safe_is_written_anew(material: Material
 
 
 @pytest.mark.parametrize("job_name", QUICK_JOBS)
+@needs.not_windows("fork")
 def test_death_at_a_call_publishes_nothing_wrong(material: Material, tmp_path: Path, job_name: str) -> None:
     done = subprocess.run(
         [*DYING_JOB, job_name, material.folder, material.registry, tmp_path],

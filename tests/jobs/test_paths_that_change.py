@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_ferry.errors import AlreadyExists, FerryError, NoSpace
+from support import needs
 from support.faulty_disk import FaultyDisk, HastyDisk, WatchedDisk
 from support.served import serve_process
 from support.writing_jobs import JOBS, Material, WritingJob
@@ -78,7 +79,7 @@ def cut(path: Path, outside: Path) -> None:
 
 Change = Callable[[Path, Path], None]
 CHANGES: list[Change] = [replaced, removed, linked, hard_linked]
-if hasattr(os, "geteuid") and os.geteuid() == 0:
+if needs.IS_ROOT:
     CHANGES.append(given_away)
 
 
@@ -147,6 +148,7 @@ def sweep(material: Material, folder: Path, name: str, change: Change, outside: 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("name", ["export", "split", "import"])
+@needs.descriptors
 def test_nothing_wrong_is_published_when_paths_change(
     material: Material, tmp_path: Path, outside: Path, name: str, change: Change
 ) -> None:

@@ -17,6 +17,7 @@ from ollama_ferry.files.folder import Folder
 from ollama_ferry.jobs.prune import Pruned, empty, find, prune, undo
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.command_line import ferry
 from support.faulty_disk import DeadlyDisk, FaultyDisk, HastyDisk
 from support.odd_stores import ODDITIES, OddStore, every_oddity, everything, whole_models
@@ -205,7 +206,7 @@ def test_planted_trash_leads_nowhere(tmp_path: Path) -> None:
     assert everything(odd.outside) == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+@needs.root("needs root, to give files away")
 def test_root_works_as_the_owner(tmp_path: Path) -> None:
     odd = littered(tmp_path)
     for path in (odd.root, *odd.root.rglob("*")):
@@ -221,7 +222,7 @@ def test_root_works_as_the_owner(tmp_path: Path) -> None:
         if folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o055)
     prune(Store(odd.root), disk=Seeing(), now=LATER)
-    assert seen == {4242} and os.geteuid() == 0
+    assert seen == {4242} and needs.IS_ROOT
     assert (odd.root / ".ollama-ferry-trash").stat().st_uid == 4242
 
 
@@ -277,6 +278,7 @@ def _fault(run: Callable[[Disk], None], number: int, how: str) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@needs.change_times
 def test_command(tmp_path: Path) -> None:
     store = StoreBuilder(tmp_path)
     store.model("good")

@@ -13,6 +13,7 @@ from ollama_ferry.jobs import remembered as module
 from ollama_ferry.jobs.remembered import Remembered, state_folder
 from ollama_ferry.jobs.verify import verify_place
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.command_line import assert_one_clear_error, ferry
 from support.stores import StoreBuilder, weights
 
@@ -43,6 +44,7 @@ def state(folder: Path) -> Path:
     return path
 
 
+@needs.change_times
 def test_only_what_was_changed_is_hashed_again(store: Store, folder: Path) -> None:
     blobs = sorted(store.blobs_folder.iterdir())
     assert verified(store, folder) == (len(blobs), 0, True)
@@ -57,6 +59,7 @@ def test_only_what_was_changed_is_hashed_again(store: Store, folder: Path) -> No
     assert verified(store, folder) == (1, len(blobs) - 1, False)
 
 
+@needs.change_times
 def test_a_file_that_took_the_place_of_another_is_hashed(store: Store, folder: Path, tmp_path: Path) -> None:
     verified(store, folder)
     blob = min(store.blobs_folder.iterdir())
@@ -67,6 +70,7 @@ def test_a_file_that_took_the_place_of_another_is_hashed(store: Store, folder: P
     assert verified(store, folder)[0] == 1
 
 
+@needs.change_times
 def test_what_was_changed_a_moment_before_is_not_remembered(store: Store, tmp_path: Path) -> None:
     count = len(list(store.blobs_folder.iterdir()))
     assert [verified(store, tmp_path / "state") for _ in range(2)] == [(count, 0, True)] * 2
@@ -82,6 +86,7 @@ def test_what_was_changed_a_moment_before_is_not_remembered(store: Store, tmp_pa
         '{"form": 1, "store": "STORE", "blobs": {"x": [1, 2, 3, 4, 1e400]}}', "\xff\xfe",
     ],
 )  # fmt: skip
+@needs.change_times
 def test_a_state_of_another_form_is_not_believed(store: Store, folder: Path, text: str) -> None:
     count = verified(store, folder)[0]
     state(folder).write_text(text.replace("STORE", os.path.realpath(store.root)), encoding="latin-1")
@@ -91,6 +96,7 @@ def test_a_state_of_another_form_is_not_believed(store: Store, folder: Path, tex
 
 
 @pytest.mark.parametrize("whose", ["file", "folder", "link", "fifo", "writable", "writable folder"])
+@needs.change_times
 def test_a_state_that_somebody_else_may_have_written_is_not_believed(store: Store, folder: Path, whose: str) -> None:
     count = verified(store, folder)[0]
     path = state(folder)
@@ -115,6 +121,7 @@ def test_a_state_that_somebody_else_may_have_written_is_not_believed(store: Stor
         assert verified(store, folder) == (count, 0, True)
 
 
+@needs.change_times
 def test_a_planted_entry_has_to_fit_the_file(store: Store, folder: Path) -> None:
     verified(store, folder)
     document = json.loads(state(folder).read_text())
@@ -124,6 +131,7 @@ def test_a_planted_entry_has_to_fit_the_file(store: Store, folder: Path) -> None
     assert verified(store, folder)[0] == 1
 
 
+@needs.change_times
 def test_the_command_says_what_it_did_not_hash(store: Store, tmp_path: Path) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
     done = ferry("verify", "--models", store.root, "--changed", **environ)
@@ -137,6 +145,7 @@ def test_the_command_says_what_it_did_not_hash(store: Store, tmp_path: Path) -> 
     assert state_folder({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/ollama-ferry"
 
 
+@needs.change_times
 def test_where_the_system_has_no_time_of_a_change_it_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TELLS_CHANGES", False)
     with pytest.raises(UsageError, match="every blob has to be hashed"):

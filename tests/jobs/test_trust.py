@@ -24,6 +24,7 @@ from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.archive.file import ArchiveFile
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.stores import StoreBuilder, weights
 
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen")
@@ -154,7 +155,7 @@ def test_signed_lock_vouches_for_a_store_a_stream_or_a_host(
 
 
 @needs_ssh_keygen
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="acts as root, and as another user")
+@needs.root("acts as root, and as another user")
 def test_signers_that_only_root_may_read_are_asked_for_another_users_store(
     filled: Store, tmp_path: Path, key: Path, allowed: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
 from ollama_ferry.ollama.candidates import State, StoreOrigin, System, list_candidates
 from ollama_ferry.ollama.locate import locate, locate_target
 from ollama_ferry.ollama.server import ServerAnswer
+from support import needs
 from support.checking import codes, system, telling, unit
 from support.stores import StoreBuilder
 
 STRANGER, OTHER = 54321, 54322
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+root_only = needs.root("needs root, to give files away")
 
 
 def store(path: Path, *names: str) -> Path:
@@ -129,6 +129,7 @@ def test_server_on_another_machine_names_no_folder_here(tmp_path: Path, own: Pat
     assert locate(there).root == own
 
 
+@needs.any_names
 def test_names_are_quoted_in_notes(tmp_path: Path, own: Path) -> None:
     odd = store(tmp_path / "\x1b[31mred", "a")
     (note,) = locate(machine(tmp_path, 1000, odd, STRANGER)).notes
@@ -193,7 +194,7 @@ def test_server_without_a_folder_is_not_said_to_be_silent(tmp_path: Path) -> Non
     assert "names no folder" in caught.value.hint and "no server answered" not in caught.value.hint
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux, to become another user")
+@needs.root_on_linux("needs root on Linux, to become another user")
 def test_closed_folder_of_the_services_server(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     store(closed / "models")

@@ -13,6 +13,7 @@ from ollama_ferry.jobs.select import Wanted, select
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.ollama.locate import Located, locate
 from ollama_ferry.ollama.server import ServerAddress
+from support import needs
 from support.checking import system
 from support.stores import StoreBuilder
 
@@ -25,6 +26,7 @@ def store(path: Path, *names: str) -> Path:
     return path
 
 
+@needs.systemd
 def test_order_of_the_places(tmp_path: Path) -> None:
     user = store(tmp_path / "home/.ollama/models")
     assert locate(system(tmp_path)).root == user

@@ -18,6 +18,7 @@ import ollama_ferry
 from ollama_ferry.engine.events import Event, Noted
 from ollama_ferry.ollama.listeners import listeners
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
+from support import needs
 from support.command_line import ferry
 from support.http_double import DoubleServer
 from support.stores import StoreBuilder
@@ -142,7 +143,7 @@ def test_answer_that_never_ends_is_given_up() -> None:
             thread.join()
 
 
-linux_only = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's tables")
+linux_only = pytest.mark.skipif(needs.ON_WINDOWS or not Path("/proc/net/tcp").exists(), reason="needs Linux's tables")
 
 
 @linux_only
@@ -151,7 +152,7 @@ def test_server_belongs_to_whoever_listens(server: FakeServer) -> None:
 
 
 @linux_only
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become another user")
+@needs.root("needs root, to become another user")
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_another_users_socket_is_known_as_such(family: socket.AddressFamily) -> None:
     os.seteuid(65534)
@@ -192,7 +193,7 @@ def test_tables_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
 
 
 @linux_only
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is told")
+@needs.root("only root is told")
 def test_root_hears_of_the_choice_from_the_python_interface(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +213,7 @@ def test_root_hears_of_the_choice_from_the_python_interface(
 
 
 @linux_only
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@needs.root("needs root, to become another user")
 def test_strangers_socket_chooses_nothing_for_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = StoreBuilder(tmp_path / "planted")
     planted.model("bait")

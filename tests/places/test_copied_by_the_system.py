@@ -20,6 +20,7 @@ from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.faulty_disk import HastyDisk
 from support.stores import StoreBuilder, tree, weights
 
@@ -80,12 +81,14 @@ def restored(path: Path, target: Path, disk: HastyDisk | None = None) -> dict[st
 
 
 @pytest.mark.parametrize("kind", [Kind.TAR, Kind.TAR_GZ, Kind.TAR_ZST])
+@needs.not_windows("pread, sendfile")
 def test_weights_reach_a_store_without_passing_through_here(store: Store, tmp_path: Path, kind: Kind) -> None:
     archive, disk = exported(store, tmp_path / f"x{kind.value}"), CopyingDisk()
     assert restored(archive, tmp_path / "t", disk) == tree(store.root)
     assert disk.copied >= SIZE and disk.written < 10_000
 
 
+@needs.not_windows("pread, sendfile")
 def test_weights_reach_a_plain_archive_without_passing_through_here(store: Store, tmp_path: Path) -> None:
     disk = CopyingDisk()
     exported(store, tmp_path / "x.tar", disk)
@@ -93,6 +96,7 @@ def test_weights_reach_a_plain_archive_without_passing_through_here(store: Store
 
 
 @pytest.mark.parametrize("kind", [Kind.TAR, Kind.TAR_GZ, Kind.TAR_ZST])
+@needs.not_windows("pread, sendfile")
 def test_what_the_system_copied_wrongly_is_not_published(store: Store, tmp_path: Path, kind: Kind) -> None:
     archive = exported(store, tmp_path / f"x{kind.value}")
     with pytest.raises(Damaged, match="has the SHA-256"):
@@ -107,6 +111,7 @@ def test_what_the_system_copied_wrongly_is_not_published(store: Store, tmp_path:
 
 @pytest.mark.parametrize("times", [0, 3])
 @pytest.mark.parametrize("why", [errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EIO])
+@needs.not_windows("pread, sendfile")
 def test_where_the_system_can_not_copy_it_is_read_and_written(
     store: Store, tmp_path: Path, times: int, why: int
 ) -> None:
@@ -118,6 +123,7 @@ def test_where_the_system_can_not_copy_it_is_read_and_written(
         assert restored(archive, target, NoCopies(times, why)) == tree(store.root)
 
 
+@needs.not_windows("pread, sendfile")
 def test_a_full_disk_is_told_as_such(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NoSpace):
         exported(store, tmp_path / "y.tar", NoCopies(2, errno.ENOSPC))
@@ -126,6 +132,7 @@ def test_a_full_disk_is_told_as_such(store: Store, tmp_path: Path) -> None:
         restored(exported(store, tmp_path / "x.tar"), tmp_path / "t", NoCopies(2, errno.EDQUOT))
 
 
+@needs.not_windows("pread, sendfile")
 def test_a_file_that_is_cut_while_it_is_written_is_not_published(store: Store, tmp_path: Path) -> None:
     class Cutting(HastyDisk):
         def copy(self, source: int, offset: int, fd: int, count: int) -> int:
@@ -139,6 +146,7 @@ def test_a_file_that_is_cut_while_it_is_written_is_not_published(store: Store, t
 
 
 @pytest.mark.parametrize("change", [-1, 1])
+@needs.not_windows("pread, sendfile")
 def test_a_blob_of_another_length_is_found_while_it_is_copied(store: Store, tmp_path: Path, change: int) -> None:
     planned = plan_export(store, store.names())
     big = max(planned.blobs, key=lambda blob: blob.size)
@@ -151,6 +159,7 @@ def test_a_blob_of_another_length_is_found_while_it_is_copied(store: Store, tmp_
 
 @pytest.mark.parametrize(("packing", "store_frame"), [("gzip", stored_gzip), ("zstd", stored_zstd)])
 @pytest.mark.parametrize("size", [1, 65_535, 65_536, 131_072, 131_073, 1_048_576])
+@needs.not_windows("pread, sendfile")
 def test_the_content_of_a_stored_frame_is_found(tmp_path: Path, packing: str, store_frame: object, size: int) -> None:
     content = weights(size)
     frame = b"".join(store_frame(content))  # type: ignore[operator]

@@ -11,13 +11,14 @@ from ollama_ferry.errors import NotPermitted
 from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.served import get, serve_process
 from support.stores import StoreBuilder
 
 OWNER = 65534
 SECRET = b"root's own words"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be fooled so")
+pytestmark = needs.root("only root can be fooled so")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from ollama_ferry.model.manifests import Digest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.places.store.sink import StoreSink
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.faulty_disk import CALLS, LOOKS, HastyDisk, WatchedDisk
 from support.memory_place import MemoryPlace
 from support.stores import StoreBuilder, faults_of, tree, weights
@@ -60,7 +61,7 @@ def test_what_a_file_system_does_not_offer_is_done_without(
     assert len(notes) == len(set(notes)) == len({"touch", "set_mode"} & set(calls))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to somebody else")
+@needs.root("gives files to somebody else")
 @pytest.mark.parametrize("right", [True, False])
 def test_blob_that_another_user_staged_counts_as_not_there(source: StoreBuilder, tmp_path: Path, right: bool) -> None:
     content = weights(3000)
@@ -102,6 +103,7 @@ class SwapsStaged(HastyDisk):
 
 
 @pytest.mark.parametrize("held", [100, 0])
+@needs.open_files_go
 def test_what_is_published_is_what_was_hashed(
     source: StoreBuilder, tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_what_is_published_is_what_was_hashed(
 
 
 @pytest.mark.parametrize("part", ["", "blobs"])
+@needs.descriptors
 def test_a_store_that_is_moved_away_meanwhile_gets_no_model(source: StoreBuilder, tmp_path: Path, part: str) -> None:
     source.model("a:1", [("model", weights(3000))])
     store, target = Store(source.root), Store(tmp_path / "target")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ollama_ferry.jobs.sample import write_sample_store
+from support import needs
 from support.command_line import COMMAND, ferry, ferry_as_nobody
 from support.ollama_server import BINARY, Ollama, serving
 from support.served import serve_process
@@ -149,7 +150,7 @@ def test_pull_over_https_is_told_at_once_that_this_is_http(target: Ollama, tmp_p
     assert "server gave HTTP response to HTTPS client" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+@needs.root("needs root, to give it up")
 @pytest.mark.parametrize("kind", [".tar", ".tar.gz"])
 def test_a_server_whose_store_we_cannot_read_takes_a_model(target: Ollama, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"

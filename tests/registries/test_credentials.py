@@ -15,6 +15,7 @@ import pytest
 
 from ollama_ferry.errors import FerryError
 from ollama_ferry.registries.credentials import Credential, find_credential
+from support import needs
 from support.command_line import ferry
 from support.oci_registries import PASSWORD, USER, Registry, docker_registry
 from support.stores import StoreBuilder
@@ -190,6 +191,7 @@ def test_forms_of_an_entry(tmp_path: Path, case: str) -> None:
 # -- helpers
 
 
+@needs.shell
 def test_helpers_are_asked(tmp_path: Path) -> None:
     helpers = {"a.lab": "one", "d.lab": "", HUB: "one", "e.lab": 7}
     entries = {place: login("file") for place in ("a.lab", "c.lab", "d.lab")}
@@ -211,6 +213,7 @@ def test_helpers_are_asked(tmp_path: Path) -> None:
     assert find(tmp_path, "e.lab") is None
 
 
+@needs.shell
 def test_store_of_all_logins_is_asked_for_docker_hub_by_each_name(tmp_path: Path) -> None:
     write(tmp_path / "home/.docker/config.json", {"credsStore": "all"})
     helper(tmp_path, "all", 'read -r h; [ "$h" = docker.io ] && echo \'{"Username": "u", "Secret": "s"}\' && exit 0;'

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import re
-import resource
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from ollama_ferry.model.manifests import Descriptor
 from ollama_ferry.places.store.store import Store
 from ollama_ferry.serving.connection_slots import Limits
 from ollama_ferry.serving.server import Served
+from support import needs
 from support.served import get, raw, read_all
 from support.served_here import BIG, PATH, WEIGHTS, blob_of, error_code, served, until_logged
 from support.stores import StoreBuilder
@@ -69,6 +69,7 @@ def test_slow_and_silent_clients_are_let_go(source: StoreBuilder) -> None:
         assert time.monotonic() - started < 28
 
 
+@needs.shutting_wakes
 def test_idle_connections_make_room_for_others(filled: StoreBuilder) -> None:
     with served(filled, limits=Limits(connections=3)) as (server, _), contextlib.ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(8)]
@@ -160,6 +161,7 @@ def test_file_that_shrinks_while_it_is_sent_is_cut(source: StoreBuilder) -> None
 
 
 @pytest.mark.parametrize("how", ["replaced", "written to"])
+@needs.open_files_go
 def test_archive_that_another_has_taken_the_place_of_is_not_served(
     filled: StoreBuilder, tmp_path: Path, how: str
 ) -> None:
@@ -192,6 +194,7 @@ def test_damage_in_an_archive_cuts_the_answer(filled: StoreBuilder, tmp_path: Pa
         assert "is damaged" in until_logged(log).trouble
 
 
+@needs.not_windows("list of descriptors")
 def test_server_that_is_closed_leaves_no_thread_and_no_descriptor(filled: StoreBuilder) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
@@ -204,7 +207,10 @@ def test_server_that_is_closed_leaves_no_thread_and_no_descriptor(filled: StoreB
     assert (threading.active_count(), descriptors()) == (threads, before)
 
 
+@needs.not_windows("limit of descriptors")
 def test_server_survives_a_want_of_descriptors(filled: StoreBuilder) -> None:
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with served(filled) as (server, _), contextlib.ExitStack() as stack:
         highest = max(map(int, os.listdir("/proc/self/fd")))

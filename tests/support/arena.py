@@ -66,7 +66,7 @@ class Arena:
         for folder, folders, files in os.walk(self.root):
             for name in [*folders, *files]:
                 path = os.path.join(folder, name)
-                shown = os.path.relpath(path, self.root)
+                shown = os.path.relpath(path, self.root).replace(os.sep, "/")
                 if shown.startswith((*STAGING, "attack")):
                     continue
                 mode = os.lstat(path).st_mode

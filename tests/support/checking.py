@@ -12,6 +12,7 @@ from ollama_ferry.doctor.findings import Finding
 from ollama_ferry.doctor.machine import MachineReport, check_machine
 from ollama_ferry.ollama.candidates import System
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer
+from support import needs
 from support.stores import StoreBuilder
 
 HOURS = 7200.0
@@ -23,6 +24,8 @@ def telling(folder: str | None, *owners: int) -> Callable[[ServerAddress], Serve
     """Return a server on this machine that tells a folder, of this user where no other is named; or none at all."""
     if folder is None:
         return ServerAnswer
+    # That a server is believed hangs on whose it is.
+    needs.require(needs.owners)
     belongs = frozenset(owners or (os.geteuid(),))
     return lambda address: ServerAnswer(address, answered=True, local=True, folder=folder, owners=belongs)
 
@@ -66,6 +69,7 @@ def one(report: MachineReport, code: str) -> Finding:
 
 def run(line: str) -> None:
     """Run a line as an administrator would, without sudo: the tests own what they made, or are root."""
+    needs.require(needs.shell)
     subprocess.run(["bash", "-c", line.replace("sudo ", "")], check=True)
 
 
@@ -78,6 +82,7 @@ def follow(finding: Finding) -> None:
 
 
 def unit(tmp_path: Path, *lines: str) -> None:
+    needs.require(needs.systemd)
     folder = tmp_path / "units"
     folder.mkdir(exist_ok=True)
     (folder / "ollama.service").write_text("[Service]\n" + "\n".join(lines) + "\n")

@@ -101,7 +101,8 @@ def _variables(values: dict[str, str]) -> Iterator[None]:
 
 def _whole(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read().decode()
+    # On Windows, lines end in two characters.
+    return file.read().decode().replace(os.linesep, "\n")
 
 
 # The interpreter may lie where only root can read, so everything is imported before root is given up.

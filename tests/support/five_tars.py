@@ -7,7 +7,6 @@ fifty thousand of them take minutes. What lies outside an archive's own folder s
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -128,6 +127,8 @@ def _flag(extension: str) -> str:
 
 
 def _limit() -> None:
+    import resource
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

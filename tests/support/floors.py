@@ -28,7 +28,7 @@ FLOORS = [
     ["files"],
     ["engine"],
     ["model"],
-    ["errors", "wording", "_version"],
+    ["errors", "wording", "shell_lines", "_version"],
 ]
 # Framing and protocol know no models: their floor would allow it, their subject does not. A blob is all they need.
 WITHOUT_MODELS = ["archives", "registries"]

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from support import needs
 from support.stores import StoreBuilder
 
 HOST = "registry.ollama.ai"
@@ -219,7 +220,10 @@ def _newer_layout(odd: OddStore) -> None:
     (odd.library / "new/latest").unlink()
     path = odd.root / "manifests-v2/ollama.com/library/new/latest"
     path.parent.mkdir(parents=True)
-    path.symlink_to(odd.store.blob_path(odd.store.blob(model.raw)))
+    if needs.ON_WINDOWS:
+        path.write_bytes(model.raw)
+    else:
+        path.symlink_to(odd.store.blob_path(odd.store.blob(model.raw)))
 
 
 def _port_and_plain(odd: OddStore) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ollama_ferry.engine.events import Event
+from support import needs
 from support.faulty_disk import CALLS, WatchedDisk
 from support.tools import require_tool
 
@@ -94,7 +95,7 @@ class LoopDisk:
 
     def _attach(self) -> None:
         self.root.mkdir()
-        if os.geteuid() != 0:
+        if not needs.IS_ROOT:
             pytest.skip("needs root, to mount a loop device")
         make = require_tool(f"mkfs.{self._kind}", FILE_SYSTEMS[self._kind])
         with self._image.open("wb") as image:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import select
 import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyte
 
+from support import needs
 from support.command_line import COMMAND
 
 
@@ -28,6 +26,9 @@ class Terminal:
     """
 
     def __init__(self, words: list[str], columns: int, rows: int, environ: dict[str, str]) -> None:
+        needs.require(needs.terminals)
+        import pty
+
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
@@ -101,6 +102,9 @@ class Terminal:
         return bool(data)
 
     def _size(self, columns: int, rows: int) -> None:
+        import fcntl
+        import termios
+
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 

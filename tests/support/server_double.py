@@ -55,6 +55,8 @@ class ServerDouble:
         yield {"status": "pulling manifest"}
         if self.fault == "long":
             yield {"status": "x" * 100_000}
+            # A server gives up where nobody listens any more.
+            return
         if self.fault == "escape":
             yield {"error": "\x1b]0;owned\x07" + "x" * 10_000}
             return

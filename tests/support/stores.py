@@ -87,7 +87,7 @@ def tree(root: Path) -> dict[str, bytes]:
     for folder, _, files in os.walk(root, followlinks=True):
         for file in files:
             path = Path(folder) / file
-            found[str(path.relative_to(root))] = path.read_bytes()
+            found[path.relative_to(root).as_posix()] = path.read_bytes()
     return found
 
 

@@ -186,7 +186,7 @@ class _IntoStore(WritingJob):
         return not tree(self.material.source).items() - tree(self.target).items()
 
     def leftovers(self) -> list[str]:
-        here = [str(path.relative_to(self.target)) for path in self.target.rglob("*")]
+        here = [path.relative_to(self.target).as_posix() for path in self.target.rglob("*")]
         # What a pull put there is noted beside it, for the next one.
         stays = ("manifests", PULLED)
         return [name for name in here if not name.startswith(("blobs", "manifests/registry")) and name not in stays]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ferry.api.arguments import (
@@ -28,6 +26,8 @@ from ollama_ferry.api.words import is_path
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import UsageError
+from ollama_ferry.files.folder import without_tilde
+from ollama_ferry.shell_lines import split_line
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.carried import Chosen
@@ -222,7 +222,7 @@ def open_host(stack: ExitStack, host: Host, ssh: Ssh | None) -> SshPlace:
 
     ssh = ssh or Ssh()
     try:
-        command = tuple(shlex.split(ssh.command)) or ("ssh",)
+        command = tuple(split_line(ssh.command)) or ("ssh",)
     except ValueError as error:
         raise UsageError(f"the command of ssh, {ssh.command!r}, can't be split into words: {error}") from None
     options = SshOptions(command, ssh.compress, ssh.sudo, rate_of(ssh.rate))
@@ -259,7 +259,7 @@ def _fetch(
             _survey_for(there, options.only)
             run.phase()
         else:
-            folder = Path(host.path).expanduser()
+            folder = without_tilde(host.path)
             if not folder.is_dir():
                 raise UsageError(
                     f"{host.path} is no folder", hint="Out of an archive: ollama-ferry import ARCHIVE MODEL"
@@ -277,7 +277,7 @@ def _trust_of_sent(
 ) -> Trust:
     """Read what models have to be; a store in a folder of this machine is filled here, as by an import."""
     here = any(not Host.parse(target).name for target in texts_of(targets))
-    beside = Path(archive).expanduser() if archive is not None else None
+    beside = without_tilde(archive) if archive is not None else None
     return trust_of(lock, signers, archive=beside, part=bool(texts_of(models)), always=here)
 
 
@@ -306,7 +306,7 @@ def _send(
         if archive is not None:
             if store is not None:
                 raise UsageError("a store and an archive were named to send out of: one of them is too many")
-            path = Path(archive).expanduser()
+            path = without_tilde(archive)
             source = opened.enter_context(open_searchable(path, run, what_for="send"))
             chosen = pick(source, wanted)
         else:
@@ -322,7 +322,7 @@ def _send(
                         places.append(SshTarget(open_host(stack, host, ssh), wait=len(hosts) == 1))
                     else:
                         link_from = source if options.link and isinstance(source, Store) else None
-                        places.append(FolderTarget(Path(host.path).expanduser(), link_from=link_from))
+                        places.append(FolderTarget(without_tilde(host.path), link_from=link_from))
                 return send(source, some, places, options, dry_run=dry_run, run=run)
 
         return keeping_going(source, chosen, run, attempt)

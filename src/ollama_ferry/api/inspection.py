@@ -22,6 +22,7 @@ from ollama_ferry.api.hosts import Host, Ssh, open_host
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Remedy, UsageError
+from ollama_ferry.files.folder import without_tilde
 
 if TYPE_CHECKING:
     from ollama_ferry.archives.unpacking import Input
@@ -77,7 +78,7 @@ def names_at_once(archive: PathLike) -> list[str]:
     from ollama_ferry.places.archive.file import ArchiveFile
 
     try:
-        with ArchiveFile(Path(archive).expanduser()) as file:
+        with ArchiveFile(without_tilde(archive)) as file:
             source = file.source()
             return sorted(map(str, source.names())) if source is not None else []
     except (FerryError, OSError):
@@ -220,7 +221,7 @@ def verify(
         return _verify_and_repair(wanted, store, archives, signers, threads, run)
     if signers is not None and lock is None and archive is None:
         raise UsageError("of a store or a host the lock is signed, and none was named", remedies=[Remedy("lock")])
-    path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
+    path = without_tilde(archive) if isinstance(archive, str | os.PathLike) else None
     trust = trust_of(lock, signers, archive=path, part=bool(texts), always=False)
     if archive is not None:
         return _verify_archive(archive, wanted, threads, trust, run)
@@ -248,14 +249,14 @@ def verify_volumes(
     """
     from ollama_ferry.archives.volumes.checking import verify_volumes as check
 
-    return check(Path(sums).expanduser(), run=Run(observer, cancel))
+    return check(without_tilde(sums), run=Run(observer, cancel))
 
 
 def _verify_archive(archive: PathLike | Input, wanted: Wanted, threads: int, trust: Trust, run: Run) -> Report:
     from ollama_ferry.jobs.verify import verify_file, verify_stream
     from ollama_ferry.places.archive.stream import ArchiveStream
 
-    path = Path(archive).expanduser() if isinstance(archive, str | os.PathLike) else None
+    path = without_tilde(archive) if isinstance(archive, str | os.PathLike) else None
     if path is not None and path.is_dir():
         return _verify_folder(path, wanted, threads, trust, run)
     if wanted.texts or wanted.exclude:
@@ -344,7 +345,7 @@ def _place(
     if archive is not None:
         from ollama_ferry.jobs.sources import open_contents
 
-        yield open_contents(Path(archive).expanduser(), run)
+        yield open_contents(without_tilde(archive), run)
         return
     if host is None:
         from ollama_ferry.places.store.store import Store

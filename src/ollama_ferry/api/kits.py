@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ferry.api.arguments import PathLike
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
+from ollama_ferry.files.folder import without_tilde
 
 if TYPE_CHECKING:
     from ollama_ferry.jobs.kit import Kit
@@ -42,7 +42,7 @@ def write_kit(
     """
     from ollama_ferry.jobs.kit import write_kit as write
 
-    return write(Path(folder).expanduser(), _files(programs), replace=replace, run=Run(observer, cancel))
+    return write(without_tilde(folder), _files(programs), replace=replace, run=Run(observer, cancel))
 
 
 def plan_kit(folder: PathLike, *, programs: PathLike | None = None, replace: bool = False) -> int:
@@ -50,11 +50,11 @@ def plan_kit(folder: PathLike, *, programs: PathLike | None = None, replace: boo
     from ollama_ferry.jobs.kit import require_place
 
     files = _files(programs)
-    require_place(Path(folder).expanduser(), files, replace=replace)
+    require_place(without_tilde(folder), files, replace=replace)
     return sum(len(file.content) for file in files)
 
 
 def _files(programs: PathLike | None) -> list[ProgramFile]:
     from ollama_ferry.jobs.program_files import program_files
 
-    return program_files(Path(programs).expanduser() if programs is not None else None)
+    return program_files(without_tilde(programs) if programs is not None else None)

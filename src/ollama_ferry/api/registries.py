@@ -28,6 +28,7 @@ from ollama_ferry.api.arguments import (
 from ollama_ferry.engine.events import Cancel, Observer, ignore
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import Damaged, Remedy, UsageError
+from ollama_ferry.files.folder import without_tilde
 
 if TYPE_CHECKING:
     from ollama_ferry.engine.carried import Chosen
@@ -186,7 +187,7 @@ def _pushed_from(
         located = located_store(store, run)
         yield Store(located.root), select(located, wanted)
         return
-    with open_searchable(Path(archive).expanduser(), run, what_for="push") as source:
+    with open_searchable(without_tilde(archive), run, what_for="push") as source:
         yield source, pick(source, wanted)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ferry.api.arguments import Names, PathLike, StoreLike, located_store, wanted_of
 from ollama_ferry.engine.events import Observer, ignore
 from ollama_ferry.engine.run import Run
+from ollama_ferry.files.folder import without_tilde
 
 if TYPE_CHECKING:
     from ollama_ferry.jobs.serve import Serving
@@ -59,7 +59,7 @@ def serve(
     secret = check_token(token) if token else ""
     with ExitStack() as stack:
         if archive is not None:
-            to_serve = stack.enter_context(serve_archive(Path(archive).expanduser(), wanted, oci=oci))
+            to_serve = stack.enter_context(serve_archive(without_tilde(archive), wanted, oci=oci))
         else:
             located = located_store(store, Run(observer))
             to_serve = serve_store(located, wanted, oci=oci)

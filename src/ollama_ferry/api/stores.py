@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ollama_ferry.api.arguments import PathLike, StoreLike, located_store, located_target, path_of
 from ollama_ferry.engine.events import Observer, ignore
 from ollama_ferry.engine.run import Run
+from ollama_ferry.files.folder import without_tilde
 
 if TYPE_CHECKING:
     from ollama_ferry.doctor.machine import MachineReport
@@ -63,7 +64,7 @@ def free_bytes(path: PathLike) -> int | None:
     """Return the free bytes on the disk where a file or folder is, or would be; None where nobody knows."""
     from ollama_ferry.files.disk import free_space
 
-    folder = Path(path).expanduser().absolute()
+    folder = without_tilde(path).absolute()
     while not os.path.isdir(folder) and folder.parent != folder:
         folder = folder.parent
     return free_space(folder)

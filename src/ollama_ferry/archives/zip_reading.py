@@ -68,7 +68,7 @@ class ZipReader:
         locked = next((info for info in self._infos if info.flag_bits & 0x1), None)
         if locked is not None:
             raise Damaged(
-                f"the zip is encrypted: the member {locked.filename[:200]!r} has a password",
+                f"the zip is encrypted: the member {locked.orig_filename[:200]!r} has a password",
                 hint="Unpack it with its password (7z x), and import the folder: ollama-ferry import ./FOLDER",
             )
         if not lenient:
@@ -78,7 +78,7 @@ class ZipReader:
         """Give the members in order; ``offset`` is the member's number."""
         for number, info in enumerate(self._infos):
             mode = info.external_attr >> 16
-            if info.filename.endswith("/") or stat.S_ISDIR(mode):
+            if info.orig_filename.endswith("/") or stat.S_ISDIR(mode):
                 kind = MemberKind.FOLDER
             elif stat.S_ISLNK(mode):
                 kind = MemberKind.LINK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -12,14 +13,18 @@ import click
 from ollama_ferry.cli.commands import COMMANDS, ferry
 from ollama_ferry.cli.configuration import environment_set, read_configuration
 from ollama_ferry.cli.failures import failure_of
+from ollama_ferry.cli.terminal import is_terminal
 from ollama_ferry.errors import BrokenStream
 
 # By this variable a shell asks what fits.
+# A service manager's stop, and on Windows Ctrl-Break, are to leave as little behind as Ctrl-C does.
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 COMPLETE = "_OLLAMA_FERRY_COMPLETE"
 
 
 def main() -> None:
     """Run the command line and leave the process with an exit code of :mod:`ollama_ferry.errors`."""
+    _speak_utf8()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -36,7 +41,7 @@ def run(arguments: list[str]) -> int:
         from ollama_ferry.cli.completions import register
 
         register()
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {number: signal.signal(number, _interrupt) for number in _ENDS}
     try:
         configuration = read_configuration(COMMANDS)
         with environment_set(configuration):
@@ -54,10 +59,22 @@ def run(arguments: list[str]) -> int:
             raise
         return failure.report(as_json="--json" in arguments or bool(os.environ.get("OLLAMA_FERRY_JSON")))
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
+def _speak_utf8() -> None:
+    """Have pipes and files get UTF-8 on Windows, whose code pages know few of the names that models have.
+
+    A terminal is written to in Unicode anyway. Who has asked Python for another encoding gets that.
+    """
+    if os.name != "nt" or os.environ.get("PYTHONIOENCODING"):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_terminal(stream):
+            stream.reconfigure(encoding="utf-8")
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # A service manager's stop is to leave as little behind as Ctrl-C does.
     raise KeyboardInterrupt

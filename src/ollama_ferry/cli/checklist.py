@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ollama_ferry.cli.output import Output
-from ollama_ferry.cli.terminal import columns_of, escaped
+from ollama_ferry.cli.terminal import columns_of, escaped, is_terminal
 from ollama_ferry.errors import Cancelled
 from ollama_ferry.wording import human_age, human_size, reading_order
 
@@ -158,7 +158,7 @@ def may_ask(output: Output) -> bool:
     """Return whether somebody sits at the terminal who can be asked, and wants to be."""
     if output.quiet or output.as_json or output.progress != "auto" or os.environ.get("TERM", "") == "dumb":
         return False
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
 def pick_models(

@@ -218,7 +218,9 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no TOML: {error}") from error
+        # So begins an escape, which a path of Windows is not meant to have.
+        hint = r"In single quotes a path stands as it is: models = 'D:\models'" if "\\" in text else ""
+        raise UsageError(f"{path} is no TOML: {error}", hint=hint) from error
 
 
 def _place(name: str, value: object, path: Path) -> tuple[str, ...]:

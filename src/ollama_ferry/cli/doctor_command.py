@@ -19,7 +19,8 @@ from ollama_ferry.cli.sudo import sudo_line
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged
-from ollama_ferry.wording import counted, human_size, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted, human_size, shown
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Finding, MachineReport, StoreSeen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import ModelNotFound, UsageError
+from ollama_ferry.shell_lines import quoted
 from ollama_ferry.wording import counted, exact_size, human_size
 
 if TYPE_CHECKING:
@@ -172,10 +172,12 @@ def _export_to(texts: list[str], archive: str | None, asked: _Asked, output: Out
             )
         _print_plan(planned, output)
         return
-    folder = Path(archive).expanduser().parent if archive else Path()
+    folder = Path(os.path.expanduser(archive)).parent if archive else Path()
     if asked.with_ferry:
         # Told before the hours of an export.
         api.plan_kit(folder)
+    if archive == "-" and os.name == "nt":
+        output.note("PowerShell before 7.4 changes the bytes that go through | and >: use cmd there, or name a file")
     cancel = Cancel()
     ask = MediumPrompt(cancel) if asked.prompt else None
     with progress("exporting", output, lines=asked.prompt) as observer:
@@ -301,21 +303,22 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
         say(f"  {_left_out(done.left_out)}", err=err)
     say(f"  took     {took(done.seconds, done.blob_size)}", err=err)
     if done.path is not None:
-        file = shlex.quote(str(done.path))
+        # On a Linux machine a path of Windows means nothing, and the file has its name.
+        file = quoted(f"./{done.path.name}" if os.name == "nt" else done.path, "linux")
         say("restore it on the target, where ollama-ferry is:", err=err)
         volumes = bool(done.volumes)
         say(f"  ollama-ferry import {file}{'.001 --prompt' if volumes else ''}", err=err)
         say("or where it is not, into the models of Ollama's service:", err=err)
         if done.sums_path is not None:
             say(
-                f"  (cd {shlex.quote(str(done.path.parent))} && sha256sum -c {shlex.quote(done.sums_path.name)})",
+                f"  (cd {quoted(done.path.parent.as_posix(), 'linux')} && sha256sum -c {quoted(done.sums_path.name)})",
                 err=err,
             )
         if volumes:
             say(f"  cat {file}.[0-9]* | sudo tar {done.kind.extract_flags} - -C {api.SERVICE_MODELS}", err=err)
         else:
             say(f"  sudo tar {done.kind.extract_flags} {file} -C {api.SERVICE_MODELS}", err=err)
-        say(f"  ollama show {shlex.quote(str(done.models[0]))}", err=err)
+        say(f"  ollama show {quoted(done.models[0])}", err=err)
 
 
 def _choice(done: Exported) -> str:

@@ -10,7 +10,7 @@ import click
 
 from ollama_ferry.cli.remedies import hint_of
 from ollama_ferry.cli.tables import wrapped
-from ollama_ferry.cli.terminal import columns_of, say, say_json_line
+from ollama_ferry.cli.terminal import columns_of, is_terminal, say, say_json_line
 from ollama_ferry.errors import (
     Cancelled,
     FerryError,
@@ -45,7 +45,7 @@ class Failure(NamedTuple):
             say_json_line({"event": "error", **fields})
             return self.code
         say(f"error: {self.message}", err=True, fg="red", bold=True, only="error:")
-        width = columns_of(sys.stderr) - 2 if sys.stderr is not None and sys.stderr.isatty() else None
+        width = columns_of(sys.stderr) - 2 if is_terminal(sys.stderr) else None
         for line in self.hint.split("\n") if self.hint else []:
             # What is indented is to be copied.
             for part in wrapped(line, width) if width and not line.startswith(" ") else [line]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 import click
@@ -26,6 +25,7 @@ from ollama_ferry.cli.options import (
 from ollama_ferry.cli.output import Output
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.errors import UsageError
+from ollama_ferry.shell_lines import joined
 
 
 @click.command("fetch")
@@ -69,7 +69,7 @@ def command(
         raise UsageError("no model was named", hint=f"`ollama-ferry list {source}` shows what is there.")
     means = api.meaning_of_word(source, bare=api.Means.HOST)
     if means is api.Means.ARCHIVE:
-        line = shlex.join(["ollama-ferry", "import", source, *models])
+        line = joined(["ollama-ferry", "import", source, *models])
         raise UsageError(f"fetch takes a host or a folder, and {source!r} is an archive's file", hint=line)
     if means is api.Means.FOLDER and not api.is_path(source):
         source = os.path.join(".", source)

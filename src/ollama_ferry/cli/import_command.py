@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +43,7 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Cancel, Observer
 from ollama_ferry.errors import FATAL_FOR_ALL, FerryError, NotFound, NotPermitted, Remedy, UsageError
+from ollama_ferry.shell_lines import joined, quoted
 from ollama_ferry.wording import human_size
 
 if TYPE_CHECKING:
@@ -162,17 +162,17 @@ def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, 
     for word in words:
         means = api.meaning_of_word(word)
         if means is api.Means.HOST:
-            line = f"ollama-ferry fetch {shlex.quote(word)} MODEL"
+            line = f"ollama-ferry fetch {quoted(word)} MODEL"
             raise UsageError(f"import takes files of this machine, and {word!r} is another one", hint=line)
         if means is api.Means.URL:
-            line = f"curl -fL {shlex.quote(word)} | ollama-ferry import -"
+            line = f"curl -fL {quoted(word)} | ollama-ferry import -"
             raise UsageError(f"import takes files of this machine, and {word!r} is on the web", hint=line)
         if means.is_place:
-            archives.append(Path(word).expanduser() if word != "-" else Path(word))
+            archives.append(Path(os.path.expanduser(word)) if word != "-" else Path(word))
         else:
             models.append(word)
     if models and not archives:
-        name = shlex.quote(models[0])
+        name = quoted(models[0])
         raise NotFound(
             f"there is no file {models[0]}",
             hint="import takes an archive's file. A model comes\n"
@@ -195,7 +195,7 @@ def _check(asked: _Asked) -> None:
     if several and not last.suffix and not os.path.lexists(last):
         raise UsageError(
             f"{last} is not there: is it the folder that the models are to go into?",
-            hint=shlex.join(["ollama-ferry", "import", *map(str, asked.archives[:-1]), "--models", str(last)]),
+            hint=joined(["ollama-ferry", "import", *map(str, asked.archives[:-1]), "--models", str(last)]),
         )
     if streams and (asked.dry_run or several):
         raise UsageError("a stream is read once, and alone: it goes with no other archive and no --dry-run")

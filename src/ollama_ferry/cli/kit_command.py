@@ -12,7 +12,8 @@ from ollama_ferry.cli.options import FILE, force_option, output_options
 from ollama_ferry.cli.output import Output
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.wording import counted, quoted
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Kit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ollama_ferry.cli.terminal import say
+from ollama_ferry.cli.terminal import is_terminal, say
 from ollama_ferry.engine.events import Cancel
 from ollama_ferry.errors import UsageError
 
@@ -21,7 +21,7 @@ class MediumPrompt:
     """
 
     def __init__(self, cancel: Cancel) -> None:
-        if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             raise UsageError("--prompt needs a terminal to ask at")
         self._cancel = cancel
 

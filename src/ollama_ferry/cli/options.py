@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -15,7 +14,9 @@ from click.shell_completion import CompletionItem
 
 from ollama_ferry import api
 from ollama_ferry.cli.output import Output
+from ollama_ferry.cli.terminal import is_terminal
 from ollama_ferry.errors import FerryError, UsageError
+from ollama_ferry.shell_lines import joined, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -242,7 +243,7 @@ def models_and_archive(words: tuple[str, ...], *, of_registries: bool = False) -
         if os.path.isdir(last):
             # As cp does it: a file in there, by the model's name.
             return list(words[:-1]), last
-        name = shlex.quote(os.path.join(last, "models.tar.gz"))
+        name = quoted(os.path.join(last, "models.tar.gz"))
         raise UsageError(
             f"{last!r} is neither a model's name nor an archive's",
             hint=f"Archives end in .tar.gz, .tgz, .tar or .tar.zst: {name}\n"
@@ -257,22 +258,22 @@ def _refuse_far(word: str, words: tuple[str, ...]) -> None:
     Raises:
         UsageError: it is one.
     """
-    stream = shlex.join(["ollama-ferry", "export", *(other for other in words if other != word), "-"])
+    stream = joined(["ollama-ferry", "export", *(other for other in words if other != word), "-"])
     scheme, found, _ = word.partition("://")
     if found and scheme != "ssh":
         upload = {"s3": "aws s3 cp -", "gs": "gcloud storage cp -"}.get(scheme, "curl -T -")
         raise UsageError(
             f"export writes a file of this machine, and {word!r} is none",
-            hint=f"As a stream: {stream} | {upload} {shlex.quote(word)}",
+            hint=f"As a stream: {stream} | {upload} {quoted(word)}",
         )
     if api.meaning_of_word(word) is api.Means.HOST:
         host = api.Host.parse(word)
-        there = shlex.quote(f"cat > {shlex.quote(host.path or './models.tar.gz')}")
+        there = quoted(f"cat > {quoted(host.path or './models.tar.gz')}")
         port = f"-p {host.port} " if host.port else ""
         raise UsageError(
             f"export writes a file of this machine, and {word!r} is on another one",
             hint=f"Straight into its store, only what is missing: {_send(words, host)}\n"
-            f"As a file over there: {stream} | ssh {port}{shlex.quote(host.name)} {there}",
+            f"As a file over there: {stream} | ssh {port}{quoted(host.name)} {there}",
         )
 
 
@@ -280,7 +281,7 @@ def _send(words: tuple[str, ...], host: api.Host | None = None) -> str:
     target = words[-1]
     if host is not None:
         target = f"ssh://{host.name}:{host.port}" if host.port else f"{host.name}{'' if '@' in host.name else ':'}"
-    return shlex.join(["ollama-ferry", "send", *words[:-1], target])
+    return joined(["ollama-ferry", "send", *words[:-1], target])
 
 
 def open_stdin() -> BinaryIO:
@@ -291,11 +292,12 @@ def open_stdin() -> BinaryIO:
     """
     if sys.stdin is None or sys.stdin.closed:
         raise UsageError("standard input is closed", hint="Pipe or redirect an archive in.")
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         raise UsageError("an archive does not come from a terminal", hint="Pipe or redirect one in.")
     fd = os.dup(sys.stdin.fileno())
-    # Whoever started this may have left it so that a read does not wait.
-    os.set_blocking(fd, True)
+    # Whoever started this may have left it so that a read does not wait; on Windows reads always wait.
+    if os.name != "nt":
+        os.set_blocking(fd, True)
     return os.fdopen(fd, "rb", buffering=0)
 
 
@@ -310,7 +312,7 @@ def place_of(place: tuple[str, api.Means] | None) -> tuple[Path | None, str | No
     word, means = place
     if means is api.Means.STREAM:
         raise UsageError("a stream passes by once, and this needs a file: only `import -` and `verify -` read one")
-    return (None, word) if means is api.Means.HOST else (Path(word).expanduser(), None)
+    return (None, word) if means is api.Means.HOST else (Path(os.path.expanduser(word)), None)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ferry.cli.remedies import hint_of
-from ollama_ferry.cli.terminal import say, say_json, say_json_line
+from ollama_ferry.cli.terminal import is_terminal, say, say_json, say_json_line
 from ollama_ferry.errors import Damaged
 from ollama_ferry.wording import counted, human_rate, human_size
 
@@ -51,7 +51,7 @@ class Output:
 
 def stdout_is_terminal() -> bool:
     """Return whether somebody looks at standard output."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    return is_terminal(sys.stdout)
 
 
 def blobs_fields(blobs: Iterable[Descriptor]) -> list[dict[str, object]]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from ollama_ferry.cli.meter import Meter
 from ollama_ferry.cli.output import Output
-from ollama_ferry.cli.terminal import columns_of, escaped, paint, say, say_json_line
+from ollama_ferry.cli.terminal import columns_of, escaped, is_terminal, paint, say, say_json_line
 from ollama_ferry.engine.events import (
     Advanced,
     BlobStarted,
@@ -75,7 +75,7 @@ def progress(what: str, output: Output, *, lines: bool = False) -> Iterator[Obse
 
 def is_painted() -> bool:
     """Tell whether stderr is a terminal on which a line can be painted again."""
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"
+    return is_terminal(sys.stderr) and os.environ.get("TERM", "") != "dumb"
 
 
 class _Words:

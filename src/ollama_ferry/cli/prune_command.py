@@ -14,7 +14,8 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import AlreadyExists, UsageError
-from ollama_ferry.wording import counted, human_size, quoted
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted, human_size
 
 if TYPE_CHECKING:
     from ollama_ferry.api import Pruned, UnnamedFile

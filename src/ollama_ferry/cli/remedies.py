@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 
 from ollama_ferry.errors import FerryError, ModelNotFound, Remedy
+from ollama_ferry.shell_lines import quoted
 
 # By parameter, and by parameter=value where a value says something of its own; {} is the value. The first text counts
 # whose options the command has.
@@ -62,7 +62,7 @@ def hint_of(error: FerryError, command: str = "") -> str:
     options = _options(command)
     lines += filter(None, (_words(remedy, options) for remedy in error.remedies))
     if isinstance(error, ModelNotFound) and error.place:
-        place = shlex.quote(error.place)
+        place = quoted(error.place)
         lines.append(
             f"`ollama-ferry list {'--models ' if os.path.isdir(error.place) else ''}{place}` shows what is there."
         )
@@ -76,7 +76,7 @@ def _words(remedy: Remedy, options: set[str]) -> str:
             # What names another command stands for itself.
             own = set() if "ollama-ferry " in text else set(re.findall(r"--[a-z][a-z-]*", text))
             if not options or own <= options:
-                return text.replace("{}", shlex.quote(remedy.value))
+                return text.replace("{}", quoted(remedy.value))
     return ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +41,7 @@ from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.engine.events import Observer
 from ollama_ferry.errors import FerryError, UsageError
+from ollama_ferry.shell_lines import joined, quoted
 from ollama_ferry.wording import human_rate, human_size
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _target(word: str, models: Sequence[str]) -> str:
     if means in (api.Means.URL, api.Means.STREAM):
         raise UsageError(f"{word!r} is no target", hint="A target is user@host, host:/path/to/models, or a folder.")
     if means is api.Means.ARCHIVE and (api.kind_of(word) or os.path.isfile(word)):
-        line = shlex.join(["ollama-ferry", "export", *models, word])
+        line = joined(["ollama-ferry", "export", *models, word])
         raise UsageError(f"send writes into a folder, and {word!r} is a file", hint=f"An archive is written by: {line}")
     return os.path.join(".", word) if means is api.Means.FOLDER and not api.is_path(word) else word
 
@@ -237,12 +237,12 @@ def _print_next(done: list[Sent]) -> None:
     sent = next((one for one in done if one.error is None and one.sent), None)
     if sent is None:
         return
-    model, target = shlex.quote(str(sent.sent[0])), shlex.quote(sent.target)
+    model, target = quoted(sent.sent[0]), quoted(sent.target)
     if api.meaning_of_word(sent.target) is api.Means.HOST:
         say(f"there:  ollama show {model}")
         return
     say("where the folder is then, with ollama-ferry and without it:")
-    say(f"  ollama-ferry fetch {target} {' '.join(shlex.quote(str(name)) for name in sent.sent[:8])}")
+    say(f"  ollama-ferry fetch {target} {' '.join(quoted(name) for name in sent.sent[:8])}")
     say(f"  sudo cp -rn {target}/. {api.SERVICE_MODELS}/")
 
 

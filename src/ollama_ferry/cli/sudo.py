@@ -16,7 +16,7 @@ from ollama_ferry.cli.configuration import (
     set_elsewhere,
 )
 from ollama_ferry.errors import FerryError
-from ollama_ferry.wording import quoted
+from ollama_ferry.shell_lines import quoted
 
 
 def sudo_line(argv: list[str], environ: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 
-from ollama_ferry.cli.terminal import columns_of, escaped, say
+from ollama_ferry.cli.terminal import columns_of, escaped, is_terminal, say
 
 _GAP = 2
 # What names rows is made no narrower than this while other columns can be left out.
@@ -40,7 +40,7 @@ def print_table(
     # Escaped before they are measured.
     cells = [list(header), *([escaped(text) for text in row] for row in rows)]
     widths = {column: max(len(line[column]) for line in cells) for column in range(len(header))}
-    width = columns_of(sys.stdout) if sys.stdout is not None and sys.stdout.isatty() else None
+    width = columns_of(sys.stdout) if is_terminal(sys.stdout) else None
     moved = _fit(widths, width, below, spare) if width is not None else []
     for number, line in enumerate(cells):
         style = {"bold": True} if not number else {"fg": colours[number - 1]} if any(colours[number - 1 :][:1]) else {}

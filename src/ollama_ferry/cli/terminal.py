@@ -7,6 +7,7 @@ shows text behind a bidirectional override in another order; a line break makes 
 from __future__ import annotations
 
 import os
+import sys
 from typing import IO, Any
 
 import click
@@ -44,6 +45,21 @@ def styled(text: str, **style: Any) -> str:
     Colours repeat what words say; whoever sets NO_COLOR (no-color.org) gets the words alone.
     """
     return click.style(text, **style) if style and not os.environ.get("NO_COLOR") else text
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Return whether somebody sits at a stream; False for one that is closed."""
+    if stream is None or stream.closed or not stream.isatty():
+        return False
+    if sys.platform != "win32":
+        return True
+    # There NUL says that it is one, too; it has no console.
+    import ctypes
+    import msvcrt
+
+    mode = ctypes.c_uint32()
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(stream.fileno()))
+    return bool(ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode)))
 
 
 def columns_of(stream: IO[Any] | None, otherwise: int = 80) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
 from ollama_ferry.errors import Damaged, NotFound, UsageError
+from ollama_ferry.shell_lines import one_then_other, quoted, removal
 from ollama_ferry.wording import counted, human_size, reading_order
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _advice(report: Report, store: Store | None) -> str:
         return "Bring it again from where it came from: export, or `ollama-ferry send --checksum` to another host."
     lines = [
         "Take good copies from an archive that has them:",
-        f"  ollama-ferry verify --models {shlex.quote(str(store.root))} --repair ARCHIVE",
+        f"  ollama-ferry verify --models {quoted(store.root)} --repair ARCHIVE",
     ]
     lines.append("Or where the registry can be reached (Ollama keeps a damaged blob until it is deleted):")
     for model in report.models:
@@ -235,8 +235,9 @@ def _advice(report: Report, store: Store | None) -> str:
             for problem in model.problems
             if problem.blob is not None and problem.in_the_way
         ]
-        remove = api.as_owner(f"rm {shlex.join(files[:5])}", store.blobs_folder) + " && " if files else ""
-        lines.append(f"  {remove}ollama pull {shlex.quote(str(model.name))}")
+        pull = f"ollama pull {quoted(model.name)}"
+        remove = api.as_owner(removal(files[:5]), store.blobs_folder) if files else ""
+        lines.append(f"  {one_then_other(remove, pull) if remove else pull}")
     return "\n".join(lines[:20])
 
 

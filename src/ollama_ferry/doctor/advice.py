@@ -10,19 +10,17 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST
-from ollama_ferry.doctor.findings import words
 from ollama_ferry.files.mounts import mount_points
 from ollama_ferry.ollama.candidates import leads_nowhere
 from ollama_ferry.places.ssh.scripts import STAGING as SSH_STAGING
 from ollama_ferry.places.store.staging import STAGING
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import quoted
+from ollama_ferry.shell_lines import quoted, removal, renaming
 
 # Of a user to whom the one that is there does not belong, with the number behind it.
 _STAGING = re.compile(rf"({re.escape(STAGING)}|{re.escape(SSH_STAGING)})(-[0-9]+)?")
@@ -76,7 +74,7 @@ class Advice:
         """Return whether a file is, or would be, in the store's own folders, whatever links are on the way."""
         above = os.path.realpath(os.path.dirname(path))
         owns = [os.path.realpath(folder) for folder, own in self._own.items() if own]
-        return any(above == folder or above.startswith(folder + "/") for folder in owns)
+        return any(above == folder or above.startswith(folder + os.sep) for folder in owns)
 
     def has_all(self, folder: Path) -> bool:
         """Return whether ``manifests/`` or ``blobs/`` is the store's alone: no other store can have files there."""
@@ -89,7 +87,7 @@ class Advice:
     def remove(self, paths: Iterable[str], folder: Path | str) -> list[str]:
         """Return the line that removes files of a folder, or none where nothing of it may go."""
         some = self.removable(paths)
-        return [with_sudo(f"rm {words(some)}", folder)] if some else []
+        return [with_sudo(removal(some), folder)] if some else []
 
     def set_aside(self, paths: Iterable[str]) -> list[str]:
         """Return the lines that move files to the store's root, each under a name that is free there."""
@@ -103,7 +101,7 @@ class Advice:
                 number += 1
                 target = f"{aside}.{number}"
             taken.add(target)
-            lines.append(with_sudo(move(path, target), os.path.dirname(path)))
+            lines.append(with_sudo(renaming(path, target), os.path.dirname(path)))
         return lines
 
     def own_folders(self) -> list[str]:
@@ -116,7 +114,7 @@ class Advice:
             if not os.path.lexists(folder):
                 continue
             real = os.path.realpath(folder)
-            if not own or any(point.startswith(real + "/") for point in self._mounts):
+            if not own or any(point.startswith(real + os.sep) for point in self._mounts):
                 return []
             found.append(real)
         return found
@@ -176,15 +174,6 @@ def with_sudo(line: str, folder: Path | str) -> str:
     if owner in (0, os.geteuid()):
         return f"sudo {line}"
     return f"sudo -u {quoted(login_name(owner))} {line}"
-
-
-def move(path: str, target: str) -> str:
-    """Return the line that gives a file another name, which is free now.
-
-    Somebody may have put a link to a folder there when it is run: it must not lead the file into that. ``-T`` is known
-    to GNU and BusyBox.
-    """
-    return f"mv -n{'T' if sys.platform == 'linux' else ''} {quoted(path)} {quoted(target)}"
 
 
 def login_name(uid: int) -> str:

@@ -9,7 +9,8 @@ from ollama_ferry.doctor.contents import Blobs, Some
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, age
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.model.manifests import Digest
-from ollama_ferry.wording import counted, human_size, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted, human_size, shown
 
 
 def check_blobs(subject: Subject, blobs: Blobs, named: set[str]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.doctor.store import Held
 from ollama_ferry.ollama.candidates import Candidate, Candidates, State, StoreOrigin, same_folder
-from ollama_ferry.wording import counted, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted, shown
 
 
 @dataclass(frozen=True)

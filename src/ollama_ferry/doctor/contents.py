@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ollama_ferry.doctor.findings import LISTED_AT_MOST
+from ollama_ferry.files.folder import changed_at, entry_status, on_disk
 from ollama_ferry.ollama.candidates import leads_nowhere
 
 ENTRIES_AT_MOST = 500_000
@@ -96,7 +97,7 @@ def visit_blobs(folder: str, visit: Visit) -> Blobs:
                 found.cut = True
                 break
             try:
-                own = entry.stat(follow_symlinks=False)
+                own = entry_status(entry)
             except OSError:
                 continue
             visit(entry.path, own)
@@ -111,19 +112,15 @@ def visit_blobs(folder: str, visit: Visit) -> Blobs:
                     if stat.S_ISREG(status.st_mode):
                         if blob[1] == ":":
                             found.old.add(entry.path, status.st_size, status.st_mtime)
-                            found.sizes.setdefault(blob[2], (status.st_size, _changed(status)))
+                            found.sizes.setdefault(blob[2], (status.st_size, changed_at(status)))
                         else:
-                            found.sizes[blob[2]] = (status.st_size, _changed(status))
+                            found.sizes[blob[2]] = (status.st_size, changed_at(status))
             elif partial := _PARTIAL.fullmatch(name):
                 found.partials.setdefault(partial[1], Some()).add(entry.path, on_disk(own), own.st_mtime)
                 found.parts.setdefault(partial[1], []).append(entry.path)
             else:
                 found.strays.add(entry.path, on_disk(own), own.st_mtime)
     return found
-
-
-def _changed(status: os.stat_result) -> float:
-    return max(status.st_mtime, status.st_ctime)
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ def _below(folder: str, above: tuple[str, ...], visit: Visit, closed: Callable[[
     for entry in entries:
         parts = (*above, entry.name)
         with suppress(OSError):
-            visit(entry.path, entry.stat(follow_symlinks=False))
+            visit(entry.path, entry_status(entry))
         if len(parts) < 4:
             if _is_folder(entry):
                 yield from _below(entry.path, parts, visit, closed)
@@ -186,12 +183,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def on_disk(status: os.stat_result) -> int:
-    """Return the bytes that a file takes up; an unfinished download is a sparse file of its full size."""
-    blocks = getattr(status, "st_blocks", None)
-    return status.st_size if blocks is None else min(status.st_size, blocks * 512)
 
 
 @dataclass
@@ -219,7 +210,7 @@ def visit_folder(folder: str, seen: FolderSeen) -> None:
                 if len(seen.files) >= ENTRIES_AT_MOST:
                     seen.known = False
                     return
-                status = entry.stat(follow_symlinks=False)
+                status = entry_status(entry)
                 seen.files.add((status.st_dev, status.st_ino))
                 seen.newest = max(seen.newest, status.st_mtime)
                 if stat.S_ISLNK(status.st_mode):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ollama_ferry.doctor.findings import Finding, Findings, Severity
-from ollama_ferry.wording import human_size, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import human_size, shown
 
 FREE_AT_LEAST = 5 * 1000**3
 """Free bytes on a store's disk below which a warning is given."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from ollama_ferry.doctor.what_if import WHAT_IF
-from ollama_ferry.wording import counted, quoted
+from ollama_ferry.wording import counted
 
 LISTED_AT_MOST = 10
 """How many findings of a kind are kept for each store, and how many paths one finding names."""
@@ -91,11 +90,6 @@ class Findings:
             for (code, store, severity), count in self._counts.items()
             if count > LISTED_AT_MOST
         )
-
-
-def words(paths: Iterable[str]) -> str:
-    """Return paths as words of a shell line."""
-    return " ".join(map(quoted, paths))
 
 
 def and_more(count: int, listed: int) -> str:

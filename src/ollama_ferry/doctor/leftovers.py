@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ollama_ferry.doctor.advice import with_sudo
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, FolderSeen, visit_folder
-from ollama_ferry.doctor.findings import Severity, age, words
+from ollama_ferry.doctor.findings import Severity, age
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.files.mounts import mount_points
 from ollama_ferry.places.ssh.scripts import STAGING as SSH_STAGING
 from ollama_ferry.places.store.staging import MANIFEST_IN_WORK, STAGING
+from ollama_ferry.shell_lines import removal
 from ollama_ferry.wording import human_size
 
 
@@ -78,4 +79,4 @@ def _lines(subject: Subject, paths: list[str], seen: FolderSeen) -> list[str]:
     safe = subject.advice.removable(paths)
     if apart or not seen.known or subject.advice.keeps(seen.files) or safe != paths:
         return []
-    return ["# To give it up, if nothing is at work:", with_sudo(f"rm -rf {words(safe)}", os.path.dirname(safe[0]))]
+    return ["# To give it up, if nothing is at work:", with_sudo(removal(safe, "-rf"), os.path.dirname(safe[0]))]

@@ -19,6 +19,7 @@ from ollama_ferry.doctor.service import check_service, services_store
 from ollama_ferry.doctor.store import Held, check_store
 from ollama_ferry.errors import StoreNotFound
 from ollama_ferry.files.disk import free_space
+from ollama_ferry.files.folder import without_tilde
 from ollama_ferry.ollama.candidates import Candidate, Candidates, State, System, list_candidates
 from ollama_ferry.ollama.locate import locate
 from ollama_ferry.wording import shown
@@ -69,7 +70,7 @@ def check_machine(
         StoreNotFound: there is no store at all, or ``models`` is none.
     """
     moment = time.time() if now is None else now
-    listed = list_candidates(system, Path(os.path.abspath(models.expanduser())) if models is not None else None)
+    listed = list_candidates(system, Path(os.path.abspath(without_tilde(models))) if models is not None else None)
     chosen = listed.chosen
     existing = [one for one in listed.found if one.state is not State.ABSENT]
     if not existing or (models is not None and chosen not in existing):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ollama_ferry.doctor.advice import move, with_sudo
+from ollama_ferry.doctor.advice import with_sudo
 from ollama_ferry.doctor.contents import ENTRIES_AT_MOST, Blobs, ManifestFile, Some, Visit, visit_manifests
 from ollama_ferry.doctor.findings import Severity, and_more
 from ollama_ferry.doctor.models import bring_back, check_models, may_pull
@@ -21,7 +21,8 @@ from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest
 from ollama_ferry.model.names import ModelName
 from ollama_ferry.model.strays import is_systems_own, may_be_stray
 from ollama_ferry.places.store.layouts import BEING_WRITTEN
-from ollama_ferry.wording import counted, human_size, quoted, shown
+from ollama_ferry.shell_lines import folder_making, quoted, renaming
+from ollama_ferry.wording import counted, human_size, shown
 
 
 @dataclass
@@ -218,8 +219,8 @@ class _Manifests:
         if target and self.subject.advice.removable([file.path]):
             lines += [
                 "# To give it a name that is taken, here an invented one:",
-                with_sudo(f"mkdir -p {quoted(os.path.dirname(target))}", self.subject.store.manifests_folder),
-                with_sudo(move(file.path, target), os.path.dirname(file.path)),
+                with_sudo(folder_making(os.path.dirname(target)), self.subject.store.manifests_folder),
+                with_sudo(renaming(file.path, target), os.path.dirname(file.path)),
             ]
         self.subject.add(
             Severity.WARNING,

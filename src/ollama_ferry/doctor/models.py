@@ -13,7 +13,8 @@ from ollama_ferry.engine.inspect import runs_at
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest, parse_json
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.wording import counted, human_size, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted, human_size, shown
 
 _CONFIG_LIMIT = 1024 * 1024
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from ollama_ferry.doctor.findings import Severity
 from ollama_ferry.doctor.subject import Subject
+from ollama_ferry.model.layout import refused_by_windows
 from ollama_ferry.model.names import ModelName
-from ollama_ferry.wording import quoted
-
-# Microsoft, "Naming Files, Paths, and Namespaces"; with whatever extension.
-_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
+from ollama_ferry.shell_lines import quoted
 
 
 def check_names(subject: Subject, groups: Mapping[tuple[str, ...], Sequence[ModelName]]) -> None:
@@ -55,15 +52,3 @@ def check_names(subject: Subject, groups: Mapping[tuple[str, ...], Sequence[Mode
 def _is_free(subject: Subject, name: ModelName, groups: Mapping[tuple[str, ...], Sequence[ModelName]]) -> bool:
     """Return whether a model of a name would be a new one, in the store itself and not behind a link of it."""
     return name.key not in groups and subject.advice.is_inside(subject.store.manifest_path(name))
-
-
-def refused_by_windows(name: ModelName) -> str:
-    """Return why Windows can't store a name's folders, or nothing where it can."""
-    for part in name.parts:
-        if ":" in part:
-            return f"{part} holds a ':'"
-        if part.endswith("."):
-            return f"{part} ends with a '.'"
-        if _RESERVED.fullmatch(part):
-            return f"{part} is reserved there"
-    return ""

@@ -7,10 +7,11 @@ import stat
 
 from ollama_ferry.doctor.advice import Advice, is_systems
 from ollama_ferry.doctor.contents import Some
-from ollama_ferry.doctor.findings import Finding, Findings, Severity, words
+from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.files.permissions import PASS, READ, WRITE, User, access_list, user_numbered
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted, quoted, shown
+from ollama_ferry.shell_lines import joined, quoted
+from ollama_ferry.wording import counted, shown
 
 
 class Owners:
@@ -100,7 +101,7 @@ class Owners:
         if self._linked or not folders:
             return ()
         to = quoted(f"{owner.name}:{owner.group}")
-        lines = [f"sudo chown -RhP {to} {words(folders)}"]
+        lines = [f"sudo chown -RhP {to} {joined(folders)}"]
         if self._root_too:
             if is_systems(str(self._root)):
                 return ()

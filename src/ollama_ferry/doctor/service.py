@@ -10,7 +10,8 @@ from ollama_ferry.doctor.choice import served_folder
 from ollama_ferry.doctor.findings import Finding, Findings, Severity
 from ollama_ferry.files.permissions import User, impassable
 from ollama_ferry.ollama.candidates import Candidate, Candidates, State, StoreOrigin
-from ollama_ferry.wording import quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import shown
 
 _SYSTEM = re.compile(r"/(bin|boot|dev|etc|lib[^/]*|proc|root|run|sbin|sys|usr|var)/")
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")

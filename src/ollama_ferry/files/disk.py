@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
+from ollama_ferry.files import windows
 from ollama_ferry.files.folder import Folder, open_folder, open_there
 from ollama_ferry.files.identity import turn
 from ollama_ferry.wording import human_size
 
+_ON_WINDOWS = os.name == "nt"
 _OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _THE_LINK_ITSELF = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 NOT_OFFERED = frozenset(
@@ -53,12 +55,16 @@ class Disk:
 
     def open(self, folder: Folder, name: str, *, write: bool = True) -> int:
         """Open a file that is there, and return its descriptor; a FIFO is not waited for."""
+        if _ON_WINDOWS:
+            return windows.patiently(lambda: windows.open_shared(folder.spell(name), write=write))
         flags = (os.O_RDWR if write else os.O_RDONLY) | getattr(os, "O_NONBLOCK", 0)
         with turn:
             return os.open(folder.spell(name), flags | _OPEN, dir_fd=folder.fd)
 
     def create(self, folder: Folder, name: str, mode: int = 0o644) -> int:
         """Make a file whose name is free, to read and write; return its descriptor."""
+        if _ON_WINDOWS:
+            return windows.patiently(lambda: windows.open_shared(folder.spell(name), write=True, new=True))
         with turn:
             return os.open(folder.spell(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, mode, dir_fd=folder.fd)
 
@@ -141,11 +147,17 @@ class Disk:
 
     def replace(self, folder: Folder, name: str, to: Folder, new: str) -> None:
         """Rename a file over whatever file has that name."""
+        if _ON_WINDOWS:
+            windows.patiently(lambda: windows.replace(folder.spell(name), to.spell(new)))
+            return
         with turn:
             os.replace(folder.spell(name), to.spell(new), src_dir_fd=folder.fd, dst_dir_fd=to.fd)
 
     def remove(self, folder: Folder, name: str) -> None:
         """Remove a file."""
+        if _ON_WINDOWS:
+            windows.patiently(lambda: os.unlink(folder.spell(name)))
+            return
         with turn:
             os.unlink(folder.spell(name), dir_fd=folder.fd)
 

@@ -221,9 +221,6 @@ class Draft:
             OSError: it could not be done.
         """
         self._require_mine()
-        if os.name == "nt":
-            # Windows renames no open file.
-            self.close()
         if replace:
             self._disk.replace(self.folder, self.name, folder, name)
         else:
@@ -271,8 +268,6 @@ class Draft:
             OSError: it could not be removed.
         """
         try:
-            if os.name == "nt":
-                self.close()
             if same_file(self._disk.status(self.folder, self.name), self._mine):
                 self._disk.remove(self.folder, self.name)
         finally:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
+from ollama_ferry.files import windows
 from ollama_ferry.files.identity import is_root, may_read
 
 HAS_DESCRIPTORS = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
@@ -23,6 +24,37 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 _ONLY_LOOK_UP = getattr(os, "O_PATH", 0)
 # As many as Linux follows in one path: path_resolution(7).
 _MOST_LINKS = 40
+
+
+def system_path(path: str) -> str:
+    """Return what the system's calls take for a path: on Windows a long one needs a beginning of its own."""
+    return path if os.name != "nt" else windows.extended(path)
+
+
+def without_tilde(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` or ``~user`` in front replaced; as it stands where there is no such home."""
+    return Path(os.path.expanduser(path))
+
+
+def entry_status(entry: os.DirEntry[str]) -> os.stat_result:
+    """Return what the system knows of a folder's entry, or of a link as such.
+
+    Raises:
+        OSError: it has gone.
+    """
+    # A list of Windows tells no number of a file, by which it is known again, and no count of its names.
+    return os.lstat(entry.path) if os.name == "nt" else entry.stat(follow_symlinks=False)
+
+
+def on_disk(status: os.stat_result) -> int:
+    """Return the bytes that a file takes up; an unfinished download is a sparse file of its full size."""
+    blocks = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)
+
+
+def changed_at(status: os.stat_result) -> float:
+    """Return when a file was last changed: its bytes, its names, or who may read it."""
+    return max(status.st_mtime, status.st_ctime)
 
 
 class Folder:
@@ -54,7 +86,7 @@ class Folder:
         """Return what a call takes for a name in this folder, beside its descriptor."""
         if self.fd is None and self._closed:
             raise ValueError(f"{self.path} is closed")
-        return name if self.fd is not None else os.path.join(self.path, name)
+        return name if self.fd is not None else system_path(os.path.join(self.path, name))
 
     def named(self, name: str) -> str:
         """Return the path of a name in this folder, for people."""

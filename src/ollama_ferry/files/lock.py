@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from ollama_ferry.files import windows
 from ollama_ferry.files.disk import Disk
 from ollama_ferry.files.folder import Folder
 
@@ -87,20 +88,10 @@ def lock_file(fd: int) -> bool:
     try:
         import fcntl
     except ImportError:
-        return _lock_on_windows(fd)
+        return windows.lock_file(fd)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         # No locks on this file system: better to go on without one than not at all.
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
-
-
-def _lock_on_windows(fd: int) -> bool:
-    import msvcrt
-
-    try:
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    except OSError:
-        return False
     return True

@@ -18,7 +18,7 @@ from ollama_ferry.files.disk import Disk, write_error, writing
 from ollama_ferry.files.draft import Draft, remove_if_there, remove_twin
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import FileLock
-from ollama_ferry.wording import quoted
+from ollama_ferry.shell_lines import folder_making
 
 PARTIAL = ".partial"
 """What the name of a file ends in that is not whole yet."""
@@ -162,4 +162,4 @@ class PendingFile:
 
 def folder_missing(path: Path) -> UsageError:
     """Return the error for a file whose folder is not there."""
-    return UsageError(f"can't write {path}: its folder is not there", hint=f"mkdir -p {quoted(path.parent)}")
+    return UsageError(f"can't write {path}: its folder is not there", hint=folder_making(path.parent))

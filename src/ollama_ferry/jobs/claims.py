@@ -6,12 +6,13 @@ models never get one name, nor names that differ in letter case only.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sized
+from collections.abc import Callable, Hashable, Iterable, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ollama_ferry.errors import AlreadyExists, Remedy, UsageError
 from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.model.names import ModelName
 
 Source = TypeVar("Source", bound=Hashable)
 Name = TypeVar("Name", bound=Hashable)
@@ -43,13 +44,16 @@ class Claims:
     Args:
         target: what it is called in messages.
         replace: whether another model may be replaced.
+        refuses: tells why a name can't be had there at all; an empty text where it can.
     """
 
-    def __init__(self, target: str, *, replace: bool) -> None:
+    def __init__(self, target: str, *, replace: bool, refuses: Callable[[ModelName], str] = lambda name: "") -> None:
         self._target = target
         self._replace = replace
+        self._refuses = refuses
         self._taken: dict[Hashable, object] = {}
         self._conflicts: list[str] = []
+        self._impossible = 0
         self._remedies: dict[str, None] = {}
 
     def claim(self, source: object, name: object, key: Hashable, existing: ExistingModel | None) -> bool:
@@ -70,6 +74,9 @@ class Claims:
         elif existing is not None and not (existing.same or existing.replaceable or self._replace):
             known = f", as {existing.id}" if existing.id else ""
             self._refuse(f"{name} is in {self._target} already{known}, and is another one", "replace", "rename")
+        elif isinstance(name, ModelName) and (why := self._refuses(name)):
+            self._impossible += 1
+            self._refuse(why, "rename")
         else:
             return True
         return False
@@ -82,9 +89,10 @@ class Claims:
 
         Raises:
             AlreadyExists: one of them, or several.
+            UsageError: all of these are names that the target can't have.
         """
         if self._conflicts:
-            raise AlreadyExists(
+            raise (UsageError if self._impossible == len(self._conflicts) else AlreadyExists)(
                 "; ".join(self._conflicts) + (f" ({done})" if done else ""),
                 remedies=[Remedy(parameter) for parameter in (*self._remedies, "models")],
             )

@@ -99,7 +99,7 @@ class Delivery:
         self.sent.root, found = self.target.existing([model.name for model in wanted.models])
         if checksum:
             self.target.doubt(wanted.blobs)
-        claims = Claims(self.sent.target, replace=replace)
+        claims = Claims(self.sent.target, replace=replace, refuses=self.target.refuses)
         for model in wanted.models:
             spelt, manifest = found[model.name]
             existing = ExistingModel.of(manifest, model.manifest)

@@ -94,7 +94,7 @@ class Choices:
 
     def __post_init__(self) -> None:
         self._spelling = Spelling(self.store.names())
-        self._claims = Claims(str(self.store.root), replace=self.options.replace)
+        self._claims = Claims(str(self.store.root), replace=self.options.replace, refuses=self.store.refuses)
         self._pulls = pulls_into(self.store) if self.options.pulling else {}
 
     def wants(self, name: ModelName, manifest: Manifest | None = None) -> bool:

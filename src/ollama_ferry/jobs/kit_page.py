@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ollama_ferry.archives.kinds import Kind
 from ollama_ferry.jobs.list_ import ModelSummary
 from ollama_ferry.jobs.program_files import EXECUTABLES, PYZ
-from ollama_ferry.wording import human_size, quoted, shown
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import human_size, shown
 
 FIRST_LINE = "ollama-ferry kit"
 """What the page begins with, by which a later run knows that it may replace it."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import FerryError, UsageError
+from ollama_ferry.files.folder import without_tilde
 from ollama_ferry.files.pending import PendingFile
 from ollama_ferry.jobs.hash_blobs import Hashable
 from ollama_ferry.jobs.report import Problem
@@ -41,7 +42,7 @@ _Mark = tuple[int, int, int, int, int]
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for what is remembered (XDG Base Directory Specification, ``XDG_STATE_HOME``)."""
     named = environ.get("XDG_STATE_HOME", "")
-    return (Path(named) if os.path.isabs(named) else Path.home() / ".local/state") / "ollama-ferry"
+    return (Path(named) if os.path.isabs(named) else without_tilde("~/.local/state")) / "ollama-ferry"
 
 
 class Remembered:

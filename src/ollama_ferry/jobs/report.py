@@ -182,4 +182,4 @@ class Models:
 
 def content_problem(blob: Descriptor, actual: str) -> Problem:
     """Return what is wrong with a blob whose bytes have another digest."""
-    return Problem(Fault.CONTENT, f"its bytes have the SHA-256 {actual[:12]}…", blob)
+    return Problem(Fault.CONTENT, f"its bytes have the SHA-256 {actual[:12]}...", blob)

@@ -32,6 +32,10 @@ class SendTarget(Protocol):
         """Return the store's folder, and for each name how it is spelt there and what is there under it."""
         ...
 
+    def refuses(self, name: ModelName) -> str:
+        """Return why a name can't be had there; nothing where it can."""
+        ...
+
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
         """Hash blobs that are there; those that are damaged count as missing from now on."""
         ...
@@ -76,6 +80,9 @@ class SshTarget:
             survey = self._place.take_survey(spelt.values())
         return survey.root, {name: (other, survey.manifests.get(other)) for name, other in spelt.items()}
 
+    def refuses(self, name: ModelName) -> str:
+        return ""
+
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
         present = [blob for blob in blobs if self._place.survey.blobs.get(blob.digest) == blob.size]
         if present:
@@ -117,6 +124,9 @@ class FolderTarget:
         return str(self._store.root), {
             name: (other, self._store.manifest_or_none(other)) for name, other in spelt.items()
         }
+
+    def refuses(self, name: ModelName) -> str:
+        return self._store.refuses(name)
 
     def doubt(self, blobs: Iterable[Descriptor]) -> None:
         self._verify_existing = True

@@ -23,7 +23,8 @@ from ollama_ferry.places.archive.file import ArchiveFile, read_contents
 from ollama_ferry.places.archive.folder import read_folder
 from ollama_ferry.places.archive.source import ArchiveSource
 from ollama_ferry.places.store.store import Store
-from ollama_ferry.wording import counted, quoted
+from ollama_ferry.shell_lines import quoted
+from ollama_ferry.wording import counted
 
 # A backup of a home has some ten thousand; a store lies some five below its start.
 _FOLDERS_LOOKED_INTO = 50_000
@@ -171,7 +172,7 @@ def _stores_below(top: Path) -> Iterator[Path]:
         for link in (os.path.join(folder, name) for name in folders):
             beyond = (link, os.path.join(link, "models")) if os.path.islink(link) else ()
             yield from (Path(path) for path in beyond if _is_store(path))
-        if len(Path(folder).relative_to(top).parts) >= _DEPTH:
+        if len(Path(folder).parts) - len(top.parts) >= _DEPTH:
             folders.clear()
 
 

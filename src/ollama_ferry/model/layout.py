@@ -38,6 +38,8 @@ _MANIFEST = re.compile(r"(?:.*[-_. ])?manifest(?:[-_. ].*)?", re.IGNORECASE)
 _FOREIGN_TAG = re.compile(
     r"desktop\.ini|(?:eh)?thumbs\.db|.*\.(?:bak|ini|lnk|meta|old|orig|part|swp|tmp|url)|.*conflict.*", re.IGNORECASE
 )
+# Microsoft, "Naming Files, Paths, and Namespaces"; with whatever extension.
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 # A layer of an image: Docker's own layout, and that of OCI.
 _IMAGE_LAYER = re.compile(r"(?:.*/)?(?:[^/]+/layer\.tar|blobs/sha256/[0-9a-f]{64})")
 
@@ -198,6 +200,23 @@ def name_of(parts: tuple[str, ...], *, newer: bool, normal: bool) -> ModelName:
     """
     name = ModelName.from_path((re.sub("%3a", ":", parts[0], flags=re.IGNORECASE), *parts[1:]) if newer else parts)
     return ModelName(DEFAULT_HOST, *name.parts[1:]) if normal and _is_default(name.host) else name
+
+
+def refused_by_windows(name: ModelName, *, newer: bool = False) -> str:
+    """Return why Windows can't store a name's folders, or nothing where it can.
+
+    Args:
+        name: the name.
+        newer: in ``manifests-v2/``, which has no ``:``.
+    """
+    for part in path_parts(name, newer=newer):
+        if ":" in part:
+            return f"{part} holds a ':'"
+        if part.endswith("."):
+            return f"{part} ends with a '.'"
+        if _RESERVED.fullmatch(part):
+            return f"{part} is reserved there"
+    return ""
 
 
 def _is_default(host: str) -> bool:

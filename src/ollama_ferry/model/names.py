@@ -245,7 +245,7 @@ def _split(text: str) -> tuple[str, str, str, str]:
 def _check_part(kind: str, value: str, *, whole: str) -> None:
     if _PART[kind].fullmatch(value):
         return
-    shown = repr(whole) if len(whole) <= 200 else repr(whole[:200]) + "…"
+    shown = repr(whole) if len(whole) <= 200 else repr(whole[:200]) + "..."
     limit = 350 if kind == "host" else 80
     if not value:
         why = f"its {kind} is empty"

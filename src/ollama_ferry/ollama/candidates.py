@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
+from ollama_ferry.files.folder import without_tilde
 from ollama_ferry.files.permissions import PASS, WRITE, User, access_list, user_named, user_numbered
 from ollama_ferry.ollama.desktop import desktop_database, desktop_models
+from ollama_ferry.ollama.registry_variables import with_registry
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
 from ollama_ferry.ollama.service import Service, read_service
 from ollama_ferry.wording import shown
@@ -67,7 +69,10 @@ class System:
 
 def this_system() -> System:
     """Return the machine that this process runs on."""
-    return System(environ=os.environ, home=Path.home(), platform=sys.platform)
+    # Where nobody knows it, nothing is in the root that stands for it.
+    home = without_tilde("~")
+    home = home if home.is_absolute() else Path(os.path.abspath(os.sep))
+    return System(environ=with_registry(os.environ), home=home, platform=sys.platform)
 
 
 class State(Enum):
@@ -177,7 +182,7 @@ def list_candidates(system: System, models: Path | None = None, *, ask: bool = T
     )
     places: list[tuple[Path, str, StoreOrigin]] = []
     if models is not None:
-        places.append((models.expanduser(), "it was named", StoreOrigin.CALLER))
+        places.append((without_tilde(models), "it was named", StoreOrigin.CALLER))
     variable = named_by_environment(system)
     if variable is not None:
         places.append((variable, "OLLAMA_MODELS names it", StoreOrigin.VARIABLE))
@@ -245,7 +250,7 @@ def _volumes(system: System) -> list[Path]:
 
 
 def named_by_environment(system: System) -> Path | None:
-    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed, and no ``~`` is expanded."""
+    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed, and no ``~`` is without_tilde."""
     value = system.environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
     return Path(value) if value else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
 import random
@@ -17,11 +16,12 @@ import pytest
 
 from ollama_ferry.places.ssh.scripts import GET, HASH, LOOK
 from ollama_ferry.places.ssh.writing_scripts import COMMIT, LOCK, PUT
+from support import needs
 from support.far_side import FarSide, Holder
 from support.stores import tree, weights
 from support.tools import require_tool
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="acts as root, and as other users")
+pytestmark = needs.root("acts as root, and as other users")
 
 CONTENT = weights(50_000)
 NAME = f"sha256-{hashlib.sha256(CONTENT).hexdigest()}"
@@ -132,6 +132,8 @@ def test_busybox_alone_can_do_it(open_folder: Path) -> None:
 
 @pytest.mark.parametrize("group", ["root", "daemon"])
 def test_group_that_the_owner_is_no_member_of_is_not_handed_on(open_folder: Path, group: str) -> None:
+    import grp
+
     far = FarSide(open_folder / "far")
     root = open_folder / "models"
     root.mkdir()

@@ -14,6 +14,7 @@ import pytest
 from ollama_ferry.archives import tar
 from ollama_ferry.places.ssh.scripts import LOOK
 from ollama_ferry.places.ssh.writing_scripts import COMMIT, LOCK, PUT
+from support import needs
 from support.far_side import FarSide, Holder
 from support.stores import tree, weights
 from support.tools import require_tool
@@ -22,7 +23,7 @@ CONTENT = weights(50_000)
 NAME = f"sha256-{hashlib.sha256(CONTENT).hexdigest()}"
 STAGING = ".ollama-ferry-ssh"
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="acts as several users")
+AS_ROOT = needs.root("acts as several users")
 HELP = 'case "$*" in *--help*) echo "sync [FILE]..."; exit;; esac\n'
 
 

@@ -15,6 +15,7 @@ from ollama_ferry.places.ssh.connection import SshConnection, SshOptions
 from ollama_ferry.places.ssh.place import SshPlace
 from ollama_ferry.places.ssh.writing_scripts import LOCK
 from ollama_ferry.places.store.store import Store
+from support import needs
 from support.command_line import COMMAND, ferry
 from support.far_side import FarSide, Holder
 from support.sshd import Sshd
@@ -95,6 +96,7 @@ def test_lock_ends_with_the_send(source: StoreBuilder, sshd: Sshd, tmp_path: Pat
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 
+@needs.shell
 def test_host_that_hangs_with_the_lock_does_not_keep_us(source: StoreBuilder, tmp_path: Path) -> None:
     models(source)
     ssh = tmp_path / "fake-ssh"

@@ -131,7 +131,7 @@ class Volumes:
         if missing:
             raise NotFound(
                 f"{self.whole}: {len(missing)} of {len(wanted)} volumes are not in {self.whole.parent}: "
-                f"{', '.join(missing[:8])}{' …' if len(missing) > 8 else ''}",
+                f"{', '.join(missing[:8])}{' ...' if len(missing) > 8 else ''}",
                 hint="Copy them into that folder.",
                 remedies=[Remedy("ask")],
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from ollama_ferry.errors import FerryError, NotPermitted, Remedy, Unreachable, U
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.places.ssh.refusals import host_refusal
 from ollama_ferry.places.ssh.scripts import BOOTSTRAP
+from ollama_ferry.shell_lines import quoted
 
 _STDERR_LIMIT = 16 * 1024
 _LINE_LIMIT = 64 * 1024
@@ -291,12 +291,10 @@ class Call:
                 hint="Carry an archive there, and run `ollama-ferry import` on it.",
             )
         if "sudo:" in why:
-            return NotPermitted(
-                f"sudo on {host} asks for a password: {why}", hint=f"ssh -t {shlex.quote(host)} sudo true"
-            )
+            return NotPermitted(f"sudo on {host} asks for a password: {why}", hint=f"ssh -t {quoted(host)} sudo true")
         return Unreachable(
             f"the line to {host} {'broke' if self._line.sent > 100_000 else 'could not be used'}: {why}",
-            hint=f"Try: {' '.join(self._line.options.command)} {shlex.quote(host)} true\n"
+            hint=f"Try: {' '.join(self._line.options.command)} {quoted(host)} true\n"
             "What has arrived is kept, and the same command resumes.",
         )
 

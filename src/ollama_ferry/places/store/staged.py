@@ -173,11 +173,8 @@ class StagedBlobs:
         assert self._lock is not None  # noqa: S101 -- close() has looked
         if set(self._disk.names(self.folder)) - {_LOCK}:
             return
-        if os.name == "nt":
-            # Windows removes no open file.
-            self._lock.close()
         remove_if_there(self._disk, self.folder, _LOCK)
-        # Some file systems (FUSE) keep the folder full as long as the removed file is open.
+        # Some file systems (FUSE, old Windows) keep the folder full as long as the removed file is open.
         self._lock.close()
         self._disk.remove_folder(self._folders.staging_parent, STAGING)
 
@@ -244,8 +241,7 @@ class StagedBlobs:
                     hint="Run the same command again.",
                 )
             draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex)
-            # Windows gives no name to an open file.
-            hold = os.name != "nt" and len(self._held_open) < _HELD_OPEN
+            hold = len(self._held_open) < _HELD_OPEN
             self._whole[blob.digest] = _Whole(blob.size, _mark(draft.now()), draft if hold else None)
         except BaseException:
             self._whole.pop(blob.digest, None)

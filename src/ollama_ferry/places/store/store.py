@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ from ollama_ferry.errors import (
 )
 from ollama_ferry.files.folder import open_file
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, older_parts, path_parts
+from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, older_parts, path_parts, refused_by_windows
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest, reencoding
 from ollama_ferry.model.names import ModelName, printed_forms
 from ollama_ferry.places.store.layouts import ManifestFiles, find_manifests, linked_digest
-from ollama_ferry.wording import exact_size, quoted
+from ollama_ferry.shell_lines import quoted, removal
+from ollama_ferry.wording import exact_size
 
 
 class Store:
@@ -37,8 +39,9 @@ class Store:
         root: the folder; it need not exist yet.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, platform: str = sys.platform) -> None:
         self.root = root
+        self._platform = platform
         self.label = str(root)
         # As text: thousands of blobs are looked at in a list, and joining a Path takes longer than the look.
         self._blobs = str(root / "blobs")
@@ -67,6 +70,12 @@ class Store:
         newer = self.newer_manifests_folder.joinpath(*path_parts(name, newer=True))
         older = [self.manifests_folder.joinpath(*parts) for parts in older_parts(name)]
         return next((path for path in (newer, *older) if os.path.lexists(path)), newer)
+
+    def refuses(self, name: ModelName) -> str:
+        """Return why this system can't store a model of a name, or nothing where it can."""
+        if self._platform != "win32" or not (why := refused_by_windows(name, newer=self.has_newer_layout)):
+            return ""
+        return f"{name} can't be stored on Windows: {why}"
 
     def has_manifest(self, name: ModelName) -> bool:
         """Return whether there is a manifest of exactly this name."""
@@ -233,7 +242,7 @@ class Store:
 
 def mending(name: ModelName, blob: Path) -> str:
     """Say how a damaged blob is got rid of: ``ollama pull`` takes one that is there as good."""
-    return f"Ollama keeps a damaged blob until it is deleted:\n  rm {quoted(blob)}\n  ollama pull {name}"
+    return f"Ollama keeps a damaged blob until it is deleted:\n  {removal([blob])}\n  ollama pull {name}"
 
 
 def not_readable(path: Path, error: OSError) -> NotPermitted:

@@ -171,7 +171,7 @@ def _locked(
 
     def let_go() -> None:
         with suppress(OSError, FerryError):
-            _tidy(disk, folders, folder, name)
+            _tidy(disk, folders, folder, lock, name)
         lock.close()
         folder.close()
 
@@ -179,13 +179,15 @@ def _locked(
     return folder, lock
 
 
-def _tidy(disk: Disk, folders: StoreFolders, folder: Folder, name: str) -> None:
+def _tidy(disk: Disk, folders: StoreFolders, folder: Folder, lock: FileLock, name: str) -> None:
     """Remove a folder that has nothing but empty parts in it."""
     for part in PARTS:
         with suppress(OSError):
             disk.remove_folder(folder, part)
     if not set(disk.names(folder)) - {_LOCK}:
         remove_if_there(disk, folder, _LOCK)
+        # Some file systems (FUSE, old Windows) keep the folder full as long as the removed file is open.
+        lock.close()
         disk.remove_folder(folders.staging_parent, name)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError
-from ollama_ferry.files.folder import open_file
+from ollama_ferry.files.folder import changed_at, entry_status, on_disk, open_file
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
@@ -112,11 +112,11 @@ def find_unnamed(store: Store, named: Named, now: float) -> list[UnnamedFile]:
     """
     blobs = str(store.blobs_folder)
     with as_started():
-        entries = [(entry, entry.stat(follow_symlinks=False)) for entry in _entries(blobs)]
+        entries = [(entry, entry_status(entry)) for entry in _entries(blobs)]
         linked = _linked_to(store, [entry for entry, status in entries if stat.S_ISLNK(status.st_mode)])
         others = _others(store)
     found: list[UnnamedFile] = []
-    at_work = any(_PARTIAL.fullmatch(entry.name) and now - _changed(status) < AT_WORK for entry, status in entries)
+    at_work = any(_PARTIAL.fullmatch(entry.name) and now - changed_at(status) < AT_WORK for entry, status in entries)
     at_work = at_work or any(now - newest < AT_WORK for _, _, _, newest in others)
     foreign = os.path.realpath(blobs) != os.path.join(os.path.realpath(store.root), "blobs")
 
@@ -139,10 +139,10 @@ def find_unnamed(store: Store, named: Named, now: float) -> list[UnnamedFile]:
             continue
         blob = _BLOB.fullmatch(entry.name)
         if blob and blob[1] not in named.digests:
-            add("blobs", entry.name, entry.path, status, _changed(status), status.st_size, _ORPHAN)
+            add("blobs", entry.name, entry.path, status, changed_at(status), status.st_size, _ORPHAN)
         elif _PARTIAL.fullmatch(entry.name):
-            size = min(status.st_size, getattr(status, "st_blocks", 1 << 60) * 512)
-            add("blobs", entry.name, entry.path, status, _changed(status), size, "an unfinished download")
+            size = on_disk(status)
+            add("blobs", entry.name, entry.path, status, changed_at(status), size, "an unfinished download")
     for part, path, size, newest in others:
         what = "what an import has left" if part == "staging" else "what a send to this store has left"
         add(part, os.path.basename(path), path, os.lstat(path), newest, size, what)
@@ -158,10 +158,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
-
-
-def _changed(status: os.stat_result) -> float:
-    return max(status.st_mtime, status.st_ctime)
 
 
 def _linked_to(store: Store, links: list[os.DirEntry[str]]) -> set[tuple[int, int]]:
@@ -185,13 +181,13 @@ def _others(store: Store) -> list[tuple[str, str, int, float]]:
     found: list[tuple[str, str, int, float]] = []
     staging = staging_folder(store)
     for entry in _entries(str(staging)) if staging.is_dir() and not staging.is_symlink() else ():
-        status = entry.stat(follow_symlinks=False)
+        status = entry_status(entry)
         if stat.S_ISREG(status.st_mode) and entry.name.startswith("sha256-"):
             found.append(("staging", entry.path, status.st_size, status.st_mtime))
     for part, folder in (("root", str(store.root)), ("blobs", str(store.blobs_folder))):
         for entry in _entries(folder):
             if _SSH_STAGING.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                size, newest = 0, entry.stat(follow_symlinks=False).st_mtime
+                size, newest = 0, entry_status(entry).st_mtime
                 for above, _, files in os.walk(entry.path):
                     for name in files:
                         status = os.lstat(os.path.join(above, name))
