@@ -6,6 +6,7 @@ fifty thousand of them take minutes. What lies outside an archive's own folder s
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import stat
@@ -90,6 +91,7 @@ def _restored(folder: Path, extension: str, archives: Sequence[bytes]) -> list[d
 
 def _start(tool: str, folder: Path, extension: str, count: int) -> subprocess.Popen[bytes]:
     """Start what unpacks all archives with one tool, and prints a line of number and exit code for each."""
+    importlib.import_module("resource")
     archive = f"a{extension}"
     piped = _PIPED.get(extension)
     line = {
@@ -127,6 +129,7 @@ def _flag(extension: str) -> str:
 
 
 def _limit() -> None:
+    # Loaded by _start(): by now this is a user who may not be able to read it.
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
