@@ -15,6 +15,7 @@ from ollama_ferry.ollama.locate import locate, locate_target
 from ollama_ferry.ollama.server import ServerAnswer
 from support import needs
 from support.checking import codes, system, telling, unit
+from support.command_line import assert_one_clear_error, ferry
 from support.stores import StoreBuilder
 
 STRANGER, OTHER = 54321, 54322
@@ -208,3 +209,12 @@ def test_closed_folder_of_the_services_server(tmp_path: Path) -> None:
             locate(machine(tmp_path, 65534, closed / "models", 0))
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    "words", ["list {}.tar", "list --models {}", "import {}.tar --models into", "export a:1 --models {}"]
+)
+def test_a_home_that_nobody_has_is_no_mistake_of_ours(words: str) -> None:
+    done = ferry(*words.format("~nobody-here/x").split())
+    assert_one_clear_error(done, 3)
+    assert "~nobody-here" in done.stderr and "internal error" not in done.stderr

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -303,15 +303,16 @@ def _print_done(done: Exported, *, err: bool, verb: str = "exported") -> None:
         say(f"  {_left_out(done.left_out)}", err=err)
     say(f"  took     {took(done.seconds, done.blob_size)}", err=err)
     if done.path is not None:
-        # On a Linux machine a path of Windows means nothing, and the file has its name.
-        file = quoted(f"./{done.path.name}" if os.name == "nt" else done.path, "linux")
+        # On the target, which is Linux, a path of Windows means nothing: the file will be somewhere, under its name.
+        path = PurePosixPath(done.path.name) if os.name == "nt" else done.path
+        file = quoted(f"./{path}" if os.name == "nt" else path, "linux")
         say("restore it on the target, where ollama-ferry is:", err=err)
         volumes = bool(done.volumes)
         say(f"  ollama-ferry import {file}{'.001 --prompt' if volumes else ''}", err=err)
         say("or where it is not, into the models of Ollama's service:", err=err)
         if done.sums_path is not None:
             say(
-                f"  (cd {quoted(done.path.parent.as_posix(), 'linux')} && sha256sum -c {quoted(done.sums_path.name)})",
+                f"  (cd {quoted(path.parent, 'linux')} && sha256sum -c {quoted(done.sums_path.name)})",
                 err=err,
             )
         if volumes:

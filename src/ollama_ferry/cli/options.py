@@ -268,7 +268,7 @@ def _refuse_far(word: str, words: tuple[str, ...]) -> None:
         )
     if api.meaning_of_word(word) is api.Means.HOST:
         host = api.Host.parse(word)
-        there = quoted(f"cat > {quoted(host.path or './models.tar.gz')}")
+        there = quoted(f"cat > {quoted(host.path or './models.tar.gz', 'linux')}")
         port = f"-p {host.port} " if host.port else ""
         raise UsageError(
             f"export writes a file of this machine, and {word!r} is on another one",

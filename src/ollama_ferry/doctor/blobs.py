@@ -9,7 +9,7 @@ from ollama_ferry.doctor.contents import Blobs, Some
 from ollama_ferry.doctor.findings import LISTED_AT_MOST, Severity, age
 from ollama_ferry.doctor.subject import HOUR, Subject
 from ollama_ferry.model.manifests import Digest
-from ollama_ferry.shell_lines import quoted
+from ollama_ferry.shell_lines import quoted, removal
 from ollama_ferry.wording import counted, human_size, shown
 
 
@@ -96,8 +96,10 @@ def _check_partials(subject: Subject, blobs: Blobs) -> None:
         # Further findings are only counted.
         if number < LISTED_AT_MOST and subject.advice.removable(parts) == parts:
             stem = quoted(str(subject.store.blobs_folder / f"sha256-{digest}"))
-            some = f"{stem}[-.][pt]*" if len(parts) > 1 else quoted(parts[0])
-            lines = [with_sudo(f"rm -f {some}", subject.store.blobs_folder)]
+            # A POSIX shell finds them all by a pattern; PowerShell's lines take paths as they are.
+            short = len(parts) > 1 and os.name != "nt"
+            line = f"rm -f {stem}[-.][pt]*" if short else removal(parts, "-f")
+            lines = [with_sudo(line, subject.store.blobs_folder)]
         subject.add(
             Severity.WARNING,
             "unfinished",

@@ -118,7 +118,7 @@ def open_folder(path: str, above: Folder | None = None, *, follow: bool | None =
     whole = path if above is None else above.named(path)
     follow = above is None if follow is None else follow
     if not HAS_DESCRIPTORS:
-        if not stat.S_ISDIR((os.stat if follow else os.lstat)(whole).st_mode):
+        if not stat.S_ISDIR((os.stat if follow else os.lstat)(system_path(whole)).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), whole)
         return Folder(whole)
     flags = _FOLDER | (0 if follow else _NO_LINKS)
@@ -255,7 +255,7 @@ def _read_link(name: str, folder: Folder) -> tuple[str, int] | None:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     """Open a file, and refuse to wait for somebody who writes to a FIFO."""
-    return os.open(path, flags | _NO_WAITING)
+    return os.open(system_path(path), flags | _NO_WAITING)
 
 
 class _Walk:

@@ -6,9 +6,9 @@ machine's owner has not allowed more, and give up at once when a virus scanner h
 
 from __future__ import annotations
 
-import ctypes
 import ntpath
 import os
+import struct
 import time
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +20,7 @@ _Result = TypeVar("_Result")
 _ACCESS_DENIED = 5
 _SHARING_VIOLATION = 32
 _LOCK_VIOLATION = 33
+_IO_PENDING = 997
 _LOCKED = frozenset({_ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION})
 # Scanners and indexers let go of a new file within that; in seconds.
 _PATIENCE = 2.0
@@ -84,51 +85,46 @@ def open_shared(path: str, *, write: bool, new: bool = False) -> int:
     """Open a file so that others, and this process, may rename and remove it meanwhile; return its descriptor.
 
     Args:
-        path: the file.
+        path: the file, :func:`extended` where it has to be, as in the other calls here.
         write: whether it is written, too.
         new: make it; the name has to be free.
     """
+    import ctypes
     import msvcrt
 
     access = _GENERIC_READ | (_GENERIC_WRITE if write else 0)
-    handle = _kernel().CreateFileW(
-        extended(path), access, _SHARE_ALL, None, _CREATE_NEW if new else _OPEN_EXISTING, _NORMAL, None
-    )
+    found = _CREATE_NEW if new else _OPEN_EXISTING
+    handle = _kernel().CreateFileW(path, access, _SHARE_ALL, None, found, _NORMAL, None)
     if handle == ctypes.c_void_p(-1).value:
         raise _last_error(path)
-    return int(_of(msvcrt).open_osfhandle(handle, getattr(os, "O_BINARY", 0) | (0 if write else os.O_RDONLY)))
+    return int(_of(msvcrt).open_osfhandle(handle, getattr(os, "O_BINARY", 0)))
 
 
 def replace(source: str, target: str) -> None:
     """Rename a file over whatever file has that name; it is on the disk when the call returns."""
-    if not _kernel().MoveFileExW(extended(source), extended(target), _REPLACE_EXISTING | _WRITE_THROUGH):
+    if not _kernel().MoveFileExW(source, target, _REPLACE_EXISTING | _WRITE_THROUGH):
         raise _last_error(target)
 
 
 def lock_file(fd: int) -> bool:
     """Lock a file for this process; False where another has it. The lock ends with the process."""
+    import ctypes
     import msvcrt
 
-    place = _Overlapped(0, 0, _LOCKED_BYTE & 0xFFFFFFFF, _LOCKED_BYTE >> 32, None)
+    # OVERLAPPED: two words of the system's, the place in two halves, and an event that nobody waits for.
+    place = struct.pack("@PPIIP", 0, 0, _LOCKED_BYTE & 0xFFFFFFFF, _LOCKED_BYTE >> 32, 0)
+    overlapped = ctypes.create_string_buffer(place, len(place))
     handle = ctypes.c_void_p(_of(msvcrt).get_osfhandle(fd))
-    if _kernel().LockFileEx(handle, _FAIL_IMMEDIATELY | _EXCLUSIVE, 0, 1, 0, ctypes.byref(place)):
+    if _kernel().LockFileEx(handle, _FAIL_IMMEDIATELY | _EXCLUSIVE, 0, 1, 0, overlapped):
         return True
     # No locks on this file system: better to go on without one than not at all.
-    return _of(ctypes).get_last_error() not in (_LOCK_VIOLATION, 997)
-
-
-class _Overlapped(ctypes.Structure):
-    _fields_ = (
-        ("Internal", ctypes.c_void_p),
-        ("InternalHigh", ctypes.c_void_p),
-        ("Offset", ctypes.c_uint32),
-        ("OffsetHigh", ctypes.c_uint32),
-        ("hEvent", ctypes.c_void_p),
-    )
+    return _of(ctypes).get_last_error() not in (_LOCK_VIOLATION, _IO_PENDING)
 
 
 @cache
 def _kernel() -> Any:
+    import ctypes
+
     kernel = _of(ctypes).WinDLL("kernel32", use_last_error=True)
     number, pointer, text = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_wchar_p
     kernel.CreateFileW.argtypes = [text, number, number, pointer, number, number, pointer]
@@ -139,6 +135,8 @@ def _kernel() -> Any:
 
 
 def _last_error(path: str) -> OSError:
+    import ctypes
+
     number = _of(ctypes).get_last_error()
     # Python chooses the kind and the POSIX number of it by that of Windows.
     return OSError(0, _of(ctypes).FormatError(number), path, number)

@@ -250,7 +250,7 @@ def _volumes(system: System) -> list[Path]:
 
 
 def named_by_environment(system: System) -> Path | None:
-    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed, and no ``~`` is without_tilde."""
+    """Read ``OLLAMA_MODELS`` as Ollama does: blanks and quotes around it are trimmed, and no ``~`` is expanded."""
     value = system.environ.get("OLLAMA_MODELS", "").strip().strip("\"'")
     return Path(value) if value else None
 
