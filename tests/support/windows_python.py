@@ -9,13 +9,16 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -34,35 +37,76 @@ _NOT_FOR_WINE = ("_wmi.pyd",)
 _ON_WINDOWS = ("colorama",)
 # A test that takes longer hangs, and its worker is ended; in seconds.
 _LONGEST = 240
+# Wine 8's server sometimes fails an assertion of its own, in its sockets, and then nothing moves any more.
+_ATTEMPTS = 3
+# What pytest ends with where all was left out.
+_NO_TESTS = 5
 
 
 def main() -> int:
-    """Make what is needed, and run pytest with the arguments that this process has."""
+    """Make what is needed, and run pytest with the arguments that this process has; without paths, folder by folder."""
     if shutil.which("wine") is None:
         sys.exit("dev: no wine; on Debian and Ubuntu: apt-get install wine64 wine")
     python = made()
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    paths = [word for word in sys.argv[1:] if not word.startswith("-")]
+    code = max(_run_part(python, part, options) for part in ([paths] if paths else _parts()))
+    if code or paths:
+        return code
+    across = [sys.executable, "-m", "pytest", "-m", "windows", "tests/test_across_systems.py"]
+    return subprocess.run(across, env={**os.environ, "FERRY_WINDOWS": "1"}, cwd=PROJECT, check=False).returncode
+
+
+def _parts() -> list[list[str]]:
+    tests = PROJECT / "tests"
+    folders = [[f"tests/{path.name}"] for path in sorted(tests.iterdir()) if any(path.rglob("test_*.py"))]
+    return [*folders, [f"tests/{path.name}" for path in sorted(tests.glob("test_*.py"))]]
+
+
+def _run_part(python: Path, paths: Sequence[str], options: Sequence[str]) -> int:
     workers = str((os.cpu_count() or 2) + 1)
     limits = ["-o", f"faulthandler_timeout={_LONGEST}", "-o", "faulthandler_exit_on_timeout=true"]
     spread = ["--numprocesses", workers, "--maxprocesses", "5", "--dist", "worksteal"]
-    try:
-        words: list[str | Path] = [python, "-m", "pytest", "-p", "no:cacheprovider", *spread, *limits, *sys.argv[1:]]
-        code = run(words, sys.stdout.buffer)
-        if code or any(not word.startswith("-") for word in sys.argv[1:]):
-            return code
-        across = [sys.executable, "-m", "pytest", "-m", "windows", "tests/test_across_systems.py"]
-        return subprocess.run(across, env={**os.environ, "FERRY_WINDOWS": "1"}, cwd=PROJECT, check=False).returncode
-    finally:
-        # Whatever a test has left running.
-        subprocess.run(["wineserver", "-k"], env=environment(), check=False, stderr=subprocess.DEVNULL)
+    words: list[str | Path] = [python, "-m", "pytest", "-p", "no:cacheprovider", *spread, *limits, *options, *paths]
+    for _ in range(_ATTEMPTS):
+        with _server() as server:
+            code = run(words, sys.stdout.buffer, server=server)
+        if code is not None:
+            return 0 if code == _NO_TESTS else code
+        sys.stderr.write(f"Wine's own server broke off in {' '.join(paths)}: once more\n")
+    sys.exit(f"Wine's own server broke off {_ATTEMPTS} times in {' '.join(paths)}")
 
 
-def run(words: Sequence[str | Path], out: IO[bytes], folder: Path = FOLDER, **more: str) -> int:
-    """Run a Windows program to its end; return its exit code.
+@contextmanager
+def _server() -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server that Wine's programs talk to; at the end it goes, and whatever a test has left running."""
+    with subprocess.Popen(["wineserver", "--foreground", "--persistent"], env=environment()) as server:
+        try:
+            yield server
+        finally:
+            server.kill()
+            # Without it they hang.
+            mark = f"WINEPREFIX={FOLDER / 'prefix'}".encode()
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    if mark in (process / "environ").read_bytes().split(b"\0") and process.name != str(os.getpid()):
+                        os.kill(int(process.name), signal.SIGKILL)
+
+
+def run(
+    words: Sequence[str | Path],
+    out: IO[bytes],
+    folder: Path = FOLDER,
+    server: subprocess.Popen[bytes] | None = None,
+    **more: str,
+) -> int | None:
+    """Run a Windows program to its end; return its exit code, or None where Wine's server ended before.
 
     Args:
         words: the program and its arguments.
         out: a binary file that gets what it says: Wine 8 writes into no regular file, so it goes through a pipe.
         folder: where the interpreter was made.
+        server: Wine's, where it was started apart.
         more: variables.
     """
     with subprocess.Popen(
@@ -74,9 +118,18 @@ def run(words: Sequence[str | Path], out: IO[bytes], folder: Path = FOLDER, **mo
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None
-        while said := os.read(process.stdout.fileno(), 65536):
-            out.write(said)
-            out.flush()
+        while True:
+            if select.select([process.stdout], [], [], 1.0)[0]:
+                if not (said := os.read(process.stdout.fileno(), 65536)):
+                    break
+                out.write(said)
+                out.flush()
+            elif process.poll() is not None:
+                # Wine's services, which it has started, have the other end, too.
+                break
+            elif server is not None and server.poll() is not None:
+                process.kill()
+                return None
     return process.returncode
 
 
