@@ -62,7 +62,7 @@ def test_every_tar_restores_exactly_the_files(
     archive.chmod(0o644)
     assert untar(tool, archive, target, user=user) == 0
     assert tree(target) == tree(store.root)
-    if tool != "7z":
+    if tool != "7z" and not needs.ON_WINDOWS:
         modes = {path.stat().st_mode & 0o777 for path in target.rglob("*") if path.is_file()}
         assert modes == {0o644}
 

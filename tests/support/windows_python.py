@@ -59,8 +59,8 @@ def main() -> int:
 
 def _parts() -> list[list[str]]:
     tests = PROJECT / "tests"
-    folders = [[f"tests/{path.name}"] for path in sorted(tests.iterdir()) if any(path.rglob("test_*.py"))]
-    return [*folders, [f"tests/{path.name}" for path in sorted(tests.glob("test_*.py"))]]
+    folders = [f"tests/{path.name}" for path in sorted(tests.iterdir()) if any(path.rglob("test_*.py"))]
+    return [*([folder] for folder in folders), ["tests", *(f"--ignore={folder}" for folder in folders)]]
 
 
 def _run_part(python: Path, paths: Sequence[str], options: Sequence[str]) -> int:
