@@ -244,3 +244,28 @@ def test_folders_that_lead_round_in_a_circle_end(tmp_path: Path, monkeypatch: py
         (manifests / f"a{number}").symlink_to(".")
     with pytest.raises(Damaged, match="more than 1000 folders"):
         list(Store(tmp_path / "store").names())
+
+
+class _NothingReplaced(HastyDisk):
+    """Renames over no blob, as Windows where somebody has it open."""
+
+    def replace(self, folder: Any, name: str, to: Any, new: str) -> None:
+        if os.path.basename(to.path) == "blobs":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        super().replace(folder, name, to, new)
+
+
+def test_what_a_killed_run_has_left_with_both_names_is_published_already(source: StoreBuilder, tmp_path: Path) -> None:
+    manifest = source.model("a:1", [("model", weights(3000))])
+    store, target = Store(source.root), Store(tmp_path / "target")
+    staging, blobs = target.root / ".ollama-ferry", target.root / "blobs"
+    for folder in (staging, blobs):
+        folder.mkdir(parents=True)
+    for blob in manifest.blobs:
+        (staging / blob.digest.file_name).write_bytes(source.blob_path(blob.digest).read_bytes())
+        os.link(staging / blob.digest.file_name, blobs / blob.digest.file_name)
+    with StoreSink(target, disk=_NothingReplaced()) as sink:
+        planned = plan(store, sink, store.names())
+        copy(planned, store, sink)
+        sink.publish_model(ModelName.parse("a:1"), manifest)
+    assert not faults_of(target.root) and tree(target.root) == tree(source.root)

@@ -80,6 +80,8 @@ def _run_part(python: Path, paths: Sequence[str], options: Sequence[str]) -> int
 @contextmanager
 def _server() -> Iterator[subprocess.Popen[bytes]]:
     """Run the server that Wine's programs talk to; at the end it goes, and whatever a test has left running."""
+    # One that the set-up has started stays for some seconds, and another one would not begin.
+    subprocess.run(["wineserver", "--kill"], env=environment(), check=False, stderr=subprocess.DEVNULL)
     with subprocess.Popen(["wineserver", "--foreground", "--persistent"], env=environment()) as server:
         try:
             yield server

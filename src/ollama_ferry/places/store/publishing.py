@@ -18,6 +18,7 @@ from ollama_ferry.errors import FerryError, Vanished
 from ollama_ferry.files.disk import NOT_OFFERED, Disk, writing
 from ollama_ferry.files.draft import PROBE, Draft, remove_if_there
 from ollama_ferry.files.folder import Folder
+from ollama_ferry.files.lock import same_file
 from ollama_ferry.model.layout import older_parts, path_parts
 from ollama_ferry.model.manifests import Descriptor, Digest, Manifest
 from ollama_ferry.model.names import ModelName
@@ -174,7 +175,7 @@ class Publisher:
                 return False
             self._touch(staging, name)
             for _ in range(_ATTEMPTS):
-                self._name(blob)
+                self._name(blob, held)
                 if held.is_named(blobs, name, blob.digest.hex):
                     break
                 # Somebody was between the two: what has the name now is not what was hashed.
@@ -186,12 +187,14 @@ class Publisher:
         self.published[blob.digest] = blob.size
         return True
 
-    def _name(self, blob: Descriptor) -> None:
+    def _name(self, blob: Descriptor, held: Draft) -> None:
         name = blob.digest.file_name
         try:
             self._disk.link(self._waiting.folder, name, self._folders.blobs, name)
         except FileExistsError:
-            self._replace(blob)
+            # A run that was killed right after this step has left the file with both names: there is nothing to do.
+            if not same_file(self._disk.status(self._folders.blobs, name), held.status):
+                self._replace(blob)
         except OSError as error:
             self._rename(blob, error)
 
