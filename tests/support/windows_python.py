@@ -39,21 +39,24 @@ _ON_WINDOWS = ("colorama",)
 _LONGEST = 240
 # Wine 8's server sometimes fails an assertion of its own, in its sockets, and then nothing moves any more.
 _ATTEMPTS = 3
+# Run by this system's Python, which runs the one of Windows beside itself.
+_ACROSS = "tests/test_across_systems.py"
 # What pytest ends with where all was left out.
 _NO_TESTS = 5
 
 
 def main() -> int:
-    """Make what is needed, and run pytest with the arguments that this process has; without paths, folder by folder."""
+    """Make what is needed, and run pytest with the arguments that this process has, each path apart; without, all."""
     if shutil.which("wine") is None:
         sys.exit("dev: no wine; on Debian and Ubuntu: apt-get install wine64 wine")
     python = made()
     options = [word for word in sys.argv[1:] if word.startswith("-")]
     paths = [word for word in sys.argv[1:] if not word.startswith("-")]
-    code = max(_run_part(python, part, options) for part in ([paths] if paths else _parts()))
-    if code or paths:
+    parts = [[path] for path in paths if path != _ACROSS] if paths else _parts()
+    code = max((_run_part(python, part, options) for part in parts), default=0)
+    if code or (paths and _ACROSS not in paths):
         return code
-    across = [sys.executable, "-m", "pytest", "-m", "windows", "tests/test_across_systems.py"]
+    across = [sys.executable, "-m", "pytest", "-m", "windows", *options, _ACROSS]
     return subprocess.run(across, env={**os.environ, "FERRY_WINDOWS": "1"}, cwd=PROJECT, check=False).returncode
 
 
