@@ -30,6 +30,10 @@ if needs.UNDER_WINE:
     # Wine 8 has no CopyFile2, and ends the process.
     vars(importlib.import_module("_winapi")).pop("CopyFile2", None)
 
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program that they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # What calls Windows itself; and there, what looks at the tree, or drives tools of POSIX.
 collect_ignore_glob = (
     ["test_structure.py", "test_dev.py", "test_benchmarks.py", "test_release.py", "test_fleet_recipes.py"]
