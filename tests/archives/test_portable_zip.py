@@ -43,7 +43,6 @@ ZIPS: dict[str, tuple[Callable[[list[ZipEntry]], bytes], str]] = {
         "another name in an extra field",
     ),
     "a folder that is a file": (lambda e: zip_of([*e, ZipEntry(b"x/", b"text")]), "a folder for some readers"),
-    "one of another method": (lambda e: zip_of([*e, ZipEntry(b"x", b"text", method=14)]), "packed in a way"),
     "a blob again under a folded name": (lambda e: zip_of([*e, ZipEntry(WEIGHTS.upper().encode(), b"x")]), "fold case"),
     "a hidden member": (lambda e: hidden_in_a_zip(e), "belong to none"),
     "a link for bsdtar": (lambda e: changed(e, local_extra=LINK_OF_LIBARCHIVE), "of the kind 0x6c78"),
@@ -259,3 +258,43 @@ def test_zips_of_others_are_taken(tmp_path: Path, command: str) -> None:
     archive = tmp_path / "a.zip"
     subprocess.run(["sh", "-ec", command], cwd=tmp_path / "store", env={**os.environ, "A": str(archive)}, check=True)
     assert verify_file(archive).good
+
+
+def of_windows(entries: list[ZipEntry], separator: bytes = b"\\", made_by: int = 0x0014) -> list[ZipEntry]:
+    """Return the entries as PowerShell 5 has them."""
+    return [replace(e, name=e.name.replace(b"/", separator), made_by=made_by, attributes=0x20) for e in entries]
+
+
+def test_names_with_backslashes_are_imported_and_told_by_verify(tmp_path: Path) -> None:
+    path = tmp_path / "models.zip"
+    folder = ZipEntry(b"blobs\\", made_by=0x0014, attributes=0x10)
+    path.write_bytes(zip_of([folder, *of_windows(zip_entries(MADE))]))
+    ollama_ferry.import_archive(path, store=tmp_path / "store")
+    assert tree(tmp_path / "store/blobs").keys() == {Path(WEIGHTS).name, Path(blob_name(MADE.config)).name}
+    with pytest.raises(ReadDifferently, match="its names have backslashes") as raised:
+        verify_file(path)
+    assert "import` takes it" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [*of_windows(zip_entries(MADE)[:1]), *of_windows(zip_entries(MADE)[1:], b"/")],
+        of_windows(zip_entries(MADE), made_by=0x031E),
+        [*of_windows(zip_entries(MADE)), ZipEntry(WEIGHTS.encode(), WRONG)],
+    ],
+    ids=["some have slashes", "made by Unix", "one again with slashes"],
+)
+def test_backslashes_that_may_be_part_of_a_name_are_refused(tmp_path: Path, entries: list[ZipEntry]) -> None:
+    path = tmp_path / "models.zip"
+    path.write_bytes(zip_of(entries))
+    with pytest.raises(ReadDifferently, match="has a character in its name"):
+        ollama_ferry.import_archive(path, store=tmp_path / "store")
+    assert not (tmp_path / "store/manifests").exists()
+
+
+def test_a_name_of_windows_that_climbs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models.zip"
+    path.write_bytes(zip_of(of_windows([*zip_entries(MADE), ZipEntry(b"..\\..\\evil", b"x")])))
+    with pytest.raises(Damaged, match="climbs out"):
+        ollama_ferry.import_archive(path, store=tmp_path / "store")

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from ollama_ferry.archives.portable_tar import check_lengths, check_mode, odd
+from ollama_ferry.archives.zip_methods import require_read, version_needed
 
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _END = b"PK\x05\x06"
@@ -28,16 +29,16 @@ _ZIP64_END = b"PK\x06\x06"
 # The record and what says where it is.
 _ZIP64_RECORDS = 56 + 20
 _TAIL = 65_557
-# zip64. Of what needs more unzip restores nothing.
-_VERSION_NEEDED = 45
 _DESCRIBED = 0x8
 # What a compressor tells of itself, sizes behind the content, UTF-8 names.
 _FLAGS = 0x2 | 0x4 | _DESCRIBED | 0x800
 _FULL = 0xFFFFFFFF
 _DOS_FOLDER = 0x10
 _UNIX, _DARWIN = 3, 19
-# FAT, Unix, NTFS in PKWARE's list and in Info-ZIP's, Darwin. Readers differ in what the attributes of others mean.
-_MADE_BY = (0, _UNIX, 10, 11, _DARWIN)
+# FAT, NTFS in PKWARE's list and in Info-ZIP's.
+_WINDOWS = (0, 10, 11)
+# Readers differ in what the attributes of others mean.
+_MADE_BY = (*_WINDOWS, _UNIX, _DARWIN)
 # Read-only, hidden, folder, archive, normal; sparse, packed and not indexed, as 7-Zip has them from NTFS. What has a
 # reparse point (0x400) is a link for 7-Zip.
 _ATTRIBUTES = 0x1 | 0x2 | _DOS_FOLDER | 0x20 | 0x80 | 0x200 | 0x800 | 0x2000
@@ -91,7 +92,7 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
         extra = file.read(name_size + extra_size)[name_size:]
         _check_member(info, shown)
         # bsdtar takes the upper half for the system that made the member, though only the directory tells that.
-        if max(version, info.extract_version) > _VERSION_NEEDED or info.reserved or info.volume:
+        if max(version, info.extract_version) > version_needed(info.compress_type) or info.reserved or info.volume:
             raise odd(f"the member {shown} is of a system, a version or a volume that some readers do not know")
         if (flags, method) != (info.flag_bits, info.compress_type):
             raise odd(f"the member {shown} is packed in another way by the header before its content")
@@ -105,6 +106,17 @@ def check_zip(file: BinaryIO, infos: Sequence[zipfile.ZipInfo], directory: int) 
             raise odd(f"the member {shown} has another size or sum in the header before its content")
     if position != directory:
         raise odd("there is something between the last member and the directory; some readers look there")
+
+
+def has_windows_paths(infos: Sequence[zipfile.ZipInfo]) -> bool:
+    """Return whether a backslash parts the folders in its names: all were made on Windows, and none has a slash.
+
+    Source: APPNOTE, 4.4.17.1, has slashes alone; .NET before 4.6.1, and PowerShell 5 with it, wrote backslashes
+    (Microsoft, "Mitigation: ZipArchiveEntry.FullName Path Separator").
+    """
+    return any("\\" in info.orig_filename for info in infos) and all(
+        info.create_system in _WINDOWS and "/" not in info.orig_filename for info in infos
+    )
 
 
 def _check_end(file: BinaryIO, directory: int) -> None:
@@ -136,13 +148,15 @@ def _check_end(file: BinaryIO, directory: int) -> None:
 
 
 def _check_member(info: zipfile.ZipInfo, shown: str) -> None:
-    if info.flag_bits & ~_FLAGS or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    # A reader that lacks the method says so: it leaves the member out, and makes nothing else of it.
+    require_read(info.compress_type, shown)
+    if info.flag_bits & ~_FLAGS:
         raise odd(f"the member {shown} is encrypted, or packed in a way that not every reader knows")
     if "\0" in info.orig_filename or not info.orig_filename:
         raise odd(f"the name {shown} has a NUL in it, at which some readers end, or is empty")
     check_lengths(info.orig_filename.encode("utf-8", "surrogateescape"))
     _check_attributes(info, shown)
-    named = info.orig_filename.endswith("/")
+    named = info.orig_filename.endswith(("/", "\\") if info.create_system in _WINDOWS else "/")
     mode = info.external_attr >> 16
     marked = bool(info.external_attr & _DOS_FOLDER) or stat.S_ISDIR(mode)
     if (marked and not named) or (named and (info.file_size or stat.S_ISREG(mode))):

@@ -10,6 +10,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 from ollama_ferry.archives.portable_packing import Look, check_gzip_header, new_look
@@ -20,9 +21,11 @@ from ollama_ferry.errors import Damaged, UsageError
 CHUNK = 1024 * 1024
 """How many bytes are asked for at a time."""
 
-# zstd's own limit without --long is 2**27; xz -9 wants 65 MiB.
+XZ_MEMORY = 100 * 1024 * 1024
+"""What unpacking xz or LZMA may take, in bytes; xz -9 wants 65 MiB."""
+
+# zstd's own limit without --long.
 _ZSTD_WINDOW_LOG = 27
-_XZ_MEMORY = 100 * 1024 * 1024
 # Tapes and some writers pad with zeros behind the end; more than this is something else.
 PADDING_LIMIT = 64 * 1024 * 1024
 # What unpacks to this many times its packed size is a bomb, not weights. BF16 shrinks to 3/4, and zeros are rare.
@@ -112,7 +115,19 @@ def unpacked(data: Input, packing: str, *, lenient: bool = False, exact: bool = 
     """
     if not packing:
         return _Plain(data)
-    return _Packed(data, packing, _decoder(packing, exact=exact), lenient=lenient)
+    return _Packed(data, packing, _decoders(packing, exact=exact), lenient=lenient)
+
+
+def new_decoder(packing: str) -> Decoder:
+    """Return what unpacks one member of a packing, a bounded step at a time.
+
+    Args:
+        packing: ``gzip``, ``zstd``, ``xz`` or ``bzip2``.
+
+    Raises:
+        UsageError: it is zstd, which this Python lacks.
+    """
+    return _decoders(packing, exact=True)()
 
 
 def require_no_bomb(unpacked_size: int, packed_size: int) -> None:
@@ -224,7 +239,7 @@ class _Packed:
         self._data = data
         self._packing = packing
         self._new_decoder = new_decoder
-        self._errors = _decoding_errors()
+        self._errors = decoding_errors()
         self._decoder: Decoder | None = None
         self._look: Look | None = None
         # What was read of the file and not yet given to a decoder: the buffer from a byte on.
@@ -330,7 +345,7 @@ class _Packed:
         return bool(more)
 
 
-class _ZlibDecoder:
+class ZlibDecoder:
     """A gzip member read by zlib or zlib-ng, with the interface of the others."""
 
     def __init__(self, inflate: Any) -> None:
@@ -352,15 +367,15 @@ class _ZlibDecoder:
         return bytes(self._inflate.decompress(self._inflate.unconsumed_tail + data, max(0, max_length)))
 
 
-def _decoder(packing: str, *, exact: bool) -> Callable[[], Decoder]:
+def _decoders(packing: str, *, exact: bool) -> Callable[[], Decoder]:
     if packing == "xz":
-        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
     if packing == "bzip2":
         import bz2
 
         return bz2.BZ2Decompressor
     if packing == "zstd":
-        zstd = load_zstd("reading a .tar.zst")
+        zstd = load_zstd("reading what zstd packed")
         options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
 
         def zstd_decoder() -> Decoder:
@@ -373,9 +388,9 @@ def _decoder(packing: str, *, exact: bool) -> Callable[[], Decoder]:
     zlib_ng = None if exact else _zlib_ng()
     if zlib_ng is not None:
         # Of a single stream of weights it makes a tenth more a second than isal, and as much of others.
-        return lambda: _ZlibDecoder(zlib_ng.decompressobj(31))
+        return lambda: ZlibDecoder(zlib_ng.decompressobj(31))
     if igzip is None:
-        return lambda: _ZlibDecoder(zlib.decompressobj(31))
+        return lambda: ZlibDecoder(zlib.decompressobj(31))
 
     def isal_decoder() -> Decoder:
         decoder: Decoder = igzip.IgzipDecompressor(igzip.DECOMP_GZIP)
@@ -400,8 +415,9 @@ def _zlib_ng() -> Any:
     return zlib_ng
 
 
-def _decoding_errors() -> tuple[type[Exception], ...]:
-    """Return what the decoders raise for damaged data."""
+@cache
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """Return what decoders raise for damaged data."""
     found: list[type[Exception]] = [zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError]
     igzip = _igzip()
     if igzip is not None:

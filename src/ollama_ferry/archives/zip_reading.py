@@ -17,7 +17,10 @@ from threading import Lock
 from typing import BinaryIO
 
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
-from ollama_ferry.archives.portable_zip import check_zip
+from ollama_ferry.archives.portable_tar import odd
+from ollama_ferry.archives.portable_zip import check_zip, has_windows_paths
+from ollama_ferry.archives.unpacking import decoding_errors
+from ollama_ferry.archives.zip_methods import member_decoder, require_read
 from ollama_ferry.errors import Damaged
 
 _TAIL = 65_557
@@ -40,13 +43,14 @@ class ZipReader:
     Args:
         file: seekable, and left open.
         lenient: take what not every reader takes in the same way.
+        exact: it is for a verdict on what others restore: what Windows alone restores is refused, too.
 
     Raises:
         ReadDifferently: it is a zip that readers differ in.
         Damaged: it is no zip, or one that is not supported.
     """
 
-    def __init__(self, file: BinaryIO, *, lenient: bool = False) -> None:
+    def __init__(self, file: BinaryIO, *, lenient: bool = False, exact: bool = False) -> None:
         self._file = file
         self._lock = Lock()
         self._length = file.seek(0, io.SEEK_END)
@@ -73,12 +77,21 @@ class ZipReader:
             )
         if not lenient:
             check_zip(file, self._infos, self._zip.start_dir)
+        self._separator = "\\" if has_windows_paths(self._infos) else "/"
+        if self._separator != "/" and exact:
+            raise odd(
+                "its names have backslashes (PowerShell 5 writes such), of which few readers but Windows make folders",
+                hint="`ollama-ferry import` takes it, and hashes every byte. For others make it anew by 7-Zip or tar.",
+                lenient=False,
+            )
 
     def __iter__(self) -> Iterator[Member]:
         """Give the members in order; ``offset`` is the member's number."""
         for number, info in enumerate(self._infos):
             mode = info.external_attr >> 16
-            if info.orig_filename.endswith("/") or stat.S_ISDIR(mode):
+            # orig_filename still has what follows a NUL.
+            name = info.orig_filename.replace(self._separator, "/")
+            if name.endswith("/") or stat.S_ISDIR(mode):
                 kind = MemberKind.FOLDER
             elif stat.S_ISLNK(mode):
                 kind = MemberKind.LINK
@@ -87,8 +100,7 @@ class ZipReader:
             else:
                 kind = MemberKind.FILE
             self._check_name(info)
-            # orig_filename still has what follows a NUL.
-            yield Member(info.orig_filename, kind, info.file_size, number)
+            yield Member(name, kind, info.file_size, number)
 
     def _check_name(self, info: zipfile.ZipInfo) -> None:
         """Compare a name in the directory with the one before the content, of members that nobody opens too."""
@@ -107,11 +119,11 @@ class ZipReader:
         """Open a member by its number.
 
         Raises:
-            Damaged: it is encrypted, or packed by something else than deflate.
+            Damaged: it is encrypted, or packed by a method that is not read.
+            UsageError: what reads its method is not installed.
         """
         info = self._infos[number]
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Damaged(f"the member {info.filename[:200]!r} is packed by the method {info.compress_type}")
+        require_read(info.compress_type, repr(info.filename[:200]))
         if info.flag_bits & 0x1:
             raise Damaged(f"the member {info.filename[:200]!r} is encrypted")
         yield MemberData(self._file, self._lock, info)
@@ -151,7 +163,7 @@ class MemberData:
         self._file = file
         self._lock = lock
         self._name = info.filename
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
+        self._decoder = member_decoder(info.compress_type, info.flag_bits, info.file_size)
         self._left = info.file_size
         self._packed_left = info.compress_size
         self._crc, self._stated_crc = 0, info.CRC
@@ -161,7 +173,7 @@ class MemberData:
         if len(lengths) < 4:
             raise self._damaged("it has no header before its content")
         self._at = info.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
-        if self._inflate is None and self._left != self._packed_left:
+        if self._decoder is None and self._left != self._packed_left:
             raise self._damaged(f"it is said to have {self._left} bytes, and {self._packed_left} are stored")
         if not self._left:
             self._finish()
@@ -185,16 +197,17 @@ class MemberData:
         return data
 
     def _next(self, size: int) -> bytes:
-        if self._inflate is None:
+        decoder = self._decoder
+        if decoder is None:
             return self._packed(size)
-        while not self._inflate.eof:
-            # What was read and not unpacked yet comes first.
-            packed = self._inflate.unconsumed_tail or self._packed(_CHUNK)
+        while not decoder.eof:
+            wanted = decoder.needs_input
+            packed = self._packed(_CHUNK) if wanted else b""
             try:
-                data = self._inflate.decompress(packed, size)
-            except zlib.error as error:
+                data = decoder.decompress(packed, size)
+            except decoding_errors() as error:
                 raise self._damaged(str(error)) from error
-            if data or not packed:
+            if data or (wanted and not packed):
                 return data
         return b""
 
@@ -211,9 +224,8 @@ class MemberData:
 
     def _finish(self) -> None:
         """Check that nothing is left of it."""
-        if self._inflate is not None and (
-            self._next(1) or not self._inflate.eof or self._inflate.unused_data or self._packed_left
-        ):
+        decoder = self._decoder
+        if decoder is not None and (self._next(1) or not decoder.eof or decoder.unused_data or self._packed_left):
             raise self._damaged("its content does not end where its size says")
         if self._crc != self._stated_crc:
             raise self._damaged("its CRC-32 is another one")

@@ -165,7 +165,8 @@ class ArchiveFile:
         """
         if self.packing == "zip":
             with naming(self.label):
-                reader = ZipReader(cast(BinaryIO, Metered(self._file, self.label, ignore_reads)), lenient=self._lenient)
+                file = cast(BinaryIO, Metered(self._file, self.label, ignore_reads))
+                reader = ZipReader(file, lenient=self._lenient, exact=self._exact)
                 contents = _zip_contents(reader, lenient=self._lenient, exact=self._exact)
 
             def open_zipped(digest: Digest, size: int, place: int, offset: int) -> AbstractContextManager[Readable]:
