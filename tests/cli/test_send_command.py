@@ -328,16 +328,53 @@ def test_wrong_calls_get_one_clear_error(models: StoreBuilder, words: list[str])
     assert_one_clear_error(done, done.returncode)
 
 
+# What cmd and PowerShell say of `exec`, in a few of their languages, and what they end with.
+SHELLS_OF_WINDOWS = {
+    "cmd": ("'exec' is not recognized as an internal or external command,", 1),
+    "cmd, in German": ('Der Befehl "exec" ist entweder falsch geschrieben oder konnte nicht gefunden werden.', 1),
+    "cmd, in code page 936": ("'exec' \\262\\273\\312\\307\\304\\332\\262\\277", 1),
+    "PowerShell": ("exec : The term 'exec' is not recognized as the name of a cmdlet", 1),
+    "PowerShell 7, in French": ("exec: Le terme «exec» n'est pas reconnu comme nom d'applet de commande", 1),
+}
+
+
 @needs.shell
-def test_host_without_a_posix_shell_is_told_so(models: StoreBuilder, tmp_path: Path) -> None:
-    fake = tmp_path / "ssh"
-    fake.write_text(
-        "#!/bin/sh\ncat >/dev/null\necho \"'exec' is not recognized as an internal or external command,\" >&2\nexit 1\n"
+@pytest.mark.parametrize("which", SHELLS_OF_WINDOWS)
+@pytest.mark.parametrize("command", ["send", "fetch", "list", "verify"])
+def test_windows_as_the_far_side_gets_the_other_ways(
+    models: StoreBuilder, tmp_path: Path, which: str, command: str
+) -> None:
+    said, code = SHELLS_OF_WINDOWS[which]
+    (tmp_path / "said").write_text(said)
+    fake = fake_ssh(
+        tmp_path,
+        "case \"$*\" in *'-- me@windows cmd /c ver') echo 'Microsoft Windows [Version 10.0.26100.1]'; exit 0;; esac\n"
+        f'wc -c >>{tmp_path}/sent\nprintf "$(cat {tmp_path}/said)\\r\\n" >&2\nexit {code}\n',
     )
-    fake.chmod(0o755)
-    done = ferry("send", "--models", models.root, "--ssh", fake, "qwen3:8b", "me@windows")
+    words: dict[str, list[str | Path]] = {
+        "send": ["--models", models.root, "qwen3:8b", "me@windows"],
+        "fetch": ["me@windows", "qwen3:8b", "--models", tmp_path / "here"],
+        "list": ["me@windows:"],
+        "verify": ["me@windows:"],
+    }
+    done = ferry(command, "--ssh", fake, *words[command])
     assert_one_clear_error(done, 2)
-    assert "Windows" in done.stderr
+    assert "me@windows runs Windows" in done.stderr
+    assert "ollama-ferry serve" in done.stderr and "ollama pull" in done.stderr and "tar -xf" in done.stderr
+    # Nothing of a model: the first script alone was.
+    assert [int(line) < 20_000 for line in (tmp_path / "sent").read_text().split()] == [True]
+
+
+@needs.shell
+def test_a_host_that_fails_and_is_no_windows_is_reported_as_it_is(models: StoreBuilder, tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, "cat >/dev/null; echo 'sh: cannot fork' >&2; exit 2\n")
+    done = ferry("send", "--models", models.root, "--ssh", fake, "qwen3:8b", "me@there")
+    assert_one_clear_error(done, 8)
+    assert "cannot fork" in done.stderr and "Windows" not in done.stderr
+
+
+@needs.shell
+def test_host_that_says_more_than_was_asked_is_told_so(models: StoreBuilder, tmp_path: Path) -> None:
     chatty = tmp_path / "chatty"
     chatty.write_text("#!/bin/sh\necho Welcome to my machine\ncat >/dev/null\n")
     chatty.chmod(0o755)

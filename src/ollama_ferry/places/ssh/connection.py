@@ -22,6 +22,9 @@ _STDERR_LIMIT = 16 * 1024
 _LINE_LIMIT = 64 * 1024
 # All lines of one answer together, in bytes.
 _ANSWER_LIMIT = 64 * 1024 * 1024
+# What ssh itself ends with where it has reached nobody.
+_SSH_FAILED = 255
+_PROBE_SECONDS = 15
 # The processor does AES; of the ciphers that the user's configuration allows these are asked for first.
 _FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 # A socket's path has at most 104 bytes (macOS), and ssh makes a longer one for a moment.
@@ -121,6 +124,18 @@ class SshConnection:
             call.send(head.encode("utf-8", "surrogateescape"))
             stack.pop_all()
         return call
+
+    def runs_windows(self) -> bool:
+        """Ask the host whether it is one of Windows, without a question to the user; False where that stays open."""
+        command = [*self._base(), "-o", "BatchMode=yes", "--", self.host, "cmd /c ver"]
+        try:
+            with as_started():
+                asked = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS, check=False
+                )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return b"Microsoft Windows" in asked.stdout
 
     def _remote(self) -> str:
         return f"sudo -n {BOOTSTRAP.removeprefix('exec ')}" if self.options.sudo else BOOTSTRAP
@@ -285,11 +300,9 @@ class Call:
         lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
         why = repr(lines[-1][:300])[1:-1] if lines else f"ssh ended with {code}"
         host = self._line.host
-        if "is not recognized" in why or "is not internal or external" in why or b"CommandNotFound" in said:
-            return UsageError(
-                f"{host} has no POSIX shell; Windows as a target is not supported",
-                hint="Carry an archive there, and run `ollama-ferry import` on it.",
-            )
+        # cmd and PowerShell know no exec; they say so in the language of the machine.
+        if not self._answered and code not in (0, _SSH_FAILED) and self._line.runs_windows():
+            return host_refusal(host, "windows")
         if "sudo:" in why:
             return NotPermitted(f"sudo on {host} asks for a password: {why}", hint=f"ssh -t {quoted(host)} sudo true")
         return Unreachable(

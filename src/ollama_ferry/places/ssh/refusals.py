@@ -61,6 +61,13 @@ _REFUSALS = {
         "no store of Ollama's models was found on {host}",
         "Name the folder: {host}:/path/to/models   (a folder that is not there becomes a store)",
     ),
+    "windows": _Refusal(
+        UsageError,
+        "{host} runs Windows, and has no POSIX shell; nothing was sent",
+        "Let it pull: run `ollama-ferry serve MODEL` here, and on {host} the line of `ollama pull` that it prints.\n"
+        "Or carry an archive: `ollama-ferry export MODEL models.tar` here, and there, in PowerShell,\n"
+        '`tar -xf models.tar -C "$HOME\\.ollama\\models"`, or `ollama-ferry import models.tar`.',
+    ),
     "nohash": _Refusal(
         UsageError,
         "{host} has none of sha256sum, shasum and openssl, and one is needed to check what arrives",
