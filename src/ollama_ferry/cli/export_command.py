@@ -17,6 +17,7 @@ from ollama_ferry.cli.kit_command import kit_fields, print_kit
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
     FILE,
+    WORD,
     all_option,
     complete_models,
     compress_option,
@@ -76,7 +77,7 @@ class _Asked:
 
 
 @click.command("export")
-@click.argument("words", nargs=-1, metavar="MODEL... [ARCHIVE]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="MODEL... [ARCHIVE]", shell_complete=complete_models)
 @all_option("Export every model of the store.")
 @exclude_option
 @click.option(

@@ -10,6 +10,7 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
+    WORD,
     all_option,
     checksum_option,
     dry_run_option,
@@ -29,8 +30,8 @@ from ollama_ferry.shell_lines import joined
 
 
 @click.command("fetch")
-@click.argument("source")
-@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.argument("source", type=WORD)
+@click.argument("models", nargs=-1, type=WORD, metavar="MODEL...")
 @all_option("Fetch every model that is there.")
 @exclude_option
 @rename_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ollama_ferry import api
 from ollama_ferry.cli.checklist import may_ask, pick_models
 from ollama_ferry.cli.medium_prompt import MediumPrompt
 from ollama_ferry.cli.options import (
+    WORD,
     checksum_option,
     complete_archived,
     dry_run_option,
@@ -70,7 +72,7 @@ class _Asked:
 
 
 @click.command("import")
-@click.argument("words", nargs=-1, metavar="ARCHIVE... [MODEL...]")
+@click.argument("words", nargs=-1, type=WORD, metavar="ARCHIVE... [MODEL...]")
 @click.option(
     "--model",
     "models",
@@ -168,7 +170,7 @@ def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, 
             line = f"curl -fL {quoted(word)} | ollama-ferry import -"
             raise UsageError(f"import takes files of this machine, and {word!r} is on the web", hint=line)
         if means.is_place:
-            archives.append(Path(os.path.expanduser(word)) if word != "-" else Path(word))
+            archives += _files(word)
         else:
             models.append(word)
     if models and not archives:
@@ -180,6 +182,21 @@ def _sorted_words(words: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, 
             f"  out of a registry by:    ollama-ferry pull {name}",
         )
     return tuple(archives), tuple(models)
+
+
+def _files(word: str) -> list[Path]:
+    """Return the file of a word, or those of a pattern, which the shells of Windows leave as it is.
+
+    Raises:
+        NotFound: the pattern has none.
+    """
+    path = os.path.expanduser(word) if word != "-" else word
+    if not any(char in path for char in "*?[") or os.path.lexists(path):
+        return [Path(path)]
+    found = sorted(glob.glob(path))
+    if not found:
+        raise NotFound(f"there is no file {word}", hint="A * stands for any part of a file's name.")
+    return [Path(one) for one in found]
 
 
 def _check(asked: _Asked) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
+from ollama_ferry.cli.options import WORD, complete_models, output_options, place_of, ssh_options, store_option
 from ollama_ferry.cli.output import Output, left_out_fields, stdout_is_terminal, tell_left_out
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("words", nargs=-1, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
 @ssh_options
 @store_option
 @output_options

@@ -9,6 +9,7 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
+    WORD,
     complete_models,
     force_option,
     output_options,
@@ -23,7 +24,7 @@ from ollama_ferry.wording import counted
 
 
 @click.command("lock")
-@click.argument("words", nargs=-1, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="[PLACE] [MODEL...]", shell_complete=complete_models)
 @click.option("-o", "--output", "file", type=FILE, metavar="FILE", help="Write the lock into FILE.  [default: stdout]")
 @click.option("--sign", "sign_with", type=FILE, metavar="KEY", help="Sign it with this key of OpenSSH, in FILE.sig.")
 @force_option("Replace FILE if it is there.")

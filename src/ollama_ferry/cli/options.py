@@ -14,14 +14,46 @@ from click.shell_completion import CompletionItem
 
 from ollama_ferry import api
 from ollama_ferry.cli.output import Output
+from ollama_ferry.cli.slips import require_typed_here
 from ollama_ferry.cli.terminal import is_terminal
 from ollama_ferry.errors import FerryError, UsageError
 from ollama_ferry.shell_lines import joined, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path, readable=False)
+
+class _File(click.Path):
+    """A path that was typed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            require_typed_here(value)
+        return super().convert(value, param, ctx)
+
+
+class _Folder(_File):
+    """A folder that was named; the shell makes an empty text of a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty: is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Word(click.types.StringParamType):
+    """A word for a model, a file, a folder or a host."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        word = super().convert(value, param, ctx)
+        require_typed_here(word)
+        return word
+
+
+FILE = _File(path_type=Path, readable=False)
 """A file on the command line; that it can't be read is reported by whoever opens it, with what to do."""
+
+WORD = _Word()
+"""A word on the command line that means something by its form (:mod:`ollama_ferry.api.words`)."""
 
 
 class RegistryOptions(TypedDict):
@@ -32,15 +64,6 @@ class RegistryOptions(TypedDict):
     cert: Path | None
     key: Path | None
     rate: int
-
-
-class _Folder(click.Path):
-    """A folder that was named; the shell makes an empty text of a variable that is not set."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("the name is empty: is a variable not set?", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

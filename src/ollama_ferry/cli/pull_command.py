@@ -11,6 +11,7 @@ from ollama_ferry import api
 from ollama_ferry.cli.export_command import print_exported
 from ollama_ferry.cli.import_command import print_imported
 from ollama_ferry.cli.options import (
+    WORD,
     RegistryOptions,
     all_option,
     checksum_option,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull")
-@click.argument("words", nargs=-1, metavar="MODEL... [ARCHIVE]")
+@click.argument("words", nargs=-1, type=WORD, metavar="MODEL... [ARCHIVE]")
 @rename_option
 @dry_run_option("Say what would be pulled; write nothing.")
 @force_option("Replace another model of the same name, or ARCHIVE if it is there.")

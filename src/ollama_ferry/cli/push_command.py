@@ -13,6 +13,7 @@ from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
 from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
+    WORD,
     RegistryOptions,
     all_option,
     complete_archived,
@@ -61,7 +62,7 @@ class _Asked:
 
 
 @click.command("push")
-@click.argument("words", nargs=-1, metavar="MODEL... REGISTRY[/PREFIX]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="MODEL... REGISTRY[/PREFIX]", shell_complete=complete_models)
 @click.option("--from", "archive", type=FILE, metavar="ARCHIVE", help="Push out of an archive instead of the store.")
 @click.option(
     "--model",

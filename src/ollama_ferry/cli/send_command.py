@@ -15,6 +15,7 @@ from ollama_ferry.cli.checklist import ask_for, may_ask, pick_models
 from ollama_ferry.cli.configuration import expanded
 from ollama_ferry.cli.options import (
     FILE,
+    WORD,
     all_option,
     complete_models,
     dry_run_option,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @click.command("send")
-@click.argument("words", nargs=-1, metavar="MODEL... TARGET...", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="MODEL... TARGET...", shell_complete=complete_models)
 @all_option("Send every model of the store; all words are targets then.")
 @exclude_option
 @dry_run_option("Say what would be sent; send nothing.")

@@ -12,6 +12,7 @@ import click
 
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
+    WORD,
     all_option,
     complete_archived,
     complete_models,
@@ -48,7 +49,7 @@ class _Asked:
 
 
 @click.command("serve")
-@click.argument("words", nargs=-1, metavar="[ARCHIVE] [MODEL...]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="[ARCHIVE] [MODEL...]", shell_complete=complete_models)
 @all_option("Serve every model of the store.")
 @exclude_option
 @click.option(

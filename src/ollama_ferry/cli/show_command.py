@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ferry import api
-from ollama_ferry.cli.options import complete_models, output_options, place_of, ssh_options, store_option
+from ollama_ferry.cli.options import WORD, complete_models, output_options, place_of, ssh_options, store_option
 from ollama_ferry.cli.output import Output, manifest_fields
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("model", shell_complete=complete_models)
-@click.argument("place", required=False)
+@click.argument("model", type=WORD, shell_complete=complete_models)
+@click.argument("place", type=WORD, required=False)
 @ssh_options
 @store_option
 @output_options

@@ -11,6 +11,7 @@ import click
 from ollama_ferry import api
 from ollama_ferry.cli.options import (
     FILE,
+    WORD,
     all_option,
     complete_models,
     exclude_option,
@@ -51,7 +52,7 @@ class _Asked:
 
 
 @click.command("verify")
-@click.argument("words", nargs=-1, metavar="[PLACE | SUMS] [MODEL...]", shell_complete=complete_models)
+@click.argument("words", nargs=-1, type=WORD, metavar="[PLACE | SUMS] [MODEL...]", shell_complete=complete_models)
 @all_option("Every model of the store, as without a word.")
 @exclude_option
 @click.option(
