@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
@@ -32,7 +32,45 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where a file may not grow."""
 
 
-_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY})
+
+
+def _full_sync() -> Callable[[int], object] | None:
+    """Return macOS's call that empties the drive's cache, too; None on other systems."""
+    if sys.platform != "darwin":
+        return None
+    import fcntl
+
+    return lambda fd: fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
+
+
+_FULL_SYNC = _full_sync()
+
+
+def bring_to_drive(fd: int, full_sync: Callable[[int], object] | None = _FULL_SYNC) -> None:
+    """Wait until a file or a folder is on its drive, and not in the drive's cache alone.
+
+    Source: fsync(2) and fcntl(2) of macOS: F_FULLFSYNC "does the same thing as fsync(2) then asks the drive to flush
+    all buffered data to the permanent storage device", and "is currently implemented on HFS, MS-DOS (FAT), Universal
+    Disk Format (UDF) and APFS file systems". On Linux and Windows the one call does both.
+
+    Args:
+        fd: its descriptor.
+        full_sync: the call of macOS, where there is one.
+
+    Raises:
+        OSError: it could not be written; or the file system knows neither.
+    """
+    if full_sync is not None:
+        try:
+            full_sync(fd)
+        except OSError as error:
+            # Another failure is one of the drive, which fsync may not report once more.
+            if error.errno not in _NO_SYNC:
+                raise
+        else:
+            return
+    os.fsync(fd)
 
 
 class Disk:
@@ -104,24 +142,18 @@ class Disk:
     def sync(self, fd: int) -> None:
         """Wait until a file's bytes are safe."""
         try:
-            import fcntl
-
-            # On macOS fsync() leaves them in the drive's cache.
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
-        except (ImportError, AttributeError, OSError):
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                # Some file systems (FUSE, object stores) know no such call, and do it at the closing.
-                if error.errno not in _NO_SYNC:
-                    raise
+            bring_to_drive(fd)
+        except OSError as error:
+            # Some file systems (FUSE, object stores) know no such call, and do it at the closing.
+            if error.errno not in _NO_SYNC:
+                raise
 
     def sync_folder(self, folder: Folder) -> None:
         """Wait until a folder's names are safe, where the system has a call for it."""
         if folder.fd is None:
             return
         try:
-            os.fsync(folder.fd)
+            bring_to_drive(folder.fd)
         except OSError as error:
             # Some file systems (FUSE, SMB) know no sync of a folder; the rename itself has been made.
             if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
