@@ -298,3 +298,17 @@ def test_a_name_of_windows_that_climbs_is_refused(tmp_path: Path) -> None:
     path.write_bytes(zip_of(of_windows([*zip_entries(MADE), ZipEntry(b"..\\..\\evil", b"x")])))
     with pytest.raises(Damaged, match="climbs out"):
         ollama_ferry.import_archive(path, store=tmp_path / "store")
+
+
+def test_a_zip_of_the_finder_above_4_gib_is_told(tmp_path: Path) -> None:
+    """It has no zip64, and what does not fit is cut off (https://github.com/thejoshwolfe/yauzl, issue 69)."""
+    path = tmp_path / "models.zip"
+    small = zip_of(zip_entries(MADE))
+    with path.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.seek(4 * 1024**3)
+        file.write(small)
+    for lenient in (False, True):
+        with pytest.raises(Damaged, match="no zip64 directory, as the Finder") as raised:
+            ollama_ferry.import_archive(path, store=tmp_path / "store", lenient=lenient)
+        assert "tar -cf" in str(raised.value.hint)

@@ -252,6 +252,12 @@ def _check_directory(file: BinaryIO) -> int:
         size = max(struct.unpack_from("<Q", tail, at - 76 + 40)[0], size if size != 0xFFFFFFFF else 0)
     elif size == 0xFFFFFFFF:
         raise Damaged("its zip64 directory is damaged")
+    elif length - size > 0xFFFFFFFF:
+        # Its offsets are what is left of them modulo 4 GiB; Apple's own program guesses the rest.
+        raise Damaged(
+            "it has more than 4 GiB and no zip64 directory, as the Finder makes zips: where what is can't be told",
+            hint="Unpack it on the Mac, and carry the folder by tar: tar -cf models.tar -C FOLDER .",
+        )
     if size > _DIRECTORY_LIMIT:
         raise Damaged(f"its zip directory of {size} bytes is not read")
     file.seek(0)
