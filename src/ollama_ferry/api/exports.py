@@ -130,7 +130,7 @@ def plan_export(
     options = export_options(compress, split=split)
     target = _STREAM if stream else archive
     asked = _Asked(models, everything, exclude, keep_going, rename)
-    job = _prepared(asked, target, store, options, have, stream_format, Run(observer))
+    job = _prepared(asked, target, store, options, have, stream_format, Run(observer), needs_name=False)
     if job.path is not None:
         check_output(job.path, job.store)
     return foresee_export(job.planned, job.path, job.kind, options, place=job.store.label, store=job.store)
@@ -154,6 +154,8 @@ class _Prepared:
 
 
 _STREAM = object()
+# What an archive of several models may be called.
+_SEVERAL = "models.tar.gz"
 
 
 def export_options(
@@ -202,8 +204,10 @@ def _prepared(
     have: PathLike | Iterable[PathLike],
     stream_format: str,
     run: Run,
+    *,
+    needs_name: bool = True,
 ) -> _Prepared:
-    """Find the models, and decide where they go."""
+    """Find the models, and decide where they go; where nothing is written, several models need no archive's name."""
     from ollama_ferry.jobs.export import plan_export
     from ollama_ferry.jobs.export_plan import plan_of_refused
     from ollama_ferry.jobs.inventory import read_inventories
@@ -221,7 +225,10 @@ def _prepared(
         planned = plan_of_refused(place, refused, rename.only, inventory)
     else:
         planned = plan_export(place, select(located, wanted), inventory, keep_going=asked.keep_going, rename=rename)
-    path, kind = _target(archive, stream_format, [model.name for model in planned.models])
+    names = [model.name for model in planned.models]
+    if not needs_name and archive is None and len(names) != 1:
+        archive = _SEVERAL
+    path, kind = _target(archive, stream_format, names)
     return _Prepared(place, planned, path, kind)
 
 
@@ -232,7 +239,7 @@ def _target(archive: object, stream_format: str, names: list[ModelName]) -> tupl
     if archive is not None and not isinstance(archive, str | os.PathLike):
         return None, Kind.parse(stream_format)
     if len(names) != 1 and (archive is None or os.path.isdir(archive)):
-        file = os.path.join(archive or ".", "models.tar.gz")
+        file = os.path.join(archive or ".", _SEVERAL)
         raise UsageError(f"{len(names)} models need the archive's name", remedies=[Remedy("archive", file)])
     own_name = f"{names[0].file_stem}.tar.gz"
     path = Path(archive if archive is not None else own_name)
