@@ -159,3 +159,38 @@ def test_nobody_is_asked_without_a_terminal_or_where_it_is_not_wanted(store: Sto
         with terminal("export", tmp_path / "x.tar", "--models", store.root, *words, TERM=kind) as opened:
             assert opened.wait() == 2
             assert "no model was named" in opened.text
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH, in which two hours have passed: what is an hour old may be pruned."""
+    (tmp_path / "later").mkdir()
+    code = "import time\nnow = time.time\ntime.time = lambda: now() + 7200\n"
+    (tmp_path / "later/sitecustomize.py").write_text(code)
+    return str(tmp_path / "later")
+
+
+def test_prune_asks_what_goes(store: StoreBuilder, later: str) -> None:
+    orphans = [store.blob_path(store.blob(b"orphan %d" % number * 1000)) for number in range(3)]
+    with terminal("prune", "--models", store.root, PYTHONPATH=later) as opened:
+        opened.wait_for(lambda: "3 marked, 24.0 kB" in opened.text and "Enter goes" in opened.text)
+        shown = opened.text
+        assert all(f"[x] blobs/{path.name[:19]}" in shown for path in orphans) and "OWN" not in shown
+        assert "a blob that no model names" in shown
+        # The first one stays.
+        opened.type(" \r")
+        assert opened.wait() == 0
+        assert "2 files, 16.0 kB put into" in opened.text and "--undo" in opened.text
+    assert sum(path.exists() for path in orphans) == 1
+    assert ferry("prune", "--undo", "--models", store.root).returncode == 0
+    assert all(path.exists() for path in orphans)
+
+
+def test_who_gives_up_sees_what_would_go(store: StoreBuilder, later: str) -> None:
+    orphan = store.blob_path(store.blob(b"orphan" * 1000))
+    with terminal("prune", "--models", store.root, PYTHONPATH=later, columns=100) as opened:
+        opened.wait_for(lambda: "Enter goes" in opened.text)
+        opened.type("\x03")
+        assert opened.wait() == 0
+        assert "1 file, 6.0 kB would go into" in opened.text and "--yes" in opened.text
+    assert orphan.exists()

@@ -159,6 +159,7 @@ def prune(
     yes: bool = False,
     undo: bool = False,
     empty: bool = False,
+    only: Iterable[PathLike] | None = None,
     observer: Observer = ignore,
 ) -> Pruned:
     """List what no model of a store names, and put it into a trash folder on the same disk.
@@ -168,6 +169,7 @@ def prune(
         yes: do it; otherwise nothing is changed.
         undo: put back all that is in the trash instead.
         empty: empty the trash instead, for good, with ``yes``.
+        only: the paths of the files that are meant, as a call without ``yes`` lists them; None for all.
         observer: called with the events of :mod:`ollama_ferry.engine.events`.
 
     Returns:
@@ -187,7 +189,8 @@ def prune(
         return job.undo(place, run=run)
     if empty:
         return job.empty(place, run=run) if yes else job.look_into_trash(place)
-    return job.prune(place, run=run) if yes else job.find(place)
+    paths = None if only is None else {os.fspath(path) for path in only}
+    return job.prune(place, only=paths, run=run) if yes else job.find(place)
 
 
 def as_owner(line: str, folder: PathLike) -> str:

@@ -1,4 +1,4 @@
-"""Pick models by eye: a checklist on the terminal, where a command that takes models was given none.
+"""Pick models by eye: a checklist on the terminal, where a command that takes models was given none; files for prune.
 
 What is chosen, and what it comes to, is kept by :class:`Checklist`, which knows no terminal; prompt_toolkit draws it
 and reads the keys, and is loaded for that alone (0.14 s of processor time, 2 cores, Python 3.11).
@@ -29,20 +29,20 @@ _ROWS = 15
 
 @dataclass(frozen=True)
 class Choice:
-    """A model to choose.
+    """A model to choose, or a file.
 
     Attributes:
         name: its name.
         blobs: the sizes of its blobs in bytes, by their digests.
         own: the bytes of those that no other model of the list has.
-        age: how long ago it was changed, in words.
+        about: how long ago it was changed, in words; of a file what it is.
         problem: why it can't be taken; empty where it can.
     """
 
     name: str
     blobs: Mapping[str, int]
     own: int
-    age: str
+    about: str
     problem: str = ""
 
 
@@ -54,6 +54,7 @@ class Checklist:
         choices: the models, in the order of the list.
         free: the bytes that are free where they go; None where nobody knows.
         present: the digests that are there already, and cost nothing.
+        of_files: they are files, which share nothing.
         marked: the names that are marked.
         wanted: the letters that were typed; only names that have them are shown.
         cursor: the row of the cursor among those that are shown.
@@ -62,6 +63,7 @@ class Checklist:
     choices: list[Choice]
     free: int | None = None
     present: Collection[str] = ()
+    of_files: bool = False
     marked: set[str] = field(default_factory=set)
     wanted: str = ""
     cursor: int = 0
@@ -119,15 +121,16 @@ class Checklist:
         first = max(0, min(self.cursor - rows // 2, len(shown) - rows))
         # What is shared is the rest: it goes where there is no room.
         wide = width >= 72
-        header = f"{'SIZE':>8}  {'OWN':>8}" + (f"  {'SHARED':>8}" if wide else "") + f"  {'CHANGED':<13}"
+        columns = ["SIZE"] if self.of_files else ["SIZE", "OWN", "SHARED"] if wide else ["SIZE", "OWN"]
+        header = "  ".join([*(f"{column:>8}" for column in columns), f"{'WHY' if self.of_files else 'CHANGED':<13}"])
         names = min(max([12, *(len(choice.name) for choice in shown)]), max(12, width - len(header) - 8))
         drawn = [("bold", f"      {'NAME':<{names}}  {header}")]
         for number, choice in enumerate(shown[first : first + rows], first):
             mark = "[-]" if choice.problem else "[x]" if choice.name in self.marked else "[ ]"
             name = choice.name if len(choice.name) <= names else "..." + choice.name[3 - names :]
             size = sum(choice.blobs.values())
-            sizes = [size, choice.own, *([size - choice.own] if wide else [])]
-            text = choice.problem or "  ".join([*(f"{human_size(one):>8}" for one in sizes), choice.age])
+            sizes = [size, choice.own, size - choice.own][: len(columns)]
+            text = choice.problem or "  ".join([*(f"{human_size(one):>8}" for one in sizes), choice.about])
             here = number == self.cursor
             style = "reverse" if here else "ansired" if choice.problem else ""
             drawn.append((style, f"{'>' if here else ' '} {mark} {name:<{names}}  {text}"))
@@ -179,7 +182,27 @@ def pick_models(
     Raises:
         Cancelled: nothing was picked.
     """
-    checklist = Checklist(choices_of(listing), free, present)
+    return _picked(Checklist(choices_of(listing), free, present), title, everything=everything)
+
+
+def pick_files(files: Mapping[str, tuple[int, str]], title: str) -> list[str]:
+    """Let somebody pick files, of which all are marked at first.
+
+    Args:
+        files: their sizes in bytes, and what they are, by their names.
+        title: what they are picked for, as a question.
+
+    Returns:
+        Their names, at least one.
+
+    Raises:
+        Cancelled: nothing was picked.
+    """
+    choices = [Choice(name, {name: size}, size, why) for name, (size, why) in files.items()]
+    return _picked(Checklist(choices, of_files=True), title, everything=True)
+
+
+def _picked(checklist: Checklist, title: str, *, everything: bool) -> list[str]:
     if everything:
         checklist.mark_all()
     picked = _drawn(checklist, title)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ollama_ferry import api
+from ollama_ferry.cli.checklist import may_ask, pick_files
 from ollama_ferry.cli.options import output_options, store_option
 from ollama_ferry.cli.output import Output
 from ollama_ferry.cli.progress import progress
 from ollama_ferry.cli.tables import print_table
 from ollama_ferry.cli.terminal import say
-from ollama_ferry.errors import AlreadyExists, UsageError
+from ollama_ferry.errors import AlreadyExists, Cancelled, UsageError
 from ollama_ferry.shell_lines import quoted
 from ollama_ferry.wording import counted, human_size
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from ollama_ferry.api import Pruned, UnnamedFile
 
 _SHOWN = 50
+_DIGEST = re.compile(r"(sha256-[0-9a-f]{12})[0-9a-f]{52}")
 
 
 @click.command("prune")
@@ -35,6 +40,8 @@ def command(yes: bool, undo: bool, empty: bool, store: Path | None, output: Outp
     That is blobs without a model, unfinished downloads, and what broken-off imports and sends have left. What is less
     than an hour old stays, and so does whatever may belong to a manifest that can't be read, or to somebody at work.
 
+    On a terminal a list opens to pick from, with all of it marked.
+
     \b
       ollama-ferry prune                 what would go, and why
       ollama-ferry prune --yes           into the trash
@@ -45,6 +52,10 @@ def command(yes: bool, undo: bool, empty: bool, store: Path | None, output: Outp
         raise UsageError("--undo goes alone")
     with progress("looking", output) as observer:
         done = api.prune(store=store, yes=yes, undo=undo, empty=empty, observer=observer)
+    if done.files and not (yes or undo or empty) and may_ask(output):
+        # Who gives up sees the list as it is without a terminal.
+        with suppress(Cancelled):
+            done = api.prune(store=done.store, yes=True, only=_picked(done))
     if output.as_json:
         output.document(_fields(done))
     else:
@@ -54,6 +65,23 @@ def command(yes: bool, undo: bool, empty: bool, store: Path | None, output: Outp
             f"{counted(len(done.stay), 'file')} could not be put back: something else has the name by now",
             hint=f"What stays is in {done.trash}.",
         )
+
+
+def _picked(done: Pruned) -> list[str]:
+    """Let somebody pick what goes; a digest is as long as the lists have it, unless two begin alike.
+
+    Raises:
+        Cancelled: nothing was picked.
+    """
+    paths: dict[str, str] = {}
+    for file in done.files:
+        path = os.path.relpath(file.path, done.store)
+        short = _DIGEST.sub(r"\1", path)
+        paths[path if short in paths else short] = file.path
+    known = {file.path: (file.size, file.why) for file in done.files}
+    names = {name: known[path] for name, path in paths.items()}
+    picked = pick_files(names, f"What is to go into the trash of {done.store}? It can come back.")
+    return [paths[name] for name in picked]
 
 
 def _print(done: Pruned, output: Output, *, empty: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ollama_ferry.engine.run import Run
@@ -66,8 +67,22 @@ def find(store: Store, *, now: float | None = None) -> Pruned:
     )
 
 
-def prune(store: Store, *, disk: Disk | None = None, now: float | None = None, run: Run | None = None) -> Pruned:
+def prune(
+    store: Store,
+    *,
+    only: Collection[str] | None = None,
+    disk: Disk | None = None,
+    now: float | None = None,
+    run: Run | None = None,
+) -> Pruned:
     """Put into the trash what no model names.
+
+    Args:
+        store: the store.
+        only: the paths of those that are meant, as a find tells them; None for all.
+        disk: what is written through.
+        now: the time, in seconds since the epoch.
+        run: notified of what was done without.
 
     A server may give a blob a model in the moment between the look and the move: the manifests are read once more
     afterwards, and what they name by then is put back.
@@ -82,7 +97,7 @@ def prune(store: Store, *, disk: Disk | None = None, now: float | None = None, r
     with open_trash(store, disk or Disk(), run.note) as trash:
         # Once more, now that no import is at work.
         done = find(store, now=now)
-        done.moved = trash.put(done.files)
+        done.moved = trash.put([file for file in done.files if only is None or file.path in only])
         named = named_blobs(store)
         if named.unread and any(digest_of(file.name) for file in done.moved):
             trash.take_back(lambda part, name: part == "blobs" and digest_of(name) is not None)
