@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -127,3 +128,15 @@ def test_the_file_of_a_home_that_is_anothers_is_left_alone(source: StoreBuilder,
     assert (done.returncode, done.stdout) == (0, "a:1\n"), done.stderr
     named = ferry_as_nobody("list", OLLAMA_FERRY_CONFIG=str(home / "c.toml"))
     assert_one_clear_error(named, 5)
+
+
+def test_the_file_of_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    found = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert found
+    (tmp_path / "config.toml").write_text(found[1], encoding="utf-8")
+    done = ferry("config", "--json", OLLAMA_FERRY_CONFIG=str(tmp_path / "config.toml"))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {row["option"] for row in said["options"]} == {"compress", "bwlimit", "split"}
+    assert set(said["places"]) == {"lab", "rack", "stick"}
