@@ -6,6 +6,7 @@ import errno
 import os
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -269,3 +270,23 @@ def test_what_a_killed_run_has_left_with_both_names_is_published_already(source:
         copy(planned, store, sink)
         sink.publish_model(ModelName.parse("a:1"), manifest)
     assert not faults_of(target.root) and tree(target.root) == tree(source.root)
+
+
+class InterruptedDisk(WatchedDisk):
+    """A disk at which somebody types Ctrl-C while what was made is put away."""
+
+    def before(self, call: str, arguments: tuple[Any, ...]) -> None:
+        if call == "remove_folder":
+            raise KeyboardInterrupt
+
+
+@needs.root("works as somebody else")
+def test_ctrl_c_at_the_very_end_gives_the_first_user_back() -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, 65534, 65534)
+        with pytest.raises(KeyboardInterrupt), StoreSink(Store(Path(folder)), disk=InterruptedDisk()):
+            assert os.geteuid() == 65534
+        assert os.geteuid() == 0
+        # And another user's turn is not kept by that block.
+        with StoreSink(Store(Path(folder) / "again")):
+            pass

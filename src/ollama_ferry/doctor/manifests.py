@@ -16,6 +16,7 @@ from ollama_ferry.doctor.models import bring_back, check_models, may_pull
 from ollama_ferry.doctor.subject import Subject
 from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError, InvalidName
+from ollama_ferry.files.folder import read_at_most
 from ollama_ferry.model.layout import name_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Descriptor, Manifest
 from ollama_ferry.model.names import ModelName
@@ -267,7 +268,7 @@ class _Manifests:
 
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
-        return file.read(MANIFEST_LIMIT + 1)
+        return read_at_most(file, MANIFEST_LIMIT + 1)
 
 
 def _has_bytes(path: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
 from ollama_ferry.files import windows
 from ollama_ferry.files.identity import is_root, may_read
@@ -22,6 +23,8 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 # Linux: looks names up in folders that can't be listed.
 _ONLY_LOOK_UP = getattr(os, "O_PATH", 0)
+# Of a file that is small, most likely.
+_PIECE = 64 * 1024
 # As many as Linux follows in one path: path_resolution(7).
 _MOST_LINKS = 40
 
@@ -145,7 +148,8 @@ def open_nearest(path: Path) -> tuple[Folder, list[str]]:
         NotPermitted: root was led there by somebody else's link.
         FerryError: something on the way is no folder.
     """
-    path = path.absolute()
+    if not path.is_absolute():
+        path = path.absolute()
     if not is_root() or not HAS_DESCRIPTORS:
         missing: list[str] = []
         while not os.path.lexists(path) and path.parent != path:
@@ -154,7 +158,7 @@ def open_nearest(path: Path) -> tuple[Folder, list[str]]:
         if not path.is_dir():
             raise _no_folder(str(path))
         return open_folder(str(path)), missing
-    return _Walk(path).nearest()
+    return _Walk(str(path)).nearest()
 
 
 def open_there(path: Path) -> Folder:
@@ -221,6 +225,20 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
+def read_at_most(file: Readable, limit: int) -> bytes:
+    """Return the beginning of a file, or all of it, where it is small in less memory than the limit.
+
+    Args:
+        file: what is read; a call of it may give less than was asked for.
+        limit: in bytes.
+    """
+    pieces, size = [], 0
+    while size < limit and (piece := file.read(min(_PIECE, limit - size))):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
 def _require_file(found: os.stat_result, path: Path) -> None:
     """Refuse what is no regular file before it is opened: for some devices that alone does something."""
     if stat.S_ISDIR(found.st_mode):
@@ -261,11 +279,11 @@ def _open_without_waiting(path: str, flags: int) -> int:
 class _Walk:
     """The way from the root of the file system to a folder, component by component."""
 
-    def __init__(self, path: Path) -> None:
-        self._asked = str(path)
+    def __init__(self, path: str) -> None:
+        self._asked = path
         self._links: list[tuple[str, int]] = []
         # With each name, whether a link has brought it: then it has to be there.
-        self._ahead = deque((name, False) for name in path.parts[1:])
+        self._ahead = deque((name, False) for name in path.split(os.sep) if name)
         self._folder = open_folder(os.sep)
 
     def nearest(self) -> tuple[Folder, list[str]]:
@@ -273,30 +291,29 @@ class _Walk:
             while self._ahead:
                 name, of_link = self._ahead[0]
                 try:
-                    link = _read_link(name, self._folder)
+                    # A link is no folder, and is not followed here: most of a way are folders.
+                    below = open_folder(name, self._folder)
                 except FileNotFoundError:
                     if of_link or any(name == os.pardir for name, _ in self._ahead):
                         raise FerryError(f"{self._asked} leads nowhere: a link on its way has no end") from None
                     break
-                self._ahead.popleft()
-                if link is not None:
+                except OSError as error:
+                    if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    link = _read_link(name, self._folder)
+                    if link is None:
+                        raise _no_folder(self._folder.named(name)) from None
+                    self._ahead.popleft()
                     self._follow(name, *link)
                 else:
-                    self._step(name)
+                    self._ahead.popleft()
+                    self._folder.close()
+                    self._folder = below
             self._require_trusted_links()
         except BaseException:
             self._folder.close()
             raise
         return self._folder, [name for name, _ in self._ahead]
-
-    def _step(self, name: str) -> None:
-        folder = self._folder
-        try:
-            below = open_folder(name, folder)
-        except NotADirectoryError:
-            raise _no_folder(folder.named(name)) from None
-        folder.close()
-        self._folder = below
 
     def _follow(self, name: str, target: str, owner: int) -> None:
         self._links.append((self._folder.named(name), owner))

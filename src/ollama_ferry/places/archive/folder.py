@@ -11,7 +11,7 @@ from pathlib import Path
 from ollama_ferry.archives.members import MEMBER_LIMIT, Member, MemberKind
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.errors import Damaged, FerryError, NotPermitted
-from ollama_ferry.files.folder import open_file
+from ollama_ferry.files.folder import open_file, read_at_most
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.layout import BlobPath, LoosePath, ManifestPath
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest
@@ -38,7 +38,7 @@ def read_folder(path: Path) -> ArchiveSource:
         meaning = builder.take(member)
         if isinstance(meaning, ManifestPath | LoosePath):
             with _opened(file) as data:
-                builder.add(meaning, member, data.read(MANIFEST_LIMIT + 1))
+                builder.add(meaning, member, read_at_most(data, MANIFEST_LIMIT + 1))
         elif not isinstance(meaning, BlobPath) and meaning is not None and meaning.blob is not None:
             builder.note_blob(meaning.blob, member)
     builder.finish()

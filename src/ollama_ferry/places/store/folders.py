@@ -87,11 +87,11 @@ class StoreFolders:
         Args:
             keep: whether those stay that were made here and are empty: a store that got no model is none.
         """
-        if not keep:
-            for folder, name in reversed(self._made):
+        # Whatever interrupts this: the process must not go on as another user.
+        with self._held:
+            for folder, name in reversed(self._made) if not keep else ():
                 with suppress(OSError):
                     self._disk.remove_folder(folder, name)
-        self._held.close()
 
     @property
     def staging_parent(self) -> Folder:

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from ollama_ferry.errors import Damaged, FerryError, InvalidName, NotAModel, NotPermitted, Remedy
-from ollama_ferry.files.folder import open_file
+from ollama_ferry.files.folder import open_file, read_at_most
 from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, name_of
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Manifest
 from ollama_ferry.model.names import ModelName
@@ -113,7 +113,7 @@ def _size_of_model(path: str) -> int | None:
     """Return the size of the model of a manifest; None where the file is none."""
     try:
         with open_file(Path(path)) as file:
-            return Manifest.parse(file.read(MANIFEST_LIMIT + 1)).size
+            return Manifest.parse(read_at_most(file, MANIFEST_LIMIT + 1)).size
     except (FerryError, OSError):
         return None
 

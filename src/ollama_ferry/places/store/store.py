@@ -22,7 +22,7 @@ from ollama_ferry.errors import (
     NotPermitted,
     Unfinished,
 )
-from ollama_ferry.files.folder import open_file
+from ollama_ferry.files.folder import open_file, read_at_most
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS, older_parts, path_parts, refused_by_windows
 from ollama_ferry.model.manifests import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, Digest, Manifest, reencoding
@@ -120,7 +120,7 @@ class Store:
         try:
             with as_started(), open_file(path) as file:
                 modified = os.fstat(file.fileno()).st_mtime
-                raw = file.read(MANIFEST_LIMIT + 1)
+                raw = read_at_most(file, MANIFEST_LIMIT + 1)
                 linked = linked_digest(str(path)) if path.is_relative_to(self.newer_manifests_folder) else None
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise
@@ -211,7 +211,7 @@ class Store:
     def read_config(self, config: Descriptor) -> bytes | None:
         """Return the bytes of a config that is here."""
         with self.open(config) as file:
-            return file.read(CONFIG_LIMIT)
+            return read_at_most(file, CONFIG_LIMIT)
 
     def not_whole(self, blob: Descriptor, name: ModelName | None, size: int | None) -> Damaged:
         """Return the error for a blob that is not here as it should be."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError
-from ollama_ferry.files.folder import changed_at, entry_status, on_disk, open_file
+from ollama_ferry.files.folder import changed_at, entry_status, on_disk, open_file, read_at_most
 from ollama_ferry.files.identity import as_started
 from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
@@ -88,7 +88,7 @@ def _take(store: Store, path: str, beside: frozenset[str], named: Named) -> None
     raw = b""
     try:
         with open_file(Path(path)) as file:
-            raw = file.read(MANIFEST_LIMIT + 1)
+            raw = read_at_most(file, MANIFEST_LIMIT + 1)
         manifest = Manifest.parse(raw)
         named.digests |= {manifest.digest.hex, *(digest.hex for digest in manifest.listed)}
         named.digests |= {blob.digest.hex for blob in with_listed(manifest, store.blob_size, store).blobs}
