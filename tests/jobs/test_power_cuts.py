@@ -69,6 +69,16 @@ class Given:
             ollama_ferry.export("*/*/*:*", path, store=self.models.root)
         return path
 
+    @property
+    def small(self) -> Path:
+        """An archive of one model of a hundred small blobs."""
+        path = self.work / "small.tar"
+        if not path.exists():
+            built = StoreBuilder(self.work / "small")
+            built.model("small:1", [("model", weights(3000, number)) for number in range(100)])
+            ollama_ferry.export("small:1", path, store=built.root)
+        return path
+
     def other(self, name: str) -> Path:
         """An archive of one model that is another one than the models' own."""
         path = self.work / f"{name.partition(':')[0]}.other.tar"
@@ -141,6 +151,17 @@ class Import(IntoStore):
 
 class ImportTar(Import):
     kind = ".tar"
+
+
+class ImportSmall(IntoStore):
+    """A model of so many small blobs that they are synced together."""
+
+    def run(self, disk: Disk, run: Run) -> None:
+        import_file(self.given.small, self.store, ImportOptions(), disk=disk, run=run)
+
+    def missing(self) -> list[str]:
+        here, wanted = tree(self.root), tree(self.given.small.with_name("small"))
+        return [name for name, content in wanted.items() if here.get(name) != content]
 
 
 class Replace(Import):
@@ -297,7 +318,8 @@ class Split(Export):
 
 
 JOBS: list[type[Job]] = [
-    Import, ImportTar, Replace, Repair, SendToFolder, SendToHost, Fetch, Pull, Export, ExportTar, ExportAnew, Split,
+    Import, ImportTar, ImportSmall, Replace, Repair, SendToFolder, SendToHost, Fetch, Pull, Export, ExportTar,
+    ExportAnew, Split,
 ]  # fmt: skip
 LONG_ONLY = {SendToHost, Fetch, Pull}
 
@@ -376,7 +398,7 @@ def test_cut_at_any_step(kind: type[Job], given: Given, loop: LoopDisk, long: bo
 
 
 @pytest.mark.parametrize(
-    "kind", [Import, Replace, Repair, SendToFolder, ExportAnew, Split], ids=lambda kind: kind.__name__
+    "kind", [Import, ImportSmall, Replace, Repair, SendToFolder, ExportAnew, Split], ids=lambda kind: kind.__name__
 )
 def test_cut_after_a_kill_and_a_run_that_ended_well(
     kind: type[Job], given: Given, loop: LoopDisk, long: bool, seed: int

@@ -14,13 +14,16 @@ from ollama_ferry.files.folder import Folder
 _TAKEN_WHOLE = 4096
 
 CALLS = (
-    "create", "write", "write_many", "copy", "truncate", "set_mode", "sync", "sync_folder", "make_folder", "touch",
-    "link", "replace", "remove", "remove_folder",
+    "create", "write", "write_many", "copy", "truncate", "set_mode", "sync", "sync_many", "sync_folder", "make_folder",
+    "touch", "link", "replace", "remove", "remove_folder",
 )  # fmt: skip
 """The calls that change something."""
 
 WRITES = ("write", "write_many", "copy")
 """Those that add bytes to a file."""
+
+KINDS = {"write": WRITES, "sync": ("sync", "sync_many")}
+"""Calls that do the same to one file or to many."""
 
 LOOKS = ("open_folder", "status", "names", "open")
 """The calls that only look."""
@@ -50,7 +53,7 @@ class FaultyDisk(WatchedDisk):
 
     Args:
         fail_at: the number of the call that fails, from 0; -1 lets all pass and only counts.
-        only: count calls of this name only, "write" standing for all that add bytes; empty counts all.
+        only: count calls of this name only, or of a kind of ``KINDS``; empty counts all.
         how: what the failing call does.
     """
 
@@ -62,7 +65,7 @@ class FaultyDisk(WatchedDisk):
         self._how = how
 
     def before(self, call: str, arguments: tuple[Any, ...]) -> None:
-        kind = "write" if call in WRITES and self._only == "write" else call
+        kind = next((kind for kind, calls in KINDS.items() if call in calls and self._only == kind), call)
         if call in CALLS and self._only in ("", kind):
             number, self.count = self.count, self.count + 1
             if number == self._fail_at:
@@ -85,6 +88,9 @@ class FaultyDisk(WatchedDisk):
     def sync(self, fd: int) -> None:
         pass  # The call can fail; bytes that no power cut will take need not reach a real disk.
 
+    def sync_many(self, fds: Sequence[int]) -> None:
+        pass
+
     def sync_folder(self, folder: Folder) -> None:
         pass
 
@@ -100,6 +106,9 @@ class HastyDisk(Disk):
     """A disk that promises all at once: what is tested is not what a power cut leaves."""
 
     def sync(self, fd: int) -> None:
+        pass
+
+    def sync_many(self, fds: Sequence[int]) -> None:
         pass
 
     def sync_folder(self, folder: Folder) -> None:

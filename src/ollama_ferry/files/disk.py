@@ -18,9 +18,11 @@ from ollama_ferry.errors import FerryError, NoSpace, NotPermitted, Remedy
 from ollama_ferry.files import windows
 from ollama_ferry.files.folder import Folder, open_folder, open_there
 from ollama_ferry.files.identity import turn
+from ollama_ferry.files.whole_sync import sync_file_system
 from ollama_ferry.wording import human_size
 
 _ON_WINDOWS = os.name == "nt"
+_WORTH_A_WHOLE_SYNC = 16
 _OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _THE_LINK_ITSELF = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 NOT_OFFERED = frozenset(
@@ -147,6 +149,17 @@ class Disk:
             # Some file systems (FUSE, object stores) know no such call, and do it at the closing.
             if error.errno not in _NO_SYNC:
                 raise
+
+    def sync_many(self, fds: Sequence[int]) -> None:
+        """Wait until the bytes of several files of one file system are safe.
+
+        Args:
+            fds: their descriptors; the first was opened before any of them was written.
+        """
+        # A few are quicker one by one: what else is being written to the disk is none of theirs.
+        if len(fds) < _WORTH_A_WHOLE_SYNC or not sync_file_system(fds[0]):
+            for fd in fds:
+                self.sync(fd)
 
     def sync_folder(self, folder: Folder) -> None:
         """Wait until a folder's names are safe, where the system has a call for it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ollama_ferry.engine.events import Cancel
@@ -189,12 +190,7 @@ class Draft:
             OSError: they are not. What is left in memory looks whole and is not: the file is removed, so that no
                 later run goes on from it.
         """
-        try:
-            self._disk.sync(self.fd)
-        except OSError:
-            with suppress(OSError):
-                self.discard()
-            raise
+        sync_drafts(self._disk, [self])
 
     def sha256(self, cancel: Cancel) -> str:
         """Return the SHA-256 of the whole file, in hexadecimal, as it is read back through the same descriptor.
@@ -207,13 +203,16 @@ class Draft:
         self.rewind()
         return sha256_of(self, cancel)
 
-    def publish(self, folder: Folder, name: str, *, replace: bool = True, sha256: str = "") -> None:
+    def publish(
+        self, folder: Folder, name: str, *, replace: bool = True, sha256: str = "", safely: bool = True
+    ) -> None:
         """Give the file its name, and make that safe; its bytes are to be safe already.
 
         Args:
             folder, name: the name; the folder is on the same file system.
             replace: whether a file of that name is replaced.
             sha256: of its bytes, where that is known; see :meth:`is_named`.
+            safely: whether the name is made safe; else whoever calls does that, for many names at once.
 
         Raises:
             FileExistsError: the name is taken, and not to be replaced.
@@ -229,7 +228,8 @@ class Draft:
             remove_if_there(self._disk, folder, name)
             raise _replaced(folder.named(name))
         self.folder, self.name = folder, name
-        self._disk.sync_folder(folder)
+        if safely:
+            self._disk.sync_folder(folder)
 
     def is_named(self, folder: Folder, name: str, sha256: str = "") -> bool:
         """Return whether a name is that of this file.
@@ -298,6 +298,24 @@ class Draft:
             self._disk.replace(self.folder, self.name, folder, name)
         else:
             remove_if_there(self._disk, self.folder, self.name)
+
+
+def sync_drafts(disk: Disk, drafts: Sequence[Draft]) -> None:
+    """Wait until the bytes of some files of one file system are safe.
+
+    Raises:
+        OSError: those of one are not, or that can't be told of any: all of them are removed, see :meth:`Draft.sync`.
+    """
+    try:
+        if len(drafts) == 1:
+            disk.sync(drafts[0].fd)
+        else:
+            disk.sync_many([draft.fd for draft in drafts])
+    except OSError:
+        for draft in drafts:
+            with suppress(OSError):
+                draft.discard()
+        raise
 
 
 def is_ours(disk: Disk, folder: Folder, name: str, found: os.stat_result, *, alone: bool = True) -> bool:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,13 +18,14 @@ from ollama_ferry.engine.ports import CopiesItself, Readable, offers
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import AlreadyExists, Damaged, FerryError, Vanished
 from ollama_ferry.files.disk import Disk, writing
-from ollama_ferry.files.draft import PROBE, Draft, is_ours, remove_if_there, set_mode
+from ollama_ferry.files.draft import PROBE, Draft, is_ours, remove_if_there, set_mode, sync_drafts
 from ollama_ferry.files.folder import Folder
 from ollama_ferry.files.lock import FileLock, same_file
 from ollama_ferry.files.pending import PARTIAL
 from ollama_ferry.model.manifests import Descriptor, Digest
 from ollama_ferry.places.store.folders import NO_MODES, StoreFolders, shared_mode
 from ollama_ferry.places.store.staging import STAGING
+from ollama_ferry.places.store.sync_queue import Arrived, SyncQueue
 from ollama_ferry.wording import human_size
 
 KEPT = "What has arrived is kept, and the same command resumes."
@@ -34,9 +33,6 @@ KEPT = "What has arrived is kept, and the same command resumes."
 
 _LOCK = "lock"
 _CHUNK = 1024 * 1024
-# Syncs that wait at once: the journal takes many in one go, which makes thousands of small blobs fast.
-_SYNC_THREADS = 8
-_SYNCS_WAITING = 64
 # Hashing takes long enough to be mentioned from here on.
 _TOLD_FROM = 500 * 1000 * 1000
 _LEFTOVER_AGE = 7 * 24 * 3600.0
@@ -89,8 +85,7 @@ class StagedBlobs:
         self._lock: FileLock | None = None
         self._whole: dict[Digest, _Whole] = {}
         self._held_open: list[Draft] = []
-        self._syncs = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
-        self._syncing: deque[Future[None]] = deque()
+        self._queue = SyncQueue(self._bring)
 
     # -- the folder
 
@@ -153,9 +148,10 @@ class StagedBlobs:
         Args:
             unwanted: told a digest, whether the file is whole, and its size; tells whether it is of no more use.
         """
-        with suppress(FerryError, OSError):
-            self.finish()
-        self._syncs.shutdown()
+        if self._lock is not None:
+            with suppress(FerryError, OSError):
+                self.finish()
+        self._queue.close()
         if self._lock is None:
             return
         for draft in self._held_open:
@@ -223,34 +219,9 @@ class StagedBlobs:
 
     def stage(self, blob: Descriptor, draft: Draft, *, resumed: bool) -> None:
         """Take a blob whose bytes are all there: it becomes whole when it is safe, on another thread."""
-        while len(self._syncing) >= _SYNCS_WAITING:
-            self._await_sync()
         self._whole[blob.digest] = _Whole(blob.size, _mark(draft.status))
-        self._syncing.append(self._syncs.submit(self._stage, blob, draft, resumed))
-
-    def _stage(self, blob: Descriptor, draft: Draft, resumed: bool) -> None:
-        try:
-            if not draft.set_mode(0o644):
-                self._note(NO_MODES)
-            draft.sync()
-            if resumed and draft.sha256(self._run.cancel) != blob.digest.hex:
-                # Somebody has written to it beside us, on a file system without locks.
-                draft.discard()
-                raise FerryError(
-                    f"the blob {blob.digest} was changed while it arrived: it is not published",
-                    hint="Run the same command again.",
-                )
-            draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex)
-            hold = len(self._held_open) < _HELD_OPEN
-            self._whole[blob.digest] = _Whole(blob.size, _mark(draft.now()), draft if hold else None)
-        except BaseException:
-            self._whole.pop(blob.digest, None)
-            draft.close()
-            raise
-        if hold:
-            self._held_open.append(draft)
-        else:
-            draft.close()
+        with self._bringing():
+            self._queue.add(Arrived(blob, draft, resumed))
 
     def finish(self) -> None:
         """Wait until all that has arrived is safe.
@@ -258,18 +229,43 @@ class StagedBlobs:
         Raises:
             FerryError: something is not.
         """
-        failure: FerryError | None = None
-        while self._syncing:
-            try:
-                self._await_sync()
-            except FerryError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        with self._bringing():
+            self._queue.finish()
 
-    def _await_sync(self) -> None:
-        with writing(f"a blob into {self._folders.root.path}", left=KEPT):
-            self._syncing.popleft().result()
+    def _bring(self, arrived: Sequence[Arrived]) -> None:
+        try:
+            for one in arrived:
+                if not one.draft.set_mode(0o644):
+                    self._note(NO_MODES)
+            sync_drafts(self._disk, [one.draft for one in arrived])
+            for blob, draft, resumed in arrived:
+                if resumed and draft.sha256(self._run.cancel) != blob.digest.hex:
+                    # Somebody has written to it beside us, on a file system without locks.
+                    draft.discard()
+                    raise FerryError(
+                        f"the blob {blob.digest} was changed while it arrived: it is not published",
+                        hint="Run the same command again.",
+                    )
+                draft.publish(self.folder, blob.digest.file_name, sha256=blob.digest.hex, safely=False)
+            self._disk.sync_folder(self.folder)
+            for one in arrived:
+                self._keep(one.blob, one.draft)
+        except BaseException:
+            for one in arrived:
+                self._whole.pop(one.blob.digest, None)
+                one.draft.close()
+            raise
+
+    def _keep(self, blob: Descriptor, draft: Draft) -> None:
+        hold = len(self._held_open) < _HELD_OPEN
+        self._whole[blob.digest] = _Whole(blob.size, _mark(draft.now()), draft if hold else None)
+        if hold:
+            self._held_open.append(draft)
+        else:
+            draft.close()
+
+    def _bringing(self) -> AbstractContextManager[None]:
+        return writing(f"a blob into {self._folders.root.path}", left=KEPT)
 
     def writing(self, blob: Descriptor) -> AbstractContextManager[None]:
         """Say which blob it is about when the disk fails."""
