@@ -3,12 +3,15 @@
 ``floor.py copy FROM TO``: the system copies, a thread hashes what lies in TO, then TO is synced.
 ``floor.py pack FROM TO``: frames of 1 MiB are packed by isal on two threads, a third hashes, and TO is synced.
 ``floor.py unpack FROM TO``: these are unpacked one by one ahead of the writer, hashed and synced.
+``floor.py small FROM TO``: each file of a folder is hashed and written under another name, 48 are synced at a time, and
+get their names when all are there.
 
 No checks, no errors, no tar, no index: nothing that could be trusted.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import sys
@@ -18,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 _STEP = 1 << 20
 _HEAD = 8
+_TOGETHER = 48
 
 
 def copy(source: int, target: int) -> None:
@@ -65,6 +69,28 @@ def unpack(source: int, target: int) -> None:
         os.write(target, data)
 
 
+def small(source: str, target: str) -> None:
+    """Write many small files so that none has its name before its bytes are safe."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.makedirs(target)
+    folder = os.open(target, os.O_RDONLY)
+    written: list[tuple[str, str]] = []
+    for name in os.listdir(source):
+        with open(os.path.join(source, name), "rb", buffering=0) as file:
+            content = file.read()
+        digest = f"sha256-{hashlib.sha256(content).hexdigest()}"
+        fd = os.open(os.path.join(target, f"{digest}.partial"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(fd, content)
+        os.close(fd)
+        written.append((f"{digest}.partial", digest))
+        if not len(written) % _TOGETHER:
+            libc.syncfs(folder)
+    libc.syncfs(folder)
+    for partial, digest in written:
+        os.rename(partial, digest, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
 def _hashed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     done = hashlib.sha256()
     with ThreadPoolExecutor(1) as hasher:
@@ -88,6 +114,9 @@ def _ahead(work: object, chunks: Iterable[bytes]) -> Iterator[bytes]:
 def main() -> None:
     """Do one of them."""
     what, origin, made = sys.argv[1:]
+    if what == "small":
+        small(origin, made)
+        return
     bytes(31 * 1024 * 1024)  # glibc keeps freed buffers from here on
     source = os.open(origin, os.O_RDONLY)
     target = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)

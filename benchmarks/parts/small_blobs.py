@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from pathlib import Path
 
 from alternatives import lacking
 from figures import Row
@@ -28,16 +30,21 @@ def _measure(setting: Setting) -> list[Row]:
     copying = f"{line('cp', '-r', store, target / 'copy')} && {line('sync', '-f', target)}"
     packing = f"{line('tar', '-C', store, '-czf', plain, '.')} && {line('sync', plain)}"
     unpacking = f"{line('tar', '-xzf', plain, '-C', target)} && {line('sync', '-f', target)}"
+    floor = line(
+        sys.executable, "-I", Path(__file__).parents[1] / "floor.py", "small", store / "blobs", target / "blobs"
+    )
     tar = lacking("tar")
     chains = [
-        Chain((Step(CP, copying, _TABLE, fills=target),), (target,)),
+        Chain((Step(CP, copying, _TABLE, fills=target),), (target,), aside=True),
         Chain(
             (
                 Step("export .tar.gz", exporting, _TABLE, makes=archive, content=content, ours=True),
                 Step("import .tar.gz", importing, _TABLE, fills=target, check=check, ours=True),
             ),
             (archive, target),
+            aside=True,
         ),
+        Chain((Step("floor: small", floor, _TABLE, fills=target, shown="floor.py small"),), (target,), aside=True),
         Chain(
             (
                 Step("tar -czf", packing, _TABLE, makes=plain, content=content, missing=tar),
@@ -45,6 +52,7 @@ def _measure(setting: Setting) -> list[Row]:
                      missing=tar),
             ),
             (plain, target),
+            aside=True,
         ),
     ]  # fmt: skip
     return run_rounds(chains, setting.runs, CP, setting.work)
