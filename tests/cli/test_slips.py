@@ -30,8 +30,8 @@ SLIPS: list[tuple[str, tuple[str, ...], str, str]] = [
     (r"$env:USERPROFILE\.ollama", ("win32",), "$env:USERPROFILE, which", "cmd %NAME%"),
     ("$HOME/models", ("linux", "darwin"), "$HOME, which", "in double ones"),
     ("${STORE}", ("linux", "darwin"), "${STORE}, which", "in double ones"),
-    ("\u201cx.tar.gz\u201d", ("linux", "win32"), "curly quotes", "Type straight ones"),
-    ("\u2018qwen3:8b\u2019", ("linux", "win32"), "curly quotes", "Type straight ones"),
+    ("\u201cx.tar.gz\u201d", ("linux", "win32"), "a curly quote", "Type straight ones"),
+    ("\u2018qwen3:8b\u2019", ("linux", "win32"), "a curly quote", "Type straight ones"),
     ("file:///C:/my%20x.tar", ("win32",), "is an address", 'Type: "C:/my x.tar"'),
     ("file:///tmp/x.tar", ("linux",), "is an address", "Type: /tmp/x.tar"),
     ("file://localhost/tmp/x.tar", ("linux",), "is an address", "Type: /tmp/x.tar"),
@@ -79,6 +79,12 @@ def test_below_windows_its_drives_are_named() -> None:
 def test_what_is_there_under_that_name_is_meant(tmp_path: Path) -> None:
     (tmp_path / r".\x.tar").touch()
     require_typed_here(r".\x.tar")
+
+
+@pytest.mark.parametrize("folder", ["$share", "%data%", "Anna\u2019s stick"])
+def test_a_new_file_in_a_folder_that_is_called_so_is_meant(folder: str) -> None:
+    os.mkdir(folder)
+    require_typed_here(f"{folder}/x.tar.gz")
 
 
 # Typed at a command; %s is the platform's own spelling. The exit code is 2 or 3, and nothing is made.

@@ -20,7 +20,8 @@ _FILLS_IN = {
     True: "PowerShell fills in $env:NAME, cmd %NAME%.",
     False: "A shell fills in $NAME, outside quotes or in double ones.",
 }
-_CURLY_QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb"
+# In the middle and at the end they are common: the disks of a Mac are called after their owners.
+_OPENING_QUOTES = ("\u2018", "\u201c", "\u201e", "\u00ab")
 
 
 def require_typed_here(word: str, platform: str = sys.platform, *, in_wsl: bool | None = None) -> None:
@@ -39,9 +40,9 @@ def require_typed_here(word: str, platform: str = sys.platform, *, in_wsl: bool 
     if os.path.lexists(word):
         return
     shown = quoted(word, platform)
-    if set(word) & set(_CURLY_QUOTES):
+    if word.startswith(_OPENING_QUOTES):
         raise UsageError(
-            f"{shown} has curly quotes in it, as a text editor or a web page makes them", hint="Type straight ones."
+            f"{shown} begins with a curly quote, as a text editor or a web page makes them", hint="Type straight ones."
         )
     if found := re.fullmatch(r"([\"'])(.+)\1", word):
         raise UsageError(
@@ -55,6 +56,9 @@ def require_typed_here(word: str, platform: str = sys.platform, *, in_wsl: bool 
         )
     if word.lower().startswith("file:"):
         raise UsageError(f"{shown} is an address, and a file's path is wanted", hint=_path_of(word, platform))
+    if os.path.isdir(os.path.dirname(word)):
+        # A new file in a folder that really is called so.
+        return
     # An address of the web has such signs of its own.
     if "://" not in word and (found := _VARIABLE.search(word)):
         fills_in = _FILLS_IN[platform == "win32"]
