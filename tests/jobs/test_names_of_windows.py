@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
+import ollama_ferry
 from ollama_ferry.errors import UsageError
 from ollama_ferry.jobs.import_ import import_file
 from ollama_ferry.jobs.import_choices import ImportOptions
@@ -15,7 +18,7 @@ from ollama_ferry.model.names import ModelName
 from ollama_ferry.model.renames import Renames
 from ollama_ferry.places.store.store import Store
 from support.hostile import MADE, member
-from support.stores import published
+from support.stores import StoreBuilder, published, weights
 
 REFUSED = {
     "localhost:5000/library/made:hostile": "localhost:5000 holds a ':'",
@@ -66,3 +69,31 @@ def test_a_folder_is_asked_and_a_newer_layout_has_no_colon(tmp_path: Path) -> No
     assert Store(tmp_path, "linux").refuses(name) == ""
     (tmp_path / "manifests-v2").mkdir()
     assert Store(tmp_path, "win32").refuses(name) == ""
+
+
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".plain.tar.gz"])
+def test_of_several_models_it_is_left_out_and_named(source: StoreBuilder, tmp_path: Path, kind: str) -> None:
+    if os.name == "nt":
+        pytest.skip("Windows has no such names in a store")
+    for number, name in enumerate(["good:1", "localhost:5000/team/other:1"]):
+        source.model(name, [("model", weights(1000, number))])
+    path = tmp_path / f"x{kind}"
+    if kind == ".plain.tar.gz":
+        with tarfile.open(path, "w:gz") as made:
+            for part in ("blobs", "manifests"):
+                made.add(source.root / part, part)
+    else:
+        ollama_ferry.export("*/*/*:*", path, store=source.root)
+    store = Store(tmp_path / "models", "win32")
+    done = import_file(path, store, ImportOptions())
+    assert [str(model.name) for model in done.models] == ["good:1"]
+    (left,) = done.not_carried
+    assert left.name == "localhost:5000/team/other:1" and "can't be stored on Windows" in str(left.why)
+    # A pattern means it no more than all did; its own name does.
+    left_out: list[tuple[str, ...]] = [("*",), ("good:1",)]
+    for only in left_out:
+        assert import_file(path, store, ImportOptions(only)).models
+    refused: list[tuple[str, ...]] = [("localhost:5000/team/other:1",), ("good:1", "localhost:5000/team/other:1")]
+    for only in refused:
+        with pytest.raises(UsageError, match="can't be stored on Windows"):
+            import_file(path, store, ImportOptions(only))

@@ -232,16 +232,17 @@ def _import_stream(
         if not chosen.wants(name, manifest):
             return None
         chosen.nameless = stream.contents.nameless
+        by_name = any(not is_pattern(text) and covers(text, name, manifest) for text in options.only)
         try:
             blobs_of(name, manifest)
         except NotAModel as error:
-            if any(not is_pattern(text) and covers(text, name, manifest) for text in options.only):
+            if by_name:
                 raise
             chosen.not_carried.append(NotCarried(str(name), error))
             return None
         options.trust.require(name, manifest, stream.label)
         taken[name] = manifest
-        return chosen.take(name, manifest)
+        return chosen.take(name, manifest, by_name=by_name)
 
     held = TrustedStream(stream, options.trust.signed(stream.contents.signature), taken, stream.label)
     with StoreSink(store, disk=disk, verify_existing=options.verify_existing, run=run) as sink:
@@ -292,12 +293,14 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     chosen.all_required = not (manifests.keys() - asked.in_full) or _is_archive(source)
     taken: dict[ModelName, Manifest] = {}
     for name in manifests:
-        target = chosen.take(name, manifests[name])
+        target = chosen.take(name, manifests[name], by_name=name in asked.in_full or len(manifests) == 1)
         if target is not None:
             taken[target] = manifests[name]
             if name in asked.in_full:
                 chosen.required.add(target)
     chosen.refuse_conflicts(done="nothing was imported")
+    if not chosen.models and manifests and chosen.not_carried:
+        raise chosen.not_carried[-1].why
     return chosen, Pinned(source, taken)
 
 

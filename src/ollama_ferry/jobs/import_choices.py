@@ -102,12 +102,17 @@ class Choices:
         asked_for = not self.options.only or any(covers(text, name, manifest) for text in self.options.only)
         return asked_for and not self.options.wanted.excludes(name)
 
-    def take(self, source: ModelName, manifest: Manifest) -> ModelName | None:
+    def take(self, source: ModelName, manifest: Manifest, *, by_name: bool) -> ModelName | None:
         """Decide on a model that is asked for.
 
+        Args:
+            source: its name in the archive.
+            manifest: its manifest.
+            by_name: it was asked for itself, and not by a pattern, or as one of all.
+
         Returns:
-            Its name in the store, spelt as a model that is there already; None where there is nothing to do, or
-            where it is in conflict with one that is there.
+            Its name in the store, spelt as a model that is there already; None where there is nothing to do, where
+            it is in conflict with one that is there, or where it was left out, for the store can't have its name.
 
         Raises:
             UsageError: a second model would get the one new name, or it has none and gets none.
@@ -122,6 +127,10 @@ class Choices:
                 remedies=[Remedy("rename"), *([Remedy("models")] if len(self.nameless) > 1 else [])],
             )
         name = self._spelling.of(renamed or source)
+        if not by_name and (why := self.store.refuses(name)):
+            error = UsageError(f"from {self.label}: {why}", remedies=[Remedy("rename"), Remedy("models")])
+            self.not_carried.append(NotCarried(str(source), error))
+            return None
         found = self.store.manifest_or_none(name)
         existing = ExistingModel.of(found, manifest)
         if existing is not None and found is not None:
