@@ -7,14 +7,18 @@ and the sums of it all. Two runs give the same bytes: dates come from the commit
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 from release.executables import REQUIREMENTS, SYSTEMS, build_executable
@@ -22,6 +26,7 @@ from release.executables import REQUIREMENTS, SYSTEMS, build_executable
 ROOT = Path(__file__).parents[1]
 PYZ = "ollama-ferry.pyz"
 SBOM = "ollama-ferry.cdx.json"
+SHARED = "ollama-ferry-man-and-completions.tar.gz"
 
 
 def main() -> None:
@@ -80,6 +85,7 @@ def make(folder: Path, work: Path, *, executables: bool) -> None:
         bytes.fromhex(subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True).stdout)
     )
     pyz.chmod(0o755)
+    write_shared_files(wheel, folder / SHARED)
     if executables:
         for system in SYSTEMS:
             with tempfile.TemporaryDirectory(dir=work) as own:
@@ -98,6 +104,29 @@ def make(folder: Path, work: Path, *, executables: bool) -> None:
     (folder / "LICENSES.txt").write_text(licences(python), encoding="utf-8")
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+
+
+def write_shared_files(wheel: Path, archive: Path) -> None:
+    """Write the manual pages and completions of a wheel into an archive, for whoever has the program without pip.
+
+    Args:
+        wheel: of which they are a part.
+        archive: the .tar.gz; its files begin with ``share/``, to be unpacked in /usr/local.
+    """
+    date = int(os.environ["SOURCE_DATE_EPOCH"])
+    with (
+        zipfile.ZipFile(wheel) as zipped,
+        archive.open("wb") as file,
+        gzip.GzipFile("", "wb", 9, file, mtime=date) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name in sorted(zipped.namelist()):
+            found = re.search(r"\.data/data/(share/.+[^/])$", name)
+            if found:
+                content = zipped.read(name)
+                entry = tarfile.TarInfo(found[1])
+                entry.size, entry.mtime, entry.mode = len(content), date, 0o644
+                tar.addfile(entry, io.BytesIO(content))
 
 
 def installed(wheel: Path, folder: Path) -> Path:

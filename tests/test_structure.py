@@ -79,6 +79,8 @@ def test_nothing_is_in_the_tree_that_was_made() -> None:
         ".sh",
         ".svg",
         ".gitignore",
+        ".dockerignore",
+        "Containerfile",
         "LICENSE",
         "dev",
         "run",
