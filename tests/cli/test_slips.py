@@ -50,7 +50,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("word", "platform", "said", "advised"),
-    [(word, platform, said, advised) for word, platforms, said, advised in SLIPS for platform in platforms],
+    [
+        (word, platform, said, advised)
+        for word, platforms, said, advised in SLIPS
+        for platform in platforms
+        # Which folders are there is found out by this system's own rules of paths.
+        if platform == "win32" or sys.platform != "win32"
+    ],
 )
 def test_a_word_for_another_shell_is_told(word: str, platform: str, said: str, advised: str) -> None:
     with pytest.raises(UsageError) as raised:
