@@ -22,6 +22,7 @@ from ollama_ferry.archives.volumes.reading import (
 from ollama_ferry.archives.volumes.writing import PendingVolumes
 from ollama_ferry.engine.carried import Chosen, carried
 from ollama_ferry.engine.copy import copy, plan
+from ollama_ferry.engine.cores import threads_at_once
 from ollama_ferry.engine.pinned import Pinned
 from ollama_ferry.engine.plan import NotCarried, Plan
 from ollama_ferry.engine.ports import Holder, Inspectable, Source
@@ -74,10 +75,7 @@ class ExportOptions:
     @property
     def pack_threads(self) -> int:
         """The number of threads to use: what was asked for, else one a core, up to eight."""
-        return self.threads or min(8, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1)
-
-
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+        return self.threads or threads_at_once()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ollama_ferry.engine.buffers import keep_freed_buffers
+from ollama_ferry.engine.cores import threads_at_once
 from ollama_ferry.engine.events import Advanced, Cancel
 from ollama_ferry.engine.ports import Readable
 from ollama_ferry.engine.run import Run
@@ -37,7 +37,7 @@ def hash_all(place: Hashable, blobs: Iterable[Descriptor], threads: int, run: Ru
     work = _Work(place, Cancel(), deque(ordered))
     found: dict[Digest, Problem] = {}
     left = len(ordered)
-    workers = threads or min(8, os.cpu_count() or 1)
+    workers = threads or threads_at_once()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="verify")
     try:
         for _ in range(workers):

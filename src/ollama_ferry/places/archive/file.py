@@ -23,6 +23,7 @@ from ollama_ferry.archives.unpacking import CHUNK, packing_of
 from ollama_ferry.archives.volumes.foreign import foreign_volumes, is_first_part
 from ollama_ferry.archives.volumes.reading import JoinedVolumes, Volumes
 from ollama_ferry.archives.zip_reading import ZipReader
+from ollama_ferry.engine.cores import threads_at_once
 from ollama_ferry.engine.ports import BlobEntry, Readable
 from ollama_ferry.errors import Damaged, FerryError, NotFound, NotPermitted, Remedy
 from ollama_ferry.files.identity import as_started
@@ -35,7 +36,7 @@ from ollama_ferry.places.archive.stream import ArchiveStream, FramedStream, Seek
 
 # A frame has up to 1 MiB.
 _FRAMES_KEPT = 64
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = threads_at_once()
 
 
 def read_contents(path: Path, *, on_read: OnRead = ignore_reads) -> ArchiveSource:
