@@ -110,10 +110,11 @@ def _serve(asked: _Asked, output: Output) -> None:
             log=None if output.quiet else _print_served,
             observer=observer,
         ) as served,
+        # Who has read the address may end it before the last line about it is printed.
+        contextlib.suppress(KeyboardInterrupt),
     ):
         _print_begun(served, output, oci=asked.oci)
-        with contextlib.suppress(KeyboardInterrupt):
-            served.wait()
+        served.wait()
     output.note("ended: nothing is served any more")
 
 
