@@ -75,7 +75,11 @@ def _untar(archive: Path, folder: Path) -> None:
 
         say("     (this machine has no tar; Python's takes its place)")
         with tarfile.open(archive) as opened:
-            opened.extractall(folder)  # noqa: S202 -- our own archive, written a moment ago
+            # Our own archive, written a moment ago. Pythons before 3.10.12 know no filter, and newer ones ask for one.
+            if hasattr(tarfile, "data_filter"):
+                opened.extractall(folder, filter="data")
+            else:
+                opened.extractall(folder)  # noqa: S202
         return
     try:
         subprocess.run([tar, "-xzf", str(archive), "-C", str(folder)], check=True, capture_output=True)
