@@ -135,6 +135,8 @@ def test_only_the_job_that_publishes_may_and_a_person_does_the_rest() -> None:
     jobs = found["jobs"]
     rights = {name: job.get("permissions", {}) for name, job in jobs.items()}
     assert rights == {"build": {}, "pypi": {"id-token": "write"}, "page": {"contents": "write"}}
+    # The archive of manual pages is no source distribution.
+    assert "mv dist/ollama_ferry-*.whl dist/ollama_ferry-*.tar.gz pypi/" in lines_of(jobs["pypi"])
     assert "./dev release dist" in lines_of(jobs["build"]) and "--draft" in lines_of(jobs["page"])
     # No token and no password stands in it, or is asked for.
     assert not re.search(r"secrets\.|password|token:(?! write)", (ROOT / ".github/workflows/release.yml").read_text())

@@ -366,6 +366,19 @@ def test_windows_as_the_far_side_gets_the_other_ways(
 
 
 @needs.shell
+@pytest.mark.parametrize("which", ["cmd", "PowerShell"])
+def test_windows_that_wants_a_password_again_is_known_by_what_it_says(
+    models: StoreBuilder, tmp_path: Path, which: str
+) -> None:
+    said, code = SHELLS_OF_WINDOWS[which]
+    (tmp_path / "said").write_text(said)
+    body = f'case "$*" in *" cmd /c ver") exit 255;; esac; cat >/dev/null; cat {tmp_path}/said >&2; exit {code}'
+    done = ferry("send", "--models", models.root, "--ssh", fake_ssh(tmp_path, body), "qwen3:8b", "me@windows")
+    assert_one_clear_error(done, 2)
+    assert "me@windows runs Windows" in done.stderr
+
+
+@needs.shell
 def test_a_host_that_fails_and_is_no_windows_is_reported_as_it_is(models: StoreBuilder, tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, "cat >/dev/null; echo 'sh: cannot fork' >&2; exit 2\n")
     done = ferry("send", "--models", models.root, "--ssh", fake, "qwen3:8b", "me@there")

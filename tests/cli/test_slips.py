@@ -37,8 +37,9 @@ SLIPS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("file://localhost/tmp/x.tar", ("linux",), "is an address", "Type: /tmp/x.tar"),
 ]
 WORDS = [
-    "qwen3:8b", "hf.co/org/repo:Q4_K_M", "qwen3:*", "*/*/*:*", "library/*=mine/*", "me@host", "me@host:/srv/models",
-    "host:~/models", "ssh://me@host:22/srv", "https://host/a%20b%2Fc%", "registry.lab:5000/models", "-", ".", "..",
+    "qwen3:8b", "file:8b", "hf.co/org/repo:Q4_K_M", "qwen3:*", "*/*/*:*", "library/*=mine/*", "me@host",
+    "me@host:/srv/models", "host:~/models", "ssh://me@host:22/srv",
+    "https://host/a%20b%2Fc%", "registry.lab:5000/models", "-", ".", "..",
     "./x.tar", "/srv/ollama/models", "~/x.tar", "x.tar.gz", "a name with blanks.tar", "50%.tar", "it's.tar", "D:",
 ]  # fmt: skip
 

@@ -10,7 +10,6 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Protocol
 
 from ollama_ferry.archives.portable_packing import Look, check_gzip_header, new_look
@@ -346,7 +345,7 @@ class _Packed:
 
 
 class ZlibDecoder:
-    """A gzip member read by zlib or zlib-ng, with the interface of the others."""
+    """A gzip member, or a zip's, read by zlib or zlib-ng, with the interface of the others."""
 
     def __init__(self, inflate: Any) -> None:
         self._inflate = inflate
@@ -415,7 +414,6 @@ def _zlib_ng() -> Any:
     return zlib_ng
 
 
-@cache
 def decoding_errors() -> tuple[type[Exception], ...]:
     """Return what decoders raise for damaged data."""
     found: list[type[Exception]] = [zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from urllib.parse import unquote
 
 from ollama_ferry.errors import UsageError
 from ollama_ferry.shell_lines import quoted
@@ -54,7 +53,7 @@ def require_typed_here(word: str, platform: str = sys.platform, *, in_wsl: bool 
             f"{shown} ends in a quote: a backslash before the closing quote makes a part of the word of it",
             hint=f"Leave that backslash away: {quoted(word.rstrip(chr(34)), platform)}",
         )
-    if word.lower().startswith("file:"):
+    if word.lower().startswith("file:/"):
         raise UsageError(f"{shown} is an address, and a file's path is wanted", hint=_path_of(word, platform))
     if os.path.isdir(os.path.dirname(word)):
         # A new file in a folder that really is called so.
@@ -75,6 +74,8 @@ def _who_keeps_them(quote: str, platform: str) -> str:
 
 
 def _path_of(address: str, platform: str) -> str:
+    from urllib.parse import unquote
+
     path = unquote(re.sub(r"^file:(//(localhost)?(?=/))?", "", address, flags=re.IGNORECASE))
     # Before the letter of a drive an address has a slash more.
     return f"Type: {quoted(path[1:] if re.match('/[A-Za-z]:', path) else path, platform)}"

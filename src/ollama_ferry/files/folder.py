@@ -226,7 +226,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_at_most(file: Readable, limit: int) -> bytes:
-    """Return the beginning of a file, or all of it, where it is small in less memory than the limit.
+    """Return a file, or its beginning where it is longer; a small one takes little memory, whatever the limit.
 
     Args:
         file: what is read; a call of it may give less than was asked for.

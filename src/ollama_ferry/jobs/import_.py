@@ -293,7 +293,7 @@ def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[
     chosen.all_required = not (manifests.keys() - asked.in_full) or _is_archive(source)
     taken: dict[ModelName, Manifest] = {}
     for name in manifests:
-        target = chosen.take(name, manifests[name], by_name=name in asked.in_full or len(manifests) == 1)
+        target = chosen.take(name, manifests[name], by_name=name in asked.in_full)
         if target is not None:
             taken[target] = manifests[name]
             if name in asked.in_full:

@@ -25,6 +25,8 @@ _ANSWER_LIMIT = 64 * 1024 * 1024
 # What ssh itself ends with where it has reached nobody.
 _SSH_FAILED = 255
 _PROBE_SECONDS = 15
+# By cmd and by PowerShell, in English.
+_SAID_BY_WINDOWS = (b"is not recognized as an internal", b"is not recognized as the name of", b"CommandNotFound")
 # The processor does AES; of the ciphers that the user's configuration allows these are asked for first.
 _FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 # A socket's path has at most 104 bytes (macOS), and ssh makes a longer one for a moment.
@@ -300,8 +302,9 @@ class Call:
         lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
         why = repr(lines[-1][:300])[1:-1] if lines else f"ssh ended with {code}"
         host = self._line.host
-        # cmd and PowerShell know no exec; they say so in the language of the machine.
-        if not self._answered and code not in (0, _SSH_FAILED) and self._line.runs_windows():
+        # cmd and PowerShell know no exec, and say so in the language of the machine. A second call may want a password.
+        told = any(words in said for words in _SAID_BY_WINDOWS)
+        if not self._answered and code not in (0, _SSH_FAILED) and (told or self._line.runs_windows()):
             return host_refusal(host, "windows")
         if "sudo:" in why:
             return NotPermitted(f"sudo on {host} asks for a password: {why}", hint=f"ssh -t {quoted(host)} sudo true")
