@@ -11,7 +11,7 @@ import pytest
 from ollama_ferry import api
 from ollama_ferry.model.manifests import Manifest
 from ollama_ferry.places.store.store import Store
-from support.command_line import assert_one_clear_error, ferry
+from support.command_line import COMMAND, assert_one_clear_error, ferry
 from support.sshd import Sshd
 from support.stores import StoreBuilder, faults_of
 
@@ -87,8 +87,74 @@ def test_in_a_tar_with_files_in_the_place_of_links(newer: StoreBuilder, tmp_path
     assert_carried(newer, tmp_path / "got")
 
 
-def test_a_tar_with_the_links_is_told_how_to_be_made(newer: StoreBuilder, tmp_path: Path) -> None:
+@pytest.fixture(params=["-cf", "-czf"])
+def with_links(request: pytest.FixtureRequest, newer: StoreBuilder, tmp_path: Path) -> Path:
+    archive = tmp_path / ("x.tar" if request.param == "-cf" else "x.tar.gz")
+    subprocess.run(["tar", request.param, archive, "-C", newer.root.parent, newer.root.name], check=True)
+    return archive
+
+
+def test_in_a_tar_with_the_links(newer: StoreBuilder, with_links: Path, tmp_path: Path) -> None:
+    listed = ferry("list", with_links, "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert sorted(model["name"] for model in json.loads(listed.stdout)["models"]) == NAMES
+    done = ferry("import", with_links, "--models", tmp_path / "got")
+    assert done.returncode == 0, done.stderr
+    assert_carried(newer, tmp_path / "got")
+    with with_links.open("rb") as pipe:
+        piped = subprocess.run(
+            [*COMMAND, "import", "-", "--models", tmp_path / "piped"], stdin=pipe, capture_output=True, check=False
+        )
+    assert piped.returncode == 0, piped.stderr
+    assert_carried(newer, tmp_path / "piped")
+
+
+def test_a_tar_with_the_links_is_no_archive_for_every_tar(with_links: Path, tmp_path: Path) -> None:
+    """As 7-Zip restores it, the manifests are empty."""
+    subprocess.run(["7z", "x", with_links], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    if with_links.suffix == ".gz":
+        subprocess.run(["7z", "x", "x.tar"], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    done = ferry("verify", with_links)
+    assert_one_clear_error(done, 4)
+    assert "7-Zip" in done.stderr and "ollama-ferry import" in done.stderr and "tar -h" in done.stderr
+
+
+HOSTILE = {
+    "/etc/passwd": "outside",
+    "../../../../../blobs/{blob}": "another store's",
+    "../../../../blobs/sha256-" + "0" * 64: "not there",
+    "../../../../blobs/{weights}": "no manifest",
+    "../../../../blobs/": "a folder",
+    "../../../../manifests/registry.ollama.ai/library/old/1": "of the older layout",
+}
+
+
+@pytest.mark.parametrize("target", HOSTILE, ids=HOSTILE.values())
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_link_in_a_tar_that_leads_elsewhere(
+    newer: StoreBuilder, tmp_path: Path, target: str, *, lenient: bool
+) -> None:
+    place = next((newer.root / "manifests-v2").glob("ollama.com/library/mine/1"))
+    blob = place.readlink().name
+    weights = json.loads(place.read_bytes())["layers"][0]["digest"].replace(":", "-")
+    place.unlink()
+    place.symlink_to(target.format(blob=blob, weights=weights))
+    archive = tmp_path / "x.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", newer.root, "."], check=True)
+    done = ferry("import", archive, "--models", tmp_path / "got", *(["--lenient"] if lenient else []))
+    assert_one_clear_error(done, 4)
+    assert "mine" in done.stderr and "Traceback" not in done.stderr
+    got = Store(tmp_path / "got")
+    assert "mine:1" not in [str(name) for name in got.names()] and not faults_of(tmp_path / "got")
+
+
+def test_a_link_in_a_tar_whose_blob_is_another(newer: StoreBuilder, tmp_path: Path) -> None:
+    """A blob that has not the digest of its name is no manifest either."""
+    place = newer.root / "manifests-v2/ollama.com/library/mine/1"
+    other = newer.root / "manifests-v2/lab.example%3A5000/me/both/1"
+    place.resolve().write_bytes(other.resolve().read_bytes())
     subprocess.run(["tar", "-cf", tmp_path / "x.tar", "-C", newer.root, "."], check=True)
     done = ferry("import", tmp_path / "x.tar", "--models", tmp_path / "got")
-    assert_one_clear_error(done, 4)
-    assert "manifests-v2" in done.stderr and "tar -h" in done.stderr
+    assert done.returncode == 4
+    assert "mine:1" not in [str(name) for name in Store(tmp_path / "got").names()]
+    assert not faults_of(tmp_path / "got")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from ollama_ferry.wording import exact_size
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
 _MANIFESTS_LIMIT = 16 * 1024 * 1024
+# Every manifest has the key, and no other blob of Ollama's.
+_MARK_OF_MANIFESTS = b'"schemaVersion"'
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
@@ -85,11 +88,15 @@ class ContentsBuilder:
     Args:
         contents: what is filled.
         lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
+        exact: take nothing that some tar does not restore.
         by_size: any file can be opened later, so that one which is called otherwise may turn out to be a blob.
     """
 
-    def __init__(self, contents: Contents, *, lenient: bool = False, by_size: bool = False) -> None:
+    def __init__(
+        self, contents: Contents, *, lenient: bool = False, exact: bool = False, by_size: bool = False
+    ) -> None:
         self._contents = contents
+        self._exact = exact
         self._by_size = by_size
         self._paths: Paths | None = None if lenient else Paths()
         # Of the image's layer that is being read, for messages and to tell its store from others.
@@ -98,6 +105,9 @@ class ContentsBuilder:
         self._roots: dict[ModelName, str] = {}
         # Models whose manifest is in the newer layout.
         self._newer: set[ModelName] = set()
+        # There a manifest is a link to a blob; and what such a blob may be, by its content.
+        self._linked: list[tuple[ManifestPath, Member, Digest]] = []
+        self._kept: dict[Digest, bytes] = {}
         # Further places of a blob with another size; which one is right its manifest tells.
         self._others: dict[Digest, list[tuple[int, int]]] = {}
         # Files by their sizes: a browser calls blobs data, data(1) and so on, and a manifest may say which it was.
@@ -203,8 +213,26 @@ class ContentsBuilder:
             else:
                 self._contents.ignore(member.name)
 
+    def may_be_manifest(self, path: BlobPath, member: Member) -> bool:
+        """Return whether a blob is small enough for the manifest to which a link of the newer layout leads."""
+        return path.root is not None and member.size <= min(MANIFEST_LIMIT, _MANIFESTS_LIMIT - self._manifest_bytes)
+
+    def keep(self, path: BlobPath, raw: bytes) -> None:
+        """Remember the content of a blob that may be a manifest, in case that a link leads to it."""
+        if _MARK_OF_MANIFESTS in raw and hashlib.sha256(raw).hexdigest() == path.digest.hex:
+            self._manifest_bytes += 0 if path.digest in self._kept else len(raw)
+            self._kept[path.digest] = raw
+
     def finish(self) -> None:
-        """Sum up, when all members are known: name what lies beside its blobs, and choose among places of one blob."""
+        """Sum up, when all members are known: follow links to manifests, name what lies beside its blobs, and choose
+        among places of one blob."""
+        for linked, member, digest in self._linked:
+            if raw := self._kept.get(digest):
+                self._add_named(linked, member, raw)
+            elif linked.name not in self._contents.models:
+                self._contents.broken[linked.name] = Damaged(
+                    f"the manifest of {linked.name} is a link to {digest}, which is not in it or is no manifest"
+                )
         for path, manifest in self._loose:
             name = self._described.get(self._layer + path.folder)
             if name is None:
@@ -232,8 +260,7 @@ class ContentsBuilder:
             # It may still be what another archive lacks.
             self._contents.ignore(self._contents.loosely_named[digest])
 
-    @staticmethod
-    def _require_one_reading(paths: Paths, member: Member, meaning: Meaning) -> None:
+    def _require_one_reading(self, paths: Paths, member: Member, meaning: Meaning) -> None:
         shown = repr(member.name[:200])
         if why := why_unusual(member.name):
             raise odd(f"the member {shown} {why}")
@@ -243,13 +270,23 @@ class ContentsBuilder:
                 shown = f"{shown} is {other[:200]!r}"
                 raise odd(f"the member {shown} for readers that pass over PAX headers, as old BusyBox tars do")
         if member.kind is MemberKind.LINK:
-            _require_harmless(member)
+            if _linked_blob(member, meaning) is None:
+                _require_harmless(member)
+            elif self._exact:
+                raise odd(
+                    f"the manifest {shown} is a link to its blob, of which 7-Zip makes an empty file",
+                    f"`ollama-ferry import` takes it. {link_hint(hard=False)}",
+                    lenient=False,
+                )
             counts = True
         paths.add(member.name, is_folder=member.kind is MemberKind.FOLDER, counts=counts)
 
     def _note_link(self, member: Member, meaning: Meaning) -> None:
-        """Remember what is there as a link alone: nothing of it is followed."""
-        if isinstance(meaning, BlobPath):
+        """Remember what is there as a link alone: followed is but one to a manifest, whose digest it names."""
+        digest = _linked_blob(member, meaning)
+        if isinstance(meaning, ManifestPath) and digest is not None:
+            self._linked.append((meaning, member, digest))
+        elif isinstance(meaning, BlobPath):
             self._contents.links.setdefault(meaning.digest, member.target)
         elif isinstance(meaning, ManifestPath) and meaning.name not in self._contents.models:
             self._contents.broken[meaning.name] = Damaged(
@@ -329,6 +366,15 @@ def link_hint(*, hard: bool) -> str:
 def _counts(meaning: Meaning) -> bool:
     """Return whether a plain tar restores a file that a server reads."""
     return isinstance(meaning, ManifestPath) or (isinstance(meaning, BlobPath) and meaning.root is not None)
+
+
+def _linked_blob(member: Member, meaning: Meaning) -> Digest | None:
+    """Return the blob of the same store that a manifest of the newer layout is a link to; None where it is none."""
+    if not isinstance(meaning, ManifestPath) or not meaning.newer or member.hard or member.target.startswith("/"):
+        return None
+    name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+    found = meaning_of(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.target)))
+    return found.digest if isinstance(found, BlobPath) and found.root == meaning.root else None
 
 
 def _require_harmless(member: Member) -> None:

@@ -42,6 +42,7 @@ class ArchiveStream:
 
     # What passes by can't be had again.
     _opens_any = False
+    _may_have_links = True
     _unpacked: Unpacked
     _ahead: ReadAhead | None = None
 
@@ -80,7 +81,7 @@ class ArchiveStream:
     def entries(self) -> Iterator[BlobEntry | ModelEntry | LeavesOut]:
         """Give what is left out, then blobs as they pass by, and at the end the models."""
         with naming(self.label), closing(self):
-            builder = ContentsBuilder(self.contents, lenient=self._lenient, by_size=self._opens_any)
+            builder = ContentsBuilder(self.contents, lenient=self._lenient, exact=self._exact, by_size=self._opens_any)
             reader = TarReader(self._unpacked, lenient=self._lenient)
             for member in reader:
                 if reader.comments:
@@ -111,7 +112,13 @@ class ArchiveStream:
     def _sorted(self, member: Member, reader: TarReader, builder: ContentsBuilder) -> Iterator[BlobEntry]:
         meaning = builder.take(member)
         if isinstance(meaning, BlobPath):
-            yield self._blob(meaning, member, reader)
+            data: Readable = reader
+            if self._may_have_links and builder.may_be_manifest(meaning, member):
+                start, data = peek(reader, 1)
+                if start == b"{":
+                    start, data = peek(data, member.size)
+                    builder.keep(meaning, start)
+            yield self._blob(meaning, member, data)
         elif isinstance(meaning, ImageLayer):
             yield from self._image_layer(meaning, member, reader, builder)
         elif meaning is not None:
@@ -197,6 +204,9 @@ class FramedStream(ArchiveStream):
     shown here. To find that out (:meth:`scan`) costs the frames between the blobs, not those of the blobs: what hides
     beside these would need a header.
     """
+
+    # Exports write none.
+    _may_have_links = False
 
     def __init__(
         self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool, exact: bool
