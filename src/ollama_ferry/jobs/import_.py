@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from ollama_ferry.engine.plan import NotCarried, Plan, blobs_of, left_out_error
 from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.engine.stream import copy_stream
-from ollama_ferry.errors import Damaged, FerryError, LeftOut, MissingBlob, ModelNotFound, NotAModel
+from ollama_ferry.errors import CloudStub, Damaged, FerryError, LeftOut, MissingBlob, ModelNotFound, NotAModel
 from ollama_ferry.files.disk import Disk, require_space
 from ollama_ferry.jobs.import_choices import Choices, ImportedModel, ImportOptions
 from ollama_ferry.jobs.select import covers, pick
@@ -235,7 +235,8 @@ def _import_stream(
         by_name = any(not is_pattern(text) and covers(text, name, manifest) for text in options.only)
         try:
             blobs_of(name, manifest)
-        except NotAModel as error:
+            _require_weights(name, manifest, stream.contents.remotes)
+        except (NotAModel, CloudStub) as error:
             if by_name:
                 raise
             chosen.not_carried.append(NotCarried(str(name), error))
@@ -270,6 +271,13 @@ def _import_stream(
         NotCarried(str(name), error) for name, error in sorted(stream.contents.broken.items()) if chosen.wants(name)
     ]
     return _result(stream.label, chosen, copied, stream.contents, run)
+
+
+def _require_weights(name: ModelName, manifest: Manifest, remotes: Mapping[Digest, str]) -> None:
+    """Refuse a cloud stub whose config has passed by."""
+    host = remotes.get(manifest.config.digest) if manifest.config is not None else None
+    if host is not None and manifest.lacks_weights:
+        raise cloud_stub(name, host)
 
 
 def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[Choices, Pinned]:

@@ -23,7 +23,16 @@ from ollama_ferry.model.layout import (
     meaning_of,
     why_unusual,
 )
-from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest, encoding_of, parse_json
+from ollama_ferry.model.manifests import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    MODELS_LIMIT,
+    Digest,
+    Manifest,
+    encoding_of,
+    parse_json,
+    remote_host,
+)
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from ollama_ferry.wording import exact_size
 
@@ -55,6 +64,7 @@ class Contents:
         searchable: every blob's place is one in the file itself; else it has to be unpacked up to there.
         roots: the folders that the blobs and manifests are below which are called and placed as Ollama does it.
         signature: of whoever has signed its models, as its index has it; empty for nobody.
+        remotes: configs of cloud stubs among the blobs that passed by, with the hosts where their models run.
         left_out: blobs that are not in it on purpose, with their sizes; one that is in it all the same counts as in it.
         ignored: how many members are none of Ollama's.
         ignored_names: the first few of these.
@@ -68,6 +78,7 @@ class Contents:
     repeated: list[tuple[Digest, int, int]] = field(default_factory=list)
     loosely_named: dict[Digest, str] = field(default_factory=dict)
     links: dict[Digest, str] = field(default_factory=dict)
+    remotes: dict[Digest, str] = field(default_factory=dict)
     left_out: dict[Digest, int] = field(default_factory=dict)
     searchable: bool = True
     roots: set[str] = field(default_factory=set)
@@ -213,12 +224,15 @@ class ContentsBuilder:
             else:
                 self._contents.ignore(member.name)
 
-    def may_be_manifest(self, path: BlobPath, member: Member) -> bool:
-        """Return whether a blob is small enough for the manifest to which a link of the newer layout leads."""
+    def may_tell(self, path: BlobPath, member: Member) -> bool:
+        """Return whether a blob is small enough for what :meth:`keep` looks for."""
         return path.root is not None and member.size <= min(MANIFEST_LIMIT, _MANIFESTS_LIMIT - self._manifest_bytes)
 
     def keep(self, path: BlobPath, raw: bytes) -> None:
-        """Remember the content of a blob that may be a manifest, in case that a link leads to it."""
+        """Remember what a blob in JSON tells: it is the config of a cloud stub, or may be a manifest, in case that a
+        link of the newer layout leads to it."""
+        if len(raw) <= CONFIG_LIMIT and len(self._contents.remotes) < MODELS_LIMIT and (host := remote_host(raw)):
+            self._contents.remotes[path.digest] = host
         if _MARK_OF_MANIFESTS in raw and hashlib.sha256(raw).hexdigest() == path.digest.hex:
             self._manifest_bytes += 0 if path.digest in self._kept else len(raw)
             self._kept[path.digest] = raw

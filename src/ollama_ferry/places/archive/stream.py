@@ -42,7 +42,7 @@ class ArchiveStream:
 
     # What passes by can't be had again.
     _opens_any = False
-    _may_have_links = True
+    _small_blobs_tell = True
     _unpacked: Unpacked
     _ahead: ReadAhead | None = None
 
@@ -113,7 +113,7 @@ class ArchiveStream:
         meaning = builder.take(member)
         if isinstance(meaning, BlobPath):
             data: Readable = reader
-            if self._may_have_links and builder.may_be_manifest(meaning, member):
+            if self._small_blobs_tell and builder.may_tell(meaning, member):
                 start, data = peek(reader, 1)
                 if start == b"{":
                     start, data = peek(data, member.size)
@@ -205,8 +205,8 @@ class FramedStream(ArchiveStream):
     beside these would need a header.
     """
 
-    # Exports write none.
-    _may_have_links = False
+    # It is searched instead, and exports write no links.
+    _small_blobs_tell = False
 
     def __init__(
         self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool, exact: bool
