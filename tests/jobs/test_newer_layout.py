@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from ollama_ferry import api
-from ollama_ferry.model.manifests import Manifest
+from ollama_ferry.model.manifests import MODELS_LIMIT, Manifest
 from ollama_ferry.places.store.store import Store
 from support.command_line import COMMAND, assert_one_clear_error, ferry
 from support.sshd import Sshd
 from support.stores import StoreBuilder, faults_of
+from support.tars import untar
 
 BOTH = "lab.example:5000/me/both:1"
 NAMES = [BOTH, "mine:1", "old:1"]
@@ -87,6 +90,22 @@ def test_in_a_tar_with_files_in_the_place_of_links(newer: StoreBuilder, tmp_path
     assert_carried(newer, tmp_path / "got")
 
 
+def test_a_folder_with_the_newer_layout_alone_is_a_store(newer: StoreBuilder, tmp_path: Path) -> None:
+    """As a new server leaves one; named itself, from above, and as a part of it."""
+    shutil.rmtree(newer.root / "manifests")
+    (above := tmp_path / "above").mkdir()
+    newer.root.rename(above / "models")
+    for folder in (above / "models", above):
+        listed = ferry("list", folder, "--json")
+        assert sorted(model["name"] for model in json.loads(listed.stdout)["models"]) == [BOTH, "mine:1"]
+        done = ferry("import", folder, "--models", tmp_path / f"from-{folder.name}")
+        assert done.returncode == 0, done.stderr
+        assert len(list(Store(tmp_path / f"from-{folder.name}").names())) == 2
+    part = ferry("list", "--models", above / "models/manifests-v2")
+    assert_one_clear_error(part, 3)
+    assert part.stderr.endswith(f"--models {above / 'models'}\n")
+
+
 @pytest.fixture(params=["-cf", "-czf"])
 def with_links(request: pytest.FixtureRequest, newer: StoreBuilder, tmp_path: Path) -> Path:
     archive = tmp_path / ("x.tar" if request.param == "-cf" else "x.tar.gz")
@@ -111,12 +130,37 @@ def test_in_a_tar_with_the_links(newer: StoreBuilder, with_links: Path, tmp_path
 
 def test_a_tar_with_the_links_is_no_archive_for_every_tar(with_links: Path, tmp_path: Path) -> None:
     """As 7-Zip restores it, the manifests are empty."""
-    subprocess.run(["7z", "x", with_links], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
-    if with_links.suffix == ".gz":
-        subprocess.run(["7z", "x", "x.tar"], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    (tmp_path / "restored").mkdir()
+    untar("7z", with_links, tmp_path / "restored")
+    files = [*(tmp_path / "restored").glob("newer/manifests-v2/*/*/*/*")]
+    assert [(file.is_symlink(), file.stat().st_size) for file in files] == [(False, 0)] * 2
     done = ferry("verify", with_links)
     assert_one_clear_error(done, 4)
     assert "7-Zip" in done.stderr and "ollama-ferry import" in done.stderr and "tar -h" in done.stderr
+
+
+def test_in_a_layer_of_an_image(newer: StoreBuilder, tmp_path: Path) -> None:
+    (tmp_path / "image" / ("0" * 64)).mkdir(parents=True)
+    layer = tmp_path / "image" / ("0" * 64) / "layer.tar"
+    subprocess.run(["tar", "-cf", layer, "-C", newer.root.parent, newer.root.name], check=True)
+    subprocess.run(["tar", "-cf", tmp_path / "x.tar", "-C", tmp_path / "image", "."], check=True)
+    done = ferry("import", tmp_path / "x.tar", "--models", tmp_path / "got")
+    assert done.returncode == 0, done.stderr
+    assert_carried(newer, tmp_path / "got")
+
+
+def test_one_manifest_is_no_more_models_by_links_than_by_files(newer: StoreBuilder, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-cf", tmp_path / "x.tar", "-C", newer.root, "."], check=True)
+    target = (newer.root / "manifests-v2/ollama.com/library/mine/1").readlink()
+    with tarfile.open(tmp_path / "x.tar", "a") as archive:
+        for number in range(MODELS_LIMIT):
+            link = tarfile.TarInfo(f"./manifests-v2/ollama.com/library/mine/again-{number}")
+            link.type, link.linkname = tarfile.SYMTYPE, target.as_posix()
+            archive.addfile(link)
+    for command in ("list", "import"):
+        done = ferry(command, tmp_path / "x.tar", "--models", tmp_path / "got")
+        assert_one_clear_error(done, 4)
+        assert str(MODELS_LIMIT) in done.stderr
 
 
 HOSTILE = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -228,6 +228,10 @@ def _import_stream(
 ) -> Imported:
     taken: dict[ModelName, Manifest] = {}
 
+    def host_of(manifest: Manifest) -> str | None:
+        # Its config has passed by.
+        return stream.contents.remotes.get(manifest.config.digest) if manifest.config is not None else None
+
     def choose(name: ModelName, manifest: Manifest) -> ModelName | None:
         if not chosen.wants(name, manifest):
             return None
@@ -235,7 +239,7 @@ def _import_stream(
         by_name = any(not is_pattern(text) and covers(text, name, manifest) for text in options.only)
         try:
             blobs_of(name, manifest)
-            _require_weights(name, manifest, stream.contents.remotes)
+            _require_weights(name, manifest, host_of)
         except (NotAModel, CloudStub) as error:
             if by_name:
                 raise
@@ -271,13 +275,6 @@ def _import_stream(
         NotCarried(str(name), error) for name, error in sorted(stream.contents.broken.items()) if chosen.wants(name)
     ]
     return _result(stream.label, chosen, copied, stream.contents, run)
-
-
-def _require_weights(name: ModelName, manifest: Manifest, remotes: Mapping[Digest, str]) -> None:
-    """Refuse a cloud stub whose config has passed by."""
-    host = remotes.get(manifest.config.digest) if manifest.config is not None else None
-    if host is not None and manifest.lacks_weights:
-        raise cloud_stub(name, host)
 
 
 def _choose(source: Inspectable, store: Store, options: ImportOptions) -> tuple[Choices, Pinned]:
@@ -346,8 +343,13 @@ def _require_carried(source: Inspectable, store: Store, name: ModelName, manifes
         for blob in manifest.blobs:
             if not store.has(blob):
                 require_blob(source, blob, name)
+    _require_weights(name, manifest, partial(runs_at, source))
+
+
+def _require_weights(name: ModelName, manifest: Manifest, host_of: Callable[[Manifest], str | None]) -> None:
+    """Refuse a cloud stub, by the host that its config names."""
     # A model that has weights runs here; its config would cost a registry a request.
-    if manifest.lacks_weights and (host := runs_at(source, manifest)):
+    if manifest.lacks_weights and (host := host_of(manifest)):
         raise cloud_stub(name, host)
 
 

@@ -20,6 +20,7 @@ from ollama_ferry.jobs.list_ import survey
 from ollama_ferry.jobs.program_files import EXECUTABLES, PYZ, ProgramFile
 from ollama_ferry.jobs.sources import open_contents
 from ollama_ferry.jobs.trust import SIGNATURE_ENDING
+from ollama_ferry.model.layout import MANIFEST_FOLDERS
 from ollama_ferry.places.store.store import Store
 
 SUMS = "SHA256SUMS"
@@ -94,7 +95,7 @@ def require_place(folder: Path, programs: Iterable[ProgramFile], *, replace: boo
 
 def loads_in(folder: Path, run: Run) -> list[Load]:
     """Find what a folder has for Ollama: a store, or archives; what can't be read as one is told, and passed over."""
-    if (folder / "manifests").is_dir():
+    if any((folder / layout).is_dir() for layout in MANIFEST_FOLDERS):
         return [Load(".", None, tuple(survey(Store(folder))), signed=False)]
     loads = []
     for path in sorted(folder.iterdir()):

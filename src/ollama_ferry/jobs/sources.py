@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ollama_ferry.archives.kinds import has_archive_ending
@@ -18,6 +18,7 @@ from ollama_ferry.engine.ports import Inspectable
 from ollama_ferry.engine.run import Run
 from ollama_ferry.errors import ModelNotFound, NotFound, NotPermitted, UsageError
 from ollama_ferry.files.identity import as_started
+from ollama_ferry.model.layout import MANIFEST_FOLDERS
 from ollama_ferry.places.archive.contents import Contents
 from ollama_ferry.places.archive.file import ArchiveFile, read_contents
 from ollama_ferry.places.archive.folder import read_folder
@@ -155,7 +156,7 @@ def no_model_in(label: str, contents: Contents) -> ModelNotFound:
 
 
 def _stores_below(top: Path) -> Iterator[Path]:
-    """Find folders that have ``manifests`` in them, with folders within; what lies below one is its own."""
+    """Find folders that have manifests, in either layout, with folders within; what lies below one is its own."""
 
     def refuse(error: OSError) -> None:
         if isinstance(error, PermissionError) and error.filename == str(top):
@@ -177,8 +178,8 @@ def _stores_below(top: Path) -> Iterator[Path]:
 
 
 def _is_store(folder: str) -> bool:
-    try:
-        with os.scandir(os.path.join(folder, "manifests")) as entries:
-            return any(entry.is_dir() for entry in entries)
-    except OSError:
-        return False
+    for layout in MANIFEST_FOLDERS:
+        with suppress(OSError), os.scandir(os.path.join(folder, layout)) as entries:
+            if any(entry.is_dir() for entry in entries):
+                return True
+    return False

@@ -22,6 +22,8 @@ from ollama_ferry.model.names import DEFAULT_HOST, ModelName
 
 MANIFESTS = "manifests"
 NEWER_MANIFESTS = "manifests-v2"
+MANIFEST_FOLDERS = (MANIFESTS, NEWER_MANIFESTS)
+"""The folders of a store that have manifests; it has one or both."""
 _NEWER_HOST = "ollama.com"
 _UNUSUAL = re.compile(r"[\x00-\x1f\x7f\\]|[\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ollama_ferry.files.folder import without_tilde
 from ollama_ferry.files.permissions import PASS, WRITE, User, access_list, user_named, user_numbered
+from ollama_ferry.model.layout import MANIFEST_FOLDERS, MANIFESTS, NEWER_MANIFESTS
 from ollama_ferry.ollama.desktop import desktop_database, desktop_models
 from ollama_ferry.ollama.registry_variables import with_registry
 from ollama_ferry.ollama.server import ServerAddress, ServerAnswer, ask_server
@@ -257,9 +258,9 @@ def named_by_environment(system: System) -> Path | None:
 
 def state_of(path: Path) -> State:
     """Tell what is at a folder that may be a store."""
-    manifests, blobs = path / "manifests", path / "blobs"
-    if not os.path.lexists(manifests) and os.path.isdir(path / "manifests-v2"):
-        manifests = path / "manifests-v2"
+    manifests, blobs = path / MANIFESTS, path / "blobs"
+    if not os.path.lexists(manifests) and os.path.isdir(path / NEWER_MANIFESTS):
+        manifests = path / NEWER_MANIFESTS
     try:
         # The service's home is 0750: looking into it fails before anything below it is known to be there.
         os.stat(manifests)
@@ -316,7 +317,7 @@ def _doubt(system: System, answer: ServerAnswer, served: Path, service: Service 
 
 def _may_change(user: User, root: Path) -> bool:
     """Return whether a user may add and remove models of a store; what can't be looked at counts as if so."""
-    for folder in (root / "manifests", root / "blobs"):
+    for folder in (root / name for name in (*MANIFEST_FOLDERS, "blobs")):
         try:
             status = os.stat(folder)
         except OSError:

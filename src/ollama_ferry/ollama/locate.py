@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ferry.errors import NotPermitted, Remedy, StoreNotFound
+from ollama_ferry.model.layout import MANIFEST_FOLDERS
 from ollama_ferry.ollama.candidates import (
     Candidate,
     Candidates,
@@ -85,7 +86,7 @@ def locate_target(system: System, models: Path | None = None) -> Located:
         _no_tilde(named, system)
         if named.state is State.CLOSED:
             raise _closed(named)
-        part = path.name in ("manifests", "blobs") and state_of(path.parent) in _HERE
+        part = path.name in (*MANIFEST_FOLDERS, "blobs") and state_of(path.parent) in _HERE
         if named.state is State.ABSENT and part:
             raise StoreNotFound(
                 f"{path} is a part of a store",
@@ -170,7 +171,7 @@ def _require(named: Candidate, system: System) -> None:
         return
     hint = "A store is the folder that holds manifests/ and blobs/"
     remedies: list[Remedy] = []
-    if path.name in ("manifests", "blobs"):
+    if path.name in (*MANIFEST_FOLDERS, "blobs"):
         remedies.append(Remedy("store", str(path.parent)))
     elif state_of(path / "models") in _HERE:
         remedies.append(Remedy("store", str(path / "models")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,23 +22,13 @@ from ollama_ferry.model.layout import (
     meaning_of,
     why_unusual,
 )
-from ollama_ferry.model.manifests import (
-    CONFIG_LIMIT,
-    MANIFEST_LIMIT,
-    MODELS_LIMIT,
-    Digest,
-    Manifest,
-    encoding_of,
-    parse_json,
-    remote_host,
-)
+from ollama_ferry.model.manifests import MANIFEST_LIMIT, MODELS_LIMIT, Digest, Manifest, encoding_of, parse_json
 from ollama_ferry.model.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
+from ollama_ferry.places.archive.telling_blobs import TellingBlobs, linked_blob
 from ollama_ferry.wording import exact_size
 
 # All manifests of an archive together; 1,000 ordinary models have 1 MB.
 _MANIFESTS_LIMIT = 16 * 1024 * 1024
-# Every manifest has the key, and no other blob of Ollama's.
-_MARK_OF_MANIFESTS = b'"schemaVersion"'
 # How many names of members that are none of Ollama's are kept for the message.
 _NAMES_KEPT = 5
 _NAME_SHOWN = 100
@@ -101,6 +90,9 @@ class ContentsBuilder:
         lenient: take what not every tar reads in the same way (:mod:`ollama_ferry.archives.portable_tar`).
         exact: take nothing that some tar does not restore.
         by_size: any file can be opened later, so that one which is called otherwise may turn out to be a blob.
+
+    Attributes:
+        telling_blobs: has to see the blobs, where links to manifests are to be followed.
     """
 
     def __init__(
@@ -116,9 +108,9 @@ class ContentsBuilder:
         self._roots: dict[ModelName, str] = {}
         # Models whose manifest is in the newer layout.
         self._newer: set[ModelName] = set()
-        # There a manifest is a link to a blob; and what such a blob may be, by its content.
-        self._linked: list[tuple[ManifestPath, Member, Digest]] = []
-        self._kept: dict[Digest, bytes] = {}
+        # There a manifest may be a link to a blob: in which layer, and to which.
+        self._linked: list[tuple[str, ManifestPath, Member, Digest]] = []
+        self.telling_blobs = TellingBlobs(contents.remotes)
         # Further places of a blob with another size; which one is right its manifest tells.
         self._others: dict[Digest, list[tuple[int, int]]] = {}
         # Files by their sizes: a browser calls blobs data, data(1) and so on, and a manifest may say which it was.
@@ -207,10 +199,9 @@ class ContentsBuilder:
         self._manifest_bytes += len(raw)
         if self._manifest_bytes > _MANIFESTS_LIMIT:
             raise Damaged(f"its manifests have more than {_MANIFESTS_LIMIT} bytes together")
-        if len(self._contents.models) + len(self._contents.broken) + len(self._loose) >= MODELS_LIMIT:
-            raise Damaged(f"it has more than {MODELS_LIMIT} models")
+        self._require_room()
         if isinstance(path, ManifestPath):
-            self._add_named(path, member, raw)
+            self._add_named(self._layer, path, member, raw)
         elif path.kind is Loose.DESCRIPTION:
             self._described.update({self._layer + path.folder: name} if (name := _described(raw)) else {})
         else:
@@ -224,28 +215,16 @@ class ContentsBuilder:
             else:
                 self._contents.ignore(member.name)
 
-    def may_tell(self, path: BlobPath, member: Member) -> bool:
-        """Return whether a blob is small enough for what :meth:`keep` looks for."""
-        return path.root is not None and member.size <= min(MANIFEST_LIMIT, _MANIFESTS_LIMIT - self._manifest_bytes)
-
-    def keep(self, path: BlobPath, raw: bytes) -> None:
-        """Remember what a blob in JSON tells: it is the config of a cloud stub, or may be a manifest, in case that a
-        link of the newer layout leads to it."""
-        if len(raw) <= CONFIG_LIMIT and len(self._contents.remotes) < MODELS_LIMIT and (host := remote_host(raw)):
-            self._contents.remotes[path.digest] = host
-        if _MARK_OF_MANIFESTS in raw and hashlib.sha256(raw).hexdigest() == path.digest.hex:
-            self._manifest_bytes += 0 if path.digest in self._kept else len(raw)
-            self._kept[path.digest] = raw
-
     def finish(self) -> None:
         """Sum up, when all members are known: follow links to manifests, name what lies beside its blobs, and choose
         among places of one blob."""
-        for linked, member, digest in self._linked:
-            if raw := self._kept.get(digest):
-                self._add_named(linked, member, raw)
+        for layer, linked, member, digest in self._linked:
+            if raw := self.telling_blobs.manifests.get(digest):
+                self._add_named(layer, linked, member, raw)
             elif linked.name not in self._contents.models:
                 self._contents.broken[linked.name] = Damaged(
-                    f"the manifest of {linked.name} is a link to {digest}, which is not in it or is no manifest"
+                    f"the manifest of {linked.name} is a link to {digest}, which is not in it or is no manifest",
+                    hint="Make it anew with the whole of blobs/ and manifests-v2/.",
                 )
         for path, manifest in self._loose:
             name = self._described.get(self._layer + path.folder)
@@ -284,7 +263,7 @@ class ContentsBuilder:
                 shown = f"{shown} is {other[:200]!r}"
                 raise odd(f"the member {shown} for readers that pass over PAX headers, as old BusyBox tars do")
         if member.kind is MemberKind.LINK:
-            if _linked_blob(member, meaning) is None:
+            if linked_blob(member, meaning) is None:
                 _require_harmless(member)
             elif self._exact:
                 raise odd(
@@ -297,9 +276,11 @@ class ContentsBuilder:
 
     def _note_link(self, member: Member, meaning: Meaning) -> None:
         """Remember what is there as a link alone: followed is but one to a manifest, whose digest it names."""
-        digest = _linked_blob(member, meaning)
+        if isinstance(meaning, ManifestPath):
+            self._require_room()
+        digest = linked_blob(member, meaning)
         if isinstance(meaning, ManifestPath) and digest is not None:
-            self._linked.append((meaning, member, digest))
+            self._linked.append((self._layer, meaning, member, digest))
         elif isinstance(meaning, BlobPath):
             self._contents.links.setdefault(meaning.digest, member.target)
         elif isinstance(meaning, ManifestPath) and meaning.name not in self._contents.models:
@@ -309,6 +290,11 @@ class ContentsBuilder:
             )
         else:
             self._contents.ignore(member.name)
+
+    def _require_room(self) -> None:
+        known = len(self._contents.models) + len(self._contents.broken) + len(self._loose) + len(self._linked)
+        if known >= MODELS_LIMIT:
+            raise Damaged(f"it has more than {MODELS_LIMIT} models")
 
     def _if_readable(self, member: Member, meaning: ManifestPath | LoosePath) -> Meaning:
         if member.size <= MANIFEST_LIMIT:
@@ -321,12 +307,12 @@ class ContentsBuilder:
             self._contents.ignore(member.name)
         return None
 
-    def _add_named(self, path: ManifestPath, member: Member, raw: bytes) -> None:
+    def _add_named(self, layer: str, path: ManifestPath, member: Member, raw: bytes) -> None:
         manifest = _parsed(raw)
         if member.check and not hashlib.sha256(raw).digest().startswith(member.check):
             manifest = Damaged("its SHA-256 is another one than its header says")
         if isinstance(manifest, Manifest):
-            self._add(path.name, self._layer + path.root, manifest, newer=path.newer)
+            self._add(path.name, layer + path.root, manifest, newer=path.newer)
         elif is_foreign_tag(path.name.tag):
             self._contents.ignore(member.name)
         elif path.name not in self._contents.models:
@@ -380,15 +366,6 @@ def link_hint(*, hard: bool) -> str:
 def _counts(meaning: Meaning) -> bool:
     """Return whether a plain tar restores a file that a server reads."""
     return isinstance(meaning, ManifestPath) or (isinstance(meaning, BlobPath) and meaning.root is not None)
-
-
-def _linked_blob(member: Member, meaning: Meaning) -> Digest | None:
-    """Return the blob of the same store that a manifest of the newer layout is a link to; None where it is none."""
-    if not isinstance(meaning, ManifestPath) or not meaning.newer or member.hard or member.target.startswith("/"):
-        return None
-    name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
-    found = meaning_of(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.target)))
-    return found.digest if isinstance(found, BlobPath) and found.root == meaning.root else None
 
 
 def _require_harmless(member: Member) -> None:

@@ -15,7 +15,7 @@ from ollama_ferry.archives.read_ahead import ReadAhead
 from ollama_ferry.archives.recognizing import START, recognized
 from ollama_ferry.archives.tar_reading import TarReader, is_tar
 from ollama_ferry.archives.unpacking import CHUNK, Input, Joined, Unpacked, packing_of, peek, unpacked
-from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry, Readable
+from ollama_ferry.engine.ports import BlobEntry, LeavesOut, ModelEntry
 from ollama_ferry.errors import Damaged
 from ollama_ferry.model.layout import BlobPath, ImageLayer, LoosePath, ManifestPath, meaning_of
 from ollama_ferry.model.manifests import Descriptor, Digest
@@ -42,7 +42,7 @@ class ArchiveStream:
 
     # What passes by can't be had again.
     _opens_any = False
-    _small_blobs_tell = True
+    _looks_into_blobs = True
     _unpacked: Unpacked
     _ahead: ReadAhead | None = None
 
@@ -112,19 +112,15 @@ class ArchiveStream:
     def _sorted(self, member: Member, reader: TarReader, builder: ContentsBuilder) -> Iterator[BlobEntry]:
         meaning = builder.take(member)
         if isinstance(meaning, BlobPath):
-            data: Readable = reader
-            if self._small_blobs_tell and builder.may_tell(meaning, member):
-                start, data = peek(reader, 1)
-                if start == b"{":
-                    start, data = peek(data, member.size)
-                    builder.keep(meaning, start)
-            yield self._blob(meaning, member, data)
+            yield self._blob(meaning, member, reader, builder)
         elif isinstance(meaning, ImageLayer):
             yield from self._image_layer(meaning, member, reader, builder)
         elif meaning is not None:
             builder.add(meaning, member, _read_whole(reader))
 
-    def _blob(self, path: BlobPath, member: Member, data: Readable) -> BlobEntry:
+    def _blob(self, path: BlobPath, member: Member, data: Unpacked, builder: ContentsBuilder) -> BlobEntry:
+        if self._looks_into_blobs:
+            data = builder.telling_blobs.look_into(path, member, data)
         blob = Descriptor(path.digest, member.size)
         return BlobEntry(blob, Labelled(self.label, data), certain=path.root is not None)
 
@@ -137,7 +133,7 @@ class ArchiveStream:
         if packing not in ("gzip", "zstd") and not is_tar(start):
             if layer.blob is not None:
                 builder.note_blob(layer.blob, member)
-                yield self._blob(layer.blob, member, data)
+                yield self._blob(layer.blob, member, data, builder)
             return
         if self._exact:
             raise odd(
@@ -153,7 +149,7 @@ class ArchiveStream:
             for one in inner:
                 meaning = builder.take(one)
                 if isinstance(meaning, BlobPath):
-                    yield self._blob(meaning, one, inner)
+                    yield self._blob(meaning, one, inner, builder)
                 elif isinstance(meaning, ManifestPath | LoosePath):
                     builder.add(meaning, one, _read_whole(inner))
 
@@ -205,8 +201,8 @@ class FramedStream(ArchiveStream):
     beside these would need a header.
     """
 
-    # It is searched instead, and exports write no links.
-    _small_blobs_tell = False
+    # Exports write neither links nor cloud stubs, and to look for them would unpack frames that are passed over.
+    _looks_into_blobs = False
 
     def __init__(
         self, data: FramePart, index: Index, label: str, on_read: OnRead, *, lenient: bool, exact: bool

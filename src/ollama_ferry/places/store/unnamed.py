@@ -17,7 +17,7 @@ from ollama_ferry.engine.inspect import with_listed
 from ollama_ferry.errors import FerryError
 from ollama_ferry.files.folder import changed_at, entry_status, on_disk, open_file, read_at_most
 from ollama_ferry.files.identity import as_started
-from ollama_ferry.model.layout import MANIFESTS, NEWER_MANIFESTS
+from ollama_ferry.model.layout import MANIFEST_FOLDERS
 from ollama_ferry.model.manifests import MANIFEST_LIMIT, Digest, Manifest
 from ollama_ferry.model.strays import is_systems_own, may_be_stray
 from ollama_ferry.places.store.layouts import files_below
@@ -78,7 +78,7 @@ def named_blobs(store: Store) -> Named:
     """
     named = Named()
     with as_started():
-        for layout in (MANIFESTS, NEWER_MANIFESTS):
+        for layout in MANIFEST_FOLDERS:
             for _, path, beside in files_below(str(store.root / layout), (), count(), everything=True):
                 _take(store, path, beside, named)
     return named
@@ -163,7 +163,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _linked_to(store: Store, links: list[os.DirEntry[str]]) -> set[tuple[int, int]]:
     """Return the files that links of ``blobs/`` and the manifests' folders lead to."""
     paths = [entry.path for entry in links]
-    for layout in (MANIFESTS, NEWER_MANIFESTS):
+    for layout in MANIFEST_FOLDERS:
         for above, folders, files in os.walk(store.root / layout):
             paths += [path for name in (*folders, *files) if os.path.islink(path := os.path.join(above, name))]
     found: set[tuple[int, int]] = set()
